@@ -1,0 +1,330 @@
+"""Builds the lessons: one source, executed once, becomes an English and a Japanese notebook.
+
+    python notebooks/build.py [NN ...]          build every lesson, or those whose names begin so
+    python notebooks/build.py --check [NN ...]  build nothing; list all that is wrong with sources and built notebooks
+    python notebooks/build.py --stamp [NN ...]  record in each Japanese cell which English text it translates
+
+A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands once, prose in both languages:
+
+    # %% [markdown] lang="en"
+    # An English cell, directly followed by its translation. Without lang= a cell belongs to both notebooks.
+
+    # %% [markdown] lang="ja" en="0a1b2c3d"
+    # `en` is the fingerprint of the English text that was translated: change that text, and --check asks for this one.
+
+The two notebooks have the same code, cell ids and outputs. A figure carries its alt text in both languages, as
+display metadata {"image/png": {"alt": ..., "alt_ja": ...}}; each notebook keeps its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbformat import NotebookNode
+
+NOTEBOOKS = Path(__file__).resolve().parent
+LANGUAGES = ("en", "ja")
+CELL_SECONDS, LESSON_SECONDS, MAX_BYTES = 60, 120, 2_000_000
+# No version of Python in it: one file, whichever built it.
+METADATA = {
+    "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+SOURCE_ONLY = {"lang", "en", "lines_to_next_cell", "lines_to_end_of_cell_marker"}
+
+
+# --- Reading a source ------------------------------------------------------------------------------------------------
+
+
+def fingerprint(text: str) -> str:
+    """Eight hex digits that tell one text from another."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:8]
+
+
+def read_source(path: Path) -> list[NotebookNode]:
+    """The cells of a source, with ids that depend on nothing but the text: a translation has its original's."""
+    cells, seen = jupytext.read(path, fmt="py:percent").cells, Counter[str]()
+    for cell, original in with_originals(cells):
+        digits = fingerprint(cell.source)
+        seen[digits] += 1
+        cell.id = f"{digits}-{seen[digits]}" if original is None else original.id
+    return cells
+
+
+def with_originals(cells: list[NotebookNode]) -> Iterator[tuple[NotebookNode, NotebookNode | None]]:
+    """Every cell, and the English cell that it translates: the one before, if it is English and this one Japanese."""
+    before = None
+    for cell in cells:
+        pair = before is not None and (before.metadata.get("lang"), cell.metadata.get("lang")) == LANGUAGES
+        yield cell, before if pair else None
+        before = cell
+
+
+def unexecuted(cells: list[NotebookNode], language: str) -> NotebookNode:
+    """The notebook of one language, without outputs."""
+    chosen = []
+    for cell in cells:
+        code = cell.cell_type == "code"
+        if code or cell.metadata.get("lang", language) == language:
+            make = nbformat.v4.new_code_cell if code else nbformat.v4.new_markdown_cell
+            metadata = {key: value for key, value in cell.metadata.items() if key not in SOURCE_ONLY}
+            text = joined(cell.source) if cell.metadata.get("lang") == "ja" else cell.source
+            chosen.append(make(text, id=cell.id, metadata=metadata))
+    return nbformat.v4.new_notebook(cells=chosen, metadata=METADATA)
+
+
+def joined(text: str) -> str:
+    """Japanese prose without line breaks inside a paragraph: a browser shows each as a space, between letters a gap."""
+    wide = "\u3000-\u30ff\u3400-\u9fff\uff00-\uffef"
+    prose = re.compile(rf"^(?!#)(.*[{wide}])\n *(?=[{wide}])", re.MULTILINE)  # a heading's line ends with it
+    parts = re.split(r"(```.*?```)", text, flags=re.DOTALL)  # prose, code, prose, ...
+    return "".join(part if number % 2 else prose.sub(r"\1", part) for number, part in enumerate(parts))
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+# --- Building --------------------------------------------------------------------------------------------------------
+
+
+def build(source: Path) -> None:
+    """Execute a source once and write its notebooks. Raises what nbclient raises when a cell fails."""
+    cells = read_source(source)
+    executed = unexecuted(cells, "en")
+    folder = notebook_path(source, "en").parent
+    folder.mkdir(exist_ok=True)
+    # A plotting backend that happens to be set outside must not replace the notebook's own.
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    client = NotebookClient(
+        executed,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--log-level=ERROR"],
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+    )
+    client.execute(env=environment)
+    for language in LANGUAGES:
+        notebook = unexecuted(cells, language)
+        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
+            cell.execution_count = done.execution_count
+            cell.outputs = [clean(output, language) for output in done.outputs]
+        path = notebook_path(source, language)
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, path)
+
+
+def notebook_path(source: Path, language: str) -> Path:
+    return source.parent.parent / language / f"{source.stem}.ipynb"
+
+
+def clean(output: NotebookNode, language: str) -> NotebookNode:
+    """An output without what changes from run to run or machine to machine, its pictures described in one language."""
+    output = nbformat.from_dict(json.loads(re.sub(r"ipykernel_\d+", "ipykernel", json.dumps(output))))
+    # The committed notebook shows the picture, or the text; a live kernel shows the widget.
+    output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    picture = output.get("metadata", {}).get("image/png", {})
+    japanese = picture.pop("alt_ja", "")
+    if language == "ja" and picture:
+        picture.alt = japanese
+    # Frames of files name this machine's folders and change with the library's lines; the cell's own frame stays.
+    if output.output_type == "error":
+        output.traceback = [entry for entry in output.traceback if not re.match(r"(\x1b\[[\d;]*m)*File ", entry)]
+    return output
+
+
+# --- Checking --------------------------------------------------------------------------------------------------------
+
+
+def check(source: Path) -> Iterator[str]:
+    """Everything that is wrong with a lesson, a line each."""
+    cells = read_source(source)
+    for problem in source_problems(cells):
+        yield f"src/{source.name}, {problem}"
+    built = {}
+    for language in LANGUAGES:
+        path = notebook_path(source, language)
+        name = f"{language}/{path.name}"
+        if not path.is_file():
+            yield f"{name} is missing: build it"
+            continue
+        if path.stat().st_size > MAX_BYTES:
+            yield f"{name} has {path.stat().st_size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
+        built[language] = nbformat.read(path, as_version=4)
+        for problem in notebook_problems(built[language], unexecuted(cells, language)):
+            yield f"{name}{problem}"
+    if len(built) == 2 and shared(built["en"]) != shared(built["ja"]):
+        yield f"{source.stem}: code, ids or outputs differ between the two notebooks: build it"
+
+
+def shared(notebook: NotebookNode) -> list[NotebookNode]:
+    """What both languages have in common: the code cells, but for what their pictures are said to show."""
+    cells = copy.deepcopy(code_cells(notebook))
+    for output in (output for cell in cells for output in cell.outputs):
+        output.get("metadata", {}).get("image/png", {}).pop("alt", None)
+    return cells
+
+
+def source_problems(cells: list[NotebookNode]) -> Iterator[str]:
+    """Prose without its translation, translations that are out of date, and pictures without alt text."""
+    translated = {id(original) for _, original in with_originals(cells)}
+    for cell, original in with_originals(cells):
+        language, name = cell.metadata.get("lang"), title(cell)
+        if language not in (None, *LANGUAGES) or (cell.cell_type == "code" and language):
+            yield f"{name}: lang={language!r} must be 'en' or 'ja' and on prose"
+        elif language == "en" and id(cell) not in translated:
+            yield f"{name}: no Japanese cell directly after this English one"
+        elif language == "ja" and original is None:
+            yield f"{name}: no English cell directly before this Japanese one"
+        if original is not None:
+            for problem in translation_problems(cell, original):
+                yield f"{name}: {problem}"
+        if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(|<img(?![^>]*\salt=.[^\"'])", cell.source):
+            yield f"{name}: a picture without alt text"
+
+
+def translation_problems(cell: NotebookNode, original: NotebookNode) -> Iterator[str]:
+    recorded, now = cell.metadata.get("en"), fingerprint(original.source)
+    if recorded != now:
+        yield f"translates English text {recorded}, which is now {now}: translate anew, then --stamp"
+    japanese = structure(cell.source)
+    for part, english in structure(original.source).items():
+        if english != japanese[part]:
+            yield f"{part} differ between English and Japanese cell: {english} and {japanese[part]}"
+
+
+def title(cell: NotebookNode) -> str:
+    """A cell's first line, to find it by."""
+    return f"cell {(cell.source.splitlines() or [''])[0][:60]!r}"
+
+
+def structure(text: str) -> dict[str, list[str]]:
+    """What a translation has in common with its original, wherever in a sentence it stands."""
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    equations = re.findall(r"(?<!\\)\$\$.+?\$\$|(?<!\\)\$[^$]+\$", prose, flags=re.DOTALL)
+    links = re.findall(r"\]\(\s*([^)\s]+)", prose)
+    return {
+        "equations": sorted("".join(equation.split()) for equation in equations),
+        "links": sorted(link.replace("_ja.md", ".md").replace("/ja/", "/en/") for link in links),
+        "heading levels": re.findall(r"^#{1,6}(?= )", prose, flags=re.MULTILINE),
+    }
+
+
+def notebook_problems(notebook: NotebookNode, wanted: NotebookNode) -> Iterator[str]:
+    """How a built notebook differs from what its source says, and what its outputs must not hold."""
+    if "widgets" in notebook.metadata:
+        yield ": metadata.widgets is stored, with which GitHub refuses to show a notebook"
+    elif notebook.metadata != wanted.metadata:
+        yield ": its metadata is not what the builder writes: build it"
+    have, want = ([(c.id, c.cell_type, c.source, c.metadata) for c in nb.cells] for nb in (notebook, wanted))
+    if have != want:
+        index = next((i for i, pair in enumerate(zip(have, want, strict=False)) if pair[0] != pair[1]), len(want))
+        where = title(wanted.cells[index]) if index < len(want) else f"after its {len(want)} cells"
+        yield f" differs from its source, first at {where}: build it"
+    for cell in code_cells(notebook):
+        for problem in output_problems(cell):
+            yield f", {title(cell)}: {problem}"
+
+
+def output_problems(cell: NotebookNode) -> Iterator[str]:
+    if cell.execution_count is None:
+        yield "never executed"
+    fails = any(output.output_type == "error" for output in cell.outputs)
+    expected = "raises-exception" in cell.metadata.get("tags", [])
+    if fails and not expected:
+        yield "holds an error"
+    if expected and not fails:
+        yield "is tagged raises-exception and holds no error"
+    for output in cell.outputs:
+        if output.get("name") == "stderr":
+            yield f"holds a warning or other text on stderr: {output.text.strip()[:80]!r}"
+        if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+            yield "a picture without alt text"
+
+
+# --- Command line ----------------------------------------------------------------------------------------------------
+
+
+def stamp(source: Path) -> None:
+    """Write the fingerprint of the English text into the header of each Japanese cell that follows one."""
+    cells = with_originals(read_source(source))
+    originals = iter([original for cell, original in cells if cell.metadata.get("lang") == "ja"])
+
+    def stamped(header: re.Match[str]) -> str:
+        original = next(originals)
+        if original is None:
+            return header[0]
+        return re.sub(r' en="\w*"', "", header[0]) + f' en="{fingerprint(original.source)}"'
+
+    text = source.read_bytes().decode()  # as bytes, so that line ends stay what they are
+    text = re.sub(r'^# %% .*\blang="ja".*?(?=\s*$)', stamped, text, flags=re.MULTILINE)
+    source.write_bytes(text.encode())
+
+
+def build_timed(source: Path) -> str | None:
+    """Build a lesson, print how long it took, and return what went wrong."""
+    start = time.perf_counter()
+    try:
+        build(source)
+    except (CellControlSignal, DeadKernelError, nbformat.ValidationError) as error:
+        reason = str(error)[-3000:]  # its end says most
+        return f"src/{source.name}: not built, a cell failed (the limit is {CELL_SECONDS} s a cell)\n{reason}"
+    seconds = time.perf_counter() - start
+    print(f"{source.stem}: built in {seconds:.1f} s", flush=True)
+    return f"{source.stem} took {seconds:.0f} s, more than {LESSON_SECONDS} s" if seconds > LESSON_SECONDS else None
+
+
+def orphans(folder: Path) -> list[str]:
+    """Notebooks that no source makes."""
+    built = sorted(path for language in LANGUAGES for path in (folder / language).glob("*.ipynb"))
+    return [f"{p.parent.name}/{p.name} has no source" for p in built if not (folder / "src" / f"{p.stem}.py").exists()]
+
+
+def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lessons", nargs="*", metavar="NN", help="beginnings of names; default: every lesson")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--check", action="store_true", help="build nothing, list every problem")
+    action.add_argument("--stamp", action="store_true", help="record the English texts that Japanese cells translate")
+    options = parser.parse_args(arguments)
+    sources = sorted((folder / "src").glob("[0-9][0-9]_*.py"))
+    unknown = [name for name in options.lessons if not any(source.name.startswith(name) for source in sources)]
+    if unknown:
+        parser.error(f"no lesson begins with {', '.join(unknown)}; there are: {', '.join(s.stem for s in sources)}")
+    sources = [s for s in sources if not options.lessons or s.name.startswith(tuple(options.lessons))]
+
+    problems: list[str] = []
+    for source in sources:
+        if options.stamp:
+            stamp(source)
+            continue
+        failure = None if options.check else build_timed(source)
+        problems += [failure] if failure else check(source)
+    if not options.stamp and not options.lessons:
+        problems += orphans(folder)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        print(f"{len(sources)} lesson(s): {'stamped' if options.stamp else 'no problem'}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

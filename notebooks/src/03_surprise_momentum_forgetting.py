@@ -1,0 +1,743 @@
+# %% [markdown] lang="en"
+# # 03 · Surprise, momentum, forgetting
+#
+# *Titans, step by step.* About 35 minutes to read; the code runs in about 10 seconds.
+#
+# **You will learn**
+#
+# - what the *momentary* surprise of a token is, and how the *past* surprise carries it on;
+# - what the three gates do: the step size $\theta$, the momentum $\eta$, the forgetting $\alpha$;
+# - to write the update of equations 13 and 14 yourself, and to match the library to ten digits;
+# - why one fixed setting of the gates is never right for everything in a stream.
+#
+# **You need** lesson 02: a memory is read by a forward pass and written by a gradient step.
+
+# %% [markdown] lang="ja" en="9de1d637"
+# # 03 · 驚き、モーメンタム、忘却
+#
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約35分、コードの実行に約10秒かかります。
+#
+# **このレッスンで学ぶこと**
+#
+# - トークン（token）の「いまの驚き」（momentary surprise）とは何か。
+#   「過去の驚き」（past surprise）は、それをどう引き継ぐか。
+# - 3つのゲート（gate）の働き。
+#   ステップ幅（step size）$\theta$、モーメンタム（momentum）$\eta$、忘却（forgetting）$\alpha$。
+# - 式(13)と式(14)の更新を自分で書き、ライブラリと10桁まで一致させること。
+# - ゲートの値を1通りに決めてしまうと、ストリーム（stream）のどこかで必ず合わなくなる理由。
+#
+# **必要な知識**：レッスン02の内容。メモリ（memory）は順伝播で読み、勾配（gradient）の1ステップで書きます。
+
+# %%
+import torch
+
+from titans import (
+    DeepMemory,
+    Gates,
+    NeuralMemory,
+    chunked_scan,
+    recurrent_scan,
+)
+from titans.lesson import exercises, gates_lab, lesson_03, start, streams
+
+start()
+
+# %% [markdown] lang="en"
+# ## 1. Surprise
+#
+# A text arrives token by token. Most of it is what you expected, and now and then something is not. What should a
+# memory write down? The paper's answer: as much as it is surprised. Its measure of surprise is the gradient of the loss
+# from lesson 02, taken at the memory as it was before the token came:
+#
+# $$u_t = \nabla \ell(M_{t-1}; x_t), \qquad \ell = \lVert M_{t-1}(k_t) - v_t \rVert^2$$
+#
+# The smallest memory that can be surprised is one number $m$ whose key is always 1. Then $u_t = 2(m - v_t)$. It reads
+# the values 1, 1, 1, 5, 1 and writes $m \leftarrow m - \theta u_t$ with $\theta = 0.25$. Check the first line by hand.
+
+# %% [markdown] lang="ja" en="d404497c"
+# ## 1. 驚き
+#
+# テキストは、1トークンずつ届きます。ほとんどは予想どおりですが、ときどき予想外のものが混じります。
+# メモリは何を書き留めればよいのでしょうか。論文の答えは「驚いた分だけ書く」です。
+# 驚き（surprise）は、レッスン02の損失（loss）の勾配で測ります。勾配をとるのは、そのトークンが届く前のメモリです。
+#
+# $$u_t = \nabla \ell(M_{t-1}; x_t), \qquad \ell = \lVert M_{t-1}(k_t) - v_t \rVert^2$$
+#
+# 驚くことのできる最も小さなメモリは、1つの数 $m$ です。キー（key）はいつも1とします。
+# すると $u_t = 2(m - v_t)$ となります。
+# このメモリに、値（value）1、1、1、5、1を順に読ませます。
+# 書き込みは $m \leftarrow m - \theta u_t$ で、$\theta = 0.25$ とします。
+# 出力の各行には、読んだ値、驚き（surprise）、書き込んだ後の `m` が並びます。1行目を手で確かめてください。
+
+# %%
+m, theta = 0.0, 0.25
+for value in [1, 1, 1, 5, 1]:
+    u = 2 * (m - value)
+    m = m - theta * u
+    print(f"value {value}: surprise {u:6.2f}, then m = {m:.3f}")
+
+# %% [markdown] lang="en"
+# Repetition gets boring: the surprise halves from token to token. The 5 is a shock, and after it the ordinary 1 is
+# surprising too, with the other sign. Surprise is not only a size; it says in which direction the memory was wrong.
+#
+# ## 2. The step size $\theta$
+#
+# Each write multiplies the error by $1 - 2\theta$ (for a key of length 1, as in lesson 02).
+#
+# **Predict before you run.** The memory reads the value 1 twelve times. Which of these step sizes is fastest: 0.1,
+# 0.25, 0.5, 0.9? And what does 1.05 do?
+
+# %% [markdown] lang="ja" en="d58bc9c4"
+# くり返しには、だんだん驚かなくなります。驚きは1トークンごとに半分になりました。
+# 値5は衝撃でした。そして、その後に来るいつもの1にも、メモリは驚きます。今度は符号が逆です。
+# 驚きは、大きさだけのものではありません。メモリがどちら向きに間違っていたかも表しています。
+#
+# ## 2. ステップ幅 $\theta$
+#
+# 書き込むたびに、誤差（error）は $1 - 2\theta$ 倍になります（レッスン02と同じく、キーの長さが1の場合です）。
+#
+# **実行する前に予想してみましょう。**
+# メモリは、値1を12回読みます。ステップ幅0.1、0.25、0.5、0.9のうち、最も速いのはどれでしょうか。
+# また、1.05では何が起こるでしょうか。
+# 図の横軸「token」は読んだトークンの数、縦軸「what the memory holds」はメモリの中身です。
+
+# %%
+lesson_03.step_sizes()
+
+# %% [markdown] lang="en"
+# $\theta = 0.5$ is there after a single token, since $1 - 2 \cdot 0.5 = 0$. Larger is not faster: 0.9 overshoots and
+# comes back, and beyond 1 each write makes things worse than they were.
+#
+# Then why not always 0.5? Because it believes everything. After the 5 such a memory holds 5, and every trace of the
+# ones before it is gone. A small step averages over many tokens and shrugs off a single odd one. There is no setting
+# that is right for both; hold on to that thought.
+#
+# ## 3. Past surprise: the momentum $\eta$
+#
+# Something surprising often matters for longer than the token that announced it. The tokens that follow may be
+# ordinary, and yet the event deserves more than one step. So the paper lets surprise linger. It keeps a second state,
+# $S_t$:
+#
+# $$S_t = \eta_t\, S_{t-1} - \theta_t\, u_t, \qquad M_t = M_{t-1} + S_t$$
+#
+# (equations 9 and 10). $-\theta_t u_t$ is the *momentary* surprise and $\eta_t S_{t-1}$ the *past* surprise. This is
+# gradient descent with momentum; what is new is that it runs while the model reads. Let one surprise of $u = -2$ in,
+# and then silence ($\theta = 0$):
+
+# %% [markdown] lang="ja" en="443b21ad"
+# $\theta = 0.5$ なら、1トークンで1に届きます。$1 - 2 \cdot 0.5 = 0$ だからです。
+# 大きいほど速いわけではありません。0.9では、行き過ぎてから戻ってきます。
+# 1を超えると、書き込むたびに前より悪くなります。
+#
+# では、いつも0.5にしておけばよいのでしょうか。そうはいきません。0.5のメモリは、何でも信じてしまうからです。
+# 5を読んだ後の中身は5で、それまでに読んだ1は跡形もありません。
+# ステップが小さければ、多くのトークンを平均することになり、おかしなトークンが1つ来ても、あまり動じません。
+# 両方にちょうどよい設定はありません。このことを覚えておいてください。
+#
+# ## 3. 過去の驚き：モーメンタム $\eta$
+#
+# 驚くような出来事は、それを知らせたトークンが過ぎた後も、しばらく意味を持ち続けることがよくあります。
+# 続くトークンは、ありふれたものかもしれません。それでも、その出来事に1ステップでは足りないのです。
+# そこで論文では、驚きをしばらく残しておきます。そのために、2つ目の状態（state）$S_t$ を持ちます。
+#
+# $$S_t = \eta_t\, S_{t-1} - \theta_t\, u_t, \qquad M_t = M_{t-1} + S_t$$
+#
+# 論文の式(9)と式(10)です。
+# $-\theta_t u_t$ が**いまの驚き**、$\eta_t S_{t-1}$ が**過去の驚き**です。
+# これは、モーメンタムのある勾配降下（gradient descent）です。新しいのは、モデルが読んでいる最中に行うところです。
+# では、$u = -2$ の驚きを1回だけ与え、その後は静かにしておきます（$\theta = 0$）。
+
+# %%
+m, s, eta = 0.0, 0.0, 0.5
+for token, (theta, u) in enumerate([(0.25, -2.0)] + [(0.0, 0.0)] * 6):
+    s = eta * s - theta * u
+    m = m + s
+    print(f"token {token}: S = {s:.4f}, M = {m:.4f}")
+
+# %% [markdown] lang="en"
+# One token spoke, and the memory kept moving: 0.5, then 0.25, 0.125, … Altogether one surprise moves the memory by
+# $-\theta u\,(1 + \eta + \eta^2 + \dots) = -\theta u / (1 - \eta)$. With $\eta = 0.5$ that is twice as far, with
+# $\eta = 0.9$ ten times.
+#
+# **Predict before you run.** The value 1 again and again, $\theta = 0.1$. Without momentum the memory creeps up to 1.
+# Does more momentum always get there sooner?
+
+# %% [markdown] lang="ja" en="84e58ab0"
+# 驚きを与えたトークンは1つだけなのに、メモリは動き続けました。0.5、続いて0.25、0.125、…です。
+# 1回の驚きはメモリを、全部合わせて
+# $-\theta u\,(1 + \eta + \eta^2 + \dots) = -\theta u / (1 - \eta)$ だけ動かします。
+# モーメンタムがないときに比べて、$\eta = 0.5$ なら2倍、$\eta = 0.9$ なら10倍の距離です。
+#
+# **実行する前に予想してみましょう。**
+# 値1を何度もくり返します。$\theta = 0.1$ です。モーメンタムがなければ、メモリはゆっくりと1に近づきます。
+# モーメンタムは、大きくすればするほど早く1に届くのでしょうか。
+
+# %%
+lesson_03.momentum_overshoots()
+
+# %% [markdown] lang="en"
+# A little momentum helps, a lot of it overshoots: the memory goes on writing 1 although it holds 1 already.
+# Overshooting is not diverging, though; all four curves come to rest at 1 in the end. As a rule of thumb $\theta / (1
+# - \eta)$ is how far one surprise carries, so a larger $\eta$ asks for a smaller $\theta$.
+#
+# ## 4. Forgetting: $\alpha$
+#
+# A memory of fixed size that only adds will be full one day. Equation 13 lets go of a share $\alpha_t$ before it adds:
+#
+# $$M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
+#
+# So this is where the forgetting is: not in the loss and not in the momentum, but in front of $M_{t-1}$. After $n$
+# tokens a share $(1 - \alpha)^n$ is left.
+
+# %% [markdown] lang="ja" en="7966b2c0"
+# 少しのモーメンタムは助けになりますが、大きすぎると行き過ぎます。
+# メモリの中身がもう1になっているのに、さらに1を書き続けるからです。
+# ただし、行き過ぎることと発散することは違います。
+# 図の30トークンではまだ揺れている曲線もありますが、4本とも最後には1に落ち着きます。
+# 目安として、1回の驚きがどこまで及ぶかは $\theta / (1 - \eta)$ で測れます。
+# そのため、$\eta$ を大きくするなら、$\theta$ は小さくします。
+#
+# ## 4. 忘却：$\alpha$
+#
+# 大きさの決まったメモリに足してばかりいると、いつかはいっぱいになります。
+# 式(13)では、足す前に、中身のうち $\alpha_t$ の割合を手放します。
+#
+# $$M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
+#
+# 忘却は、ここにあります。損失の中でも、モーメンタムの中でもなく、$M_{t-1}$ の前です。
+# $n$ トークンの後に残るのは、$(1 - \alpha)^n$ の割合です。
+# 図の横軸「tokens since the write」は書き込んでからのトークン数、縦軸「share that is left」は残っている割合です。
+
+# %%
+lesson_03.fading()
+
+# %% [markdown] lang="en"
+# $\alpha = 0.5$ looks harmless as a number between 0 and 1. It is what a gate gives that starts as `sigmoid(0)`, and it
+# wipes half of the memory with every token. That is why the library's gates start elsewhere (decision D5).
+#
+# ### Exercise 1: half-lives
+#
+# You want half of the memory to be left after `n` tokens. Which $\alpha$ does that?
+
+# %% [markdown] lang="ja" en="0359169b"
+# 0から1までの数としては、$\alpha = 0.5$ は無害に見えます。
+# しかし、トークンごとにメモリの半分を消す値です。`sigmoid(0)` から始まるゲートは、ちょうどこの値になります。
+# ライブラリのゲートを別の値から始めるのは、そのためです（決定D5）。
+#
+# ### 演習1：半減期
+#
+# 残りが半分になるまでのトークン数を、半減期（half-life）といいます。
+# `n` トークンの後にメモリの半分を残すには、$\alpha$ をいくつにすればよいでしょうか。
+
+
+# %%
+def alpha_for_half_life(n):
+    return ...  # alpha, from the number of tokens n
+
+
+exercises.HALF_LIFE.check(alpha_for_half_life)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# Solve $(1 - \alpha)^n = \tfrac12$ for $\alpha$. Try $n = 1$ in your head.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="4ae0d166"
+# <details><summary>ヒント</summary>
+#
+# $(1 - \alpha)^n = \tfrac12$ を $\alpha$ について解きます。まず、$n = 1$ のときを暗算してみてください。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def alpha_for_half_life(n):
+#     return 1 - 0.5 ** (1 / n)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# Now a question that is easy to get wrong.
+#
+# **Predict before you run.** The memory of one number reads the value 1 again and again, two hundred times, with
+# $\theta = 0.1$ and $\alpha = 0.1$, no momentum. The value is repeated at every token, so forgetting should not matter.
+# Where does the memory end?
+
+# %% [markdown] lang="ja" en="8cb489a9"
+# 今度は、間違えやすい問題です。
+#
+# **実行する前に予想してみましょう。**
+# 1つの数だけのメモリに、値1を200回くり返し読ませます。
+# $\theta = 0.1$、$\alpha = 0.1$ で、モーメンタムはありません。
+# どのトークンでも同じ値が来るので、忘却は関係なさそうです。メモリは最後にどこへ行き着くでしょうか。
+
+# %%
+numbers = lesson_03.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
+print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
+
+# %% [markdown] lang="en"
+# At two thirds, and it will stay there. Each token takes away $\alpha m$ and adds $2\theta\,(1 - m)$, and the two are
+# in balance at
+#
+# $$m = \frac{2\theta}{2\theta + \alpha} = \frac{0.2}{0.3} = \frac23$$
+#
+# Forgetting is not only a fading of what is old. It pulls everything towards zero, what is confirmed by each token
+# included, so a memory that forgets stays a little surprised for ever. With the half-life of hundreds
+# of tokens at which the library starts, this is a matter of about one percent. (It starts at $\theta = 0.05$, too, and
+# $\eta = 0.5$, which together carry as far as $\theta = 0.1$ here.)
+
+# %% [markdown] lang="ja" en="836a0173"
+# 3分の2です。この先もずっと、そのままです。
+# トークンごとに $\alpha m$ が失われ、$2\theta\,(1 - m)$ が加わります。この2つは、次のところでつり合います。
+#
+# $$m = \frac{2\theta}{2\theta + \alpha} = \frac{0.2}{0.3} = \frac23$$
+#
+# 忘却は、古いものを薄れさせるだけではありません。すべてをゼロのほうへ引き寄せます。
+# トークンのたびに確かめられているものも、例外ではありません。
+# そのため、忘れるメモリは、いつまでも少しだけ驚き続けます。
+# ライブラリの初期値では、半減期は数百トークンです。このとき、ずれは1%ほどになります
+# （ステップ幅の初期値は $\theta = 0.05$ ですが、$\eta = 0.5$ と合わせると、
+# ここでの $\theta = 0.1$ と同じだけ進みます）。
+
+# %%
+numbers = lesson_03.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
+print(f"with α = 0.002: {numbers[-1]:.3f}")
+
+# %% [markdown] lang="en"
+# ## 5. The update in three lines
+#
+# Everything together, equations 13 and 14:
+#
+# $$S_t = \eta_t\, S_{t-1} - \theta_t\, \nabla \ell(M_{t-1}; x_t)$$
+#
+# $$M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
+#
+# ### Exercise 2: write it
+#
+# For a matrix memory: `M` and `S` are matrices, `k` and `v` vectors, the gates are numbers. Return the new `M` and `S`.
+
+# %% [markdown] lang="ja" en="89810411"
+# ## 5. 3行で書く更新
+#
+# すべてを合わせると、式(13)と式(14)になります。
+#
+# $$S_t = \eta_t\, S_{t-1} - \theta_t\, \nabla \ell(M_{t-1}; x_t)$$
+#
+# $$M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
+#
+# ### 演習2：更新を書く
+#
+# 行列のメモリについて書きます。`M` と `S` は行列、`k` と `v` はベクトル、ゲートは数です。
+# 新しい `M` と新しい `S` を返してください。
+
+
+# %%
+def update(M, S, k, v, theta, eta, alpha):
+    return ..., ...  # the new M, the new S
+
+
+exercises.UPDATE.check(update)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint 1</summary>
+#
+# From lesson 02: the gradient is `torch.outer(2 * (M @ k - v), k)`. It belongs at the old `M`.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# First the new `S`. Then the new `M`, which needs it.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="7e2a41c4"
+# <details><summary>ヒント1</summary>
+#
+# レッスン02で見たとおり、勾配は `torch.outer(2 * (M @ k - v), k)` です。古い `M` で計算します。
+#
+# </details>
+#
+# <details><summary>ヒント2</summary>
+#
+# 先に新しい `S` を求めます。次に、それを使って新しい `M` を求めます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def update(M, S, k, v, theta, eta, alpha):
+#     surprise = torch.outer(2 * (M @ k - v), k)
+#     S = eta * S - theta * surprise
+#     return (1 - alpha) * M + S, S
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# Now your lines against the library. The stream below has 64 tokens; the library reads it twice, once token by token
+# through autograd (`recurrent_scan`) and once in the closed form of lesson 05 (`chunked_scan`). If you have not solved
+# the exercise yet, the lesson's own `update` stands in for yours.
+
+# %% [markdown] lang="ja" en="c7cacaf8"
+# あなたの書いた更新を、ライブラリと比べてみましょう。次のストリームは64トークンです。ライブラリはこれを2回読みます。
+# 1回目は、自動微分（autograd）で1トークンずつ進みます（`recurrent_scan`）。
+# 2回目は、レッスン05で扱う閉じた形（closed form）を使います（`chunked_scan`）。
+# 演習をまだ解いていない場合は、レッスンに用意してある `update` が代わりに使われます。
+# 出力の「equal to ten digits: True」は、10桁まで一致したという意味です。
+
+# %%
+solved = exercises.UPDATE.check(update).outcome == "passed"
+mine = update if solved else lesson_03.update
+stream = streams.eventful_stream()
+M = S = torch.zeros(8, 8, dtype=torch.float64)
+answers = []
+for k, v in zip(stream.k, stream.v, strict=True):
+    M, S = mine(M, S, k, v, theta=0.25, eta=0.5, alpha=0.05)
+    answers.append(
+        M @ k
+    )  # read after the write: token t sees its own write (D2)
+answers = torch.stack(answers)
+
+# %%
+memory = DeepMemory(dim=8, depth=1).double()
+k, v = (
+    stream.k[None, None],
+    stream.v[None, None],
+)  # [batch, heads, tokens, dim]
+gates = Gates(
+    *(
+        torch.full((1, 1, 64), gate, dtype=torch.float64)
+        for gate in (0.25, 0.5, 0.05)
+    )
+)
+for scan in (recurrent_scan, chunked_scan):
+    y, state = scan(
+        memory, memory.initial_state(1), k, k, v, gates, chunk_size=1
+    )
+    difference = max(
+        (y[0, 0] - answers).abs().max().item(),
+        (state.weights[0][0, 0] - M).abs().max().item(),
+    )
+    print(f"{scan.__name__}: equal to ten digits: {difference < 1e-10}")
+    assert difference < 1e-10
+
+# %% [markdown] lang="en"
+# Three ways, one result: the loop that anyone can read, autograd, and the fast form. The tests of this course check
+# that on hundreds of random cases; now you have seen it on one.
+#
+# ## 6. The gates lab
+#
+# A matrix memory reads a stream of 64 tokens in which things happen:
+#
+# - **early pair** (tokens 0 to 2): a pair that is told three times and never again;
+# - then a rule: five keys, each with its value, over and over;
+# - **burst** (16 to 19): a new key with a loud value, twice the usual length;
+# - **shift** (from 32): the rule changes, and the five keys get new values;
+# - **lie** (54): a single token with the value's sign flipped.
+#
+# The maps show the memory $M_t$, the momentum $S_t$ and the token's own write $-\theta_t u_t$. Below them: the surprise
+# at each token, and how much of the early pair the memory still answers (1 is exactly its value). Drag a gate and watch
+# everything change; drag `token`, or press play, and watch $M_t$ and $S_t$ evolve.
+# (Where no kernel runs, you see three settings below one another: $\theta = 0.25$ alone, then with $\eta = 0.8$, then
+# with $\alpha = 0.1$ instead.)
+
+# %% [markdown] lang="ja" en="914d0d58"
+# 誰でも読めるループ、自動微分、そして速い形。方法は3つ、結果は1つです。
+# この教材のテストは、数百通りのランダムな場合でこれを確かめています。いま、そのうちの1つを自分の目で見ました。
+#
+# ## 6. ゲート実験室
+#
+# 行列のメモリが、64トークンのストリームを読みます。その間に、いろいろなことが起こります。
+#
+# - **最初のペア**（early pair、トークン0～2）：3回だけ現れ、その後は二度と出てこないペアです。
+# - その後は規則です。5つのキーが、それぞれの値とともに、何度もくり返されます。
+# - **突発**（burst、16～19）：新しいキーと、「声の大きな」値です。値の長さがいつもの2倍あります。
+# - **変化**（shift、32から）：規則が変わり、5つのキーの値が新しくなります。
+# - **うそ**（lie、54）：1トークンだけ、値の符号が逆になります。
+#
+# 実験室の上の段に並ぶ3枚は、左から、メモリ $M_t$（memory）、モーメンタム $S_t$（momentum）、
+# そのトークン自身の書き込み $-\theta_t u_t$（this token's write）です。
+# その下の2つのグラフは、各トークンでの驚き（surprise）と、
+# 最初のペアをメモリがまだどれだけ答えられるか（share of early pair）です。1なら、ちょうど元の値を答えています。
+# 曲線が枠を越えると、「off the chart: up to …」に最大値が出ます。
+#
+# ゲートのスライダーは「θ step」がステップ幅、「η past」がモーメンタム、「α forget」が忘却です。
+# 動かすと、すべてが変わります。
+# `token` を動かすか再生ボタンを押すと、$M_t$ と $S_t$ が移り変わる様子を見られます。
+# （カーネルが動いていないときは、3通りの設定が上から順に並びます。
+# $\theta = 0.25$ だけの場合、$\eta = 0.8$ を加えた場合、代わりに $\alpha = 0.1$ とした場合です。）
+
+# %%
+lab = gates_lab.gates_lab()
+lab
+
+# %% [markdown] lang="en"
+# Try to answer these before you open the answers below. Write your guess down first.
+#
+# 1. $\eta = 0$, $\alpha = 0$: which $\theta$ makes the surprise vanish fastest after the shift? What does it do with
+#    the lie, and with the token after it that tells the truth about the same key?
+# 2. $\theta = 0.25$, $\eta = 0.8$: what happens to the early pair, although nobody ever mentions it again?
+# 3. $\theta = 0.25$, $\eta = 0$, $\alpha = 0.1$: the early pair, and the surprise in the calm stretch from 20 to 31?
+# 4. Can you find a setting that learns the shift, forgets nothing early, and is not shaken by the lie?
+#
+# <details><summary>Answers</summary>
+#
+# 1. $\theta = 0.5$: each key needs one token. But it swallows the lie whole, and the next honest token about that key
+#    is as surprising as the lie was (4 at both).
+# 2. It is answered with more than three times its value. Three tokens set the momentum going, and no later token
+#    mentions this key, so nothing corrects it. Repetition would; silence does not.
+# 3. It fades to nothing, as $0.9^{n}$ says. And the surprise in the calm stretch never gets small, because what the
+#    memory learns it also keeps losing: section 4's two thirds.
+# 4. No. With these three numbers fixed for the whole stream you trade one for the other. That is the next section.
+#
+# </details>
+#
+# ## 7. Gates that follow the data
+#
+# In Titans $\theta_t$, $\eta_t$ and $\alpha_t$ have an index $t$: they are computed from the token. A model can learn
+# to take large steps at tokens that matter, none at those that do not, and to let go where a new topic begins.
+#
+# ### Exercise 3: be the gate
+#
+# You are the learned gate, and you know the stream. Return $(\theta, \eta, \alpha)$ for each token number so that at
+# the end the new rule is learned, the lie is not believed, and the early pair was there all along. There are many
+# solutions, but none in which the three numbers stay the same.
+
+# %% [markdown] lang="ja" en="6bbfed6d"
+# 下の答えを開く前に、次の問いを考えてみてください。まず、自分の予想を書き留めましょう。
+#
+# 1. $\eta = 0$、$\alpha = 0$ とします。変化の後、驚きが最も速く消えるのは、$\theta$ がいくつのときですか。
+#    その値では、うそのトークンをどう扱いますか。後で同じキーの本当の値を告げるトークンでは、どうなりますか。
+# 2. $\theta = 0.25$、$\eta = 0.8$ とします。最初のペアは、その後一度も出てきません。
+#    それなのに、何が起こりますか。
+# 3. $\theta = 0.25$、$\eta = 0$、$\alpha = 0.1$ とします。最初のペアはどうなりますか。
+#    20から31までの静かな区間では、驚きはどうなりますか。
+# 4. 変化を学び、早くに覚えたものを忘れず、うそにも揺さぶられない。そのような設定は見つかりますか。
+#
+# <details><summary>答え</summary>
+#
+# 1. $\theta = 0.5$ です。どのキーも1トークンで足ります。ただし、うそも丸ごと信じてしまいます。
+#    そのため、次に同じキーについて本当のことを言うトークンにも、うそと同じだけ驚きます（どちらも4です）。
+# 2. 元の値の3倍を超える答えになります。3つのトークンがモーメンタムに勢いをつけたのに、
+#    後のトークンがこのキーに触れないので、修正するものがありません。
+#    くり返しがあれば修正されますが、沈黙は何も修正しません。
+# 3. 最初のペアは $0.9^{n}$ のとおりに薄れて、なくなります。静かな区間でも、驚きはいつまでも小さくなりません。
+#    メモリが、覚えたものを覚えるそばから失っていくからです。4節の「3分の2」と同じことです。
+# 4. 見つかりません。この3つの数をストリーム全体で固定すると、一方を取れば他方を失います。これが次の節の話題です。
+#
+# </details>
+#
+# ## 7. データに応じて変わるゲート
+#
+# Titans の $\theta_t$、$\eta_t$、$\alpha_t$ には、添字 $t$ が付いています。ゲートの値は、トークンから計算されるのです。
+# 大事なトークンではステップを大きくし、そうでないトークンでは書き込まず、新しい話題が始まるところでは手放す。
+# モデルは、そのような使い分けを学習できます。
+#
+# ### 演習3：ゲートになってみる
+#
+# あなたは学習されたゲートで、このストリームのこともよく知っています。
+# トークンの番号ごとに $(\theta, \eta, \alpha)$ を返してください。
+# 目標は、最後の時点で新しい規則を覚えていて、うそを信じておらず、最初のペアがずっと残っていることです。
+# 解答は1つではありません。ただし、3つの数を固定したままでは解けません。
+
+
+# %%
+def schedule(token):
+    return ..., ..., ...  # theta, eta, alpha for this token
+
+
+exercises.check_schedule(schedule)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# Start with `(0.25, 0, 0)` for all tokens and read what the check says. Which single token needs another $\theta$?
+#
+# </details>
+
+# %% [markdown] lang="ja" en="29cd0986"
+# <details><summary>ヒント</summary>
+#
+# まず、すべてのトークンで `(0.25, 0, 0)` を返して、答え合わせのメッセージを読んでください。
+# 別の $\theta$ が必要なトークンが、1つだけあります。どれでしょうか。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def schedule(token):
+#     return (0.0 if token == 54 else 0.25), 0.0, 0.0
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# In a layer the gates come from a linear map of the token, squashed by a sigmoid, for every head and every layer of the
+# memory. At the start, before any training, they are the same for all tokens:
+
+# %% [markdown] lang="ja" en="4b882a27"
+# 実際の層（layer）では、トークンの線形変換をシグモイド（sigmoid）に通したものがゲートになります。
+# ゲートの値は、ヘッド（head）ごと、メモリの層ごとに求めます。
+# 訓練（training）を始める前は、どのトークンでも同じ値です。
+# 出力の「at the start」の後に、初期値の最小と最大が並びます。
+
+# %%
+layer = NeuralMemory(dim=32, heads=2)
+gates = layer.gates(
+    torch.randn(1, 5, 32)
+)  # theta, eta, alpha: [batch, heads, tokens, depth]
+for name, gate in zip(gates._fields, gates, strict=True):
+    print(
+        f"{name:5} {list(gate.shape)}, at the start "
+        f"{gate.min().item():.3f} to {gate.max().item():.3f}"
+    )
+
+# %% [markdown] lang="en"
+# ## 8. Does surprise fall when a passage is repeated?
+#
+# It should: what was read before is no longer new. Whether it does depends on something that we have passed over so
+# far. For speed, the gradients of a whole *chunk* of tokens are taken at the weights that the chunk started with
+# (decision D1; lesson 05 is about it). With `chunk_size=1` that is what you wrote above. With larger chunks, a token
+# does not yet see what the tokens before it in its chunk have written, when its surprise is measured.
+#
+# **Predict before you run.** A passage of 32 tokens is read four times. We measure the surprise with chunks of 1, of
+# 16, and with the whole 128 tokens as one chunk.
+
+# %% [markdown] lang="ja" en="9f77c769"
+# ## 8. 同じ文章をくり返すと、驚きは減るか
+#
+# 減るはずです。前に読んだものは、もう新しくないからです。
+# ところが、実際に減るかどうかは、ここまで触れずにきた、あることで決まります。
+#
+# 速く計算するために、勾配は、**チャンク**（chunk）と呼ばれるトークンのまとまりごとに計算します。
+# このときの重み（weights）は、どのトークンについても、チャンクの始まりのものです（決定D1。レッスン05で扱います）。
+# `chunk_size=1` なら、先ほどあなたが書いたものと同じです。
+# チャンクがもっと大きいと、トークンの驚きを測る時点では、
+# 同じチャンクの中で前のトークンが書いたものが、まだ見えていません。
+#
+# **実行する前に予想してみましょう。**
+# 32トークンの文章を4回読みます。チャンクを1トークン、16トークン、128トークン全部と変えて、驚きを測ります。
+# 図の縦軸「surprise」は驚き、「reading 1」は1回目の読みです。
+# 凡例の「chunk 128 (all)」は、全体が1つのチャンクという意味です。
+
+# %%
+lesson_03.repeated_passage()
+
+# %% [markdown] lang="en"
+# With small chunks the surprise falls from reading to reading, and chunks of 16 follow the exact curve closely. With a
+# single chunk it never falls, because every gradient is taken at the first weights: the memory is as surprised by the
+# fourth reading as by the first. Some implementations work like that by default. It is fast, and it is another
+# function.
+#
+# ## 9. When it blows up
+#
+# Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
+# tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
+
+# %% [markdown] lang="ja" en="f0456c15"
+# チャンクが小さければ、読むたびに驚きは減ります。
+# チャンクが16トークンでも、正確な曲線（1トークンの場合）に近いところを通ります。
+# 全体が1つのチャンクだと、驚きはまったく減りません。すべての勾配を、最初の重みでとるからです。
+# メモリは、4回目にも1回目と同じだけ驚きます。
+# 初期設定のままだと、このように動く実装もあります。速いのですが、別の関数です。
+#
+# ## 9. 発散するとき
+#
+# チャンクには代償があります。1つのチャンクの中の勾配は、どれも同じ重みでとり、それから足し合わせます。
+# そのため、同じトークンが16個並ぶチャンクは、ステップ幅が16倍の書き込み1回と同じ働きをします。
+# $\theta = 0.25$ なら $4$ です。安定な範囲をはるかに超えています。
+# 次のセルは、チャンクの大きさ（chunk）ごとに、128トークン後のメモリの大きさ（size of M）を出力します。
+# `max_surprise` は、この後で説明する上限です。
+
+# %%
+k = torch.eye(8)[:1].expand(1, 1, 128, 8)  # the same pair, 128 times
+gates = Gates(*(torch.full((1, 1, 128), gate) for gate in (0.25, 0.0, 0.0)))
+memory = DeepMemory(dim=8, depth=1)
+for chunk_size, limit in ((1, None), (16, None), (16, 0.2)):
+    _, state = chunked_scan(
+        memory,
+        memory.initial_state(1),
+        k,
+        k,
+        k,
+        gates,
+        chunk_size,
+        max_surprise=limit,
+    )
+    size = state.weights[0].norm().item()
+    print(
+        f"chunk {chunk_size:2}, max_surprise {limit}: "
+        f"size of M after 128 tokens {size:.3g}"
+    )
+
+# %% [markdown] lang="en"
+# This is the usual reason why training such a memory ends in NaN: chunks too long, steps too large, or a deep memory
+# whose gradients are larger. The library does two things about it. Its gates start small (D5), and the layer scales
+# each token's surprise down to a largest norm, `max_surprise` (D12): writes then add up at most steadily, never
+# exponentially. The bare scan has no such limit, unless you ask for it, as in the last line.
+#
+# ## Summary
+#
+# - **Surprise** is the gradient of $\lVert M(k_t) - v_t \rVert^2$ at the memory before the token: its size says how
+#   unexpected the token was, its direction what to change.
+# - **$\theta$** is how much of it is written. For unit keys $\tfrac12$ stores a pair at once; more than 1 diverges.
+# - **$\eta$** carries past surprise on: one surprise moves the memory by $-\theta u/(1-\eta)$ in the end.
+# - **$\alpha$** forgets: a half-life of $\ln\tfrac12 / \ln(1-\alpha)$ tokens, and a pull towards zero on everything.
+# - No fixed setting suits a whole stream, so the gates follow the data.
+# - Gradients of one chunk share their weights and add up. Small chunks are faithful, long ones need small steps.
+#
+# Next in this course: lesson 04, in which the gates, the projections and $M_0$ are learned.
+#
+# ## References
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663), section 3.1, equations 8 to 10, 13 and 14. (The prose there speaks
+#   of a gradient with respect to the input; it is the gradient with respect to the memory's weights.)
+# - B. T. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964: momentum.
+# - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
+#   [2412.06464](https://arxiv.org/abs/2412.06464): forgetting beside the delta rule, for a matrix memory.
+
+# %% [markdown] lang="ja" en="87d69874"
+# このようなメモリの訓練が NaN で終わるとき、たいていはこれが理由です。
+# チャンクが長すぎる場合、ステップが大きすぎる場合、深いメモリで勾配が大きくなっている場合があります。
+#
+# ライブラリでは、2つの対策をとっています。
+# まず、ゲートは小さな値から始まります（D5）。
+# 次に、層では、各トークンの驚きのノルムが上限 `max_surprise` を超えないように縮めます（D12）。
+# こうすると、書き込みが積み重なっても、増え方はせいぜい一定の速さで、指数関数的にはなりません。
+# スキャン（scan）だけを使うときは、この上限はありません。出力の最後の行のように、自分で指定することはできます。
+#
+# ## まとめ
+#
+# - **驚き**は $\lVert M(k_t) - v_t \rVert^2$ の勾配で、トークンが届く前のメモリでとります。
+#   大きさは、そのトークンがどれだけ予想外だったかを、向きは、何を変えればよいかを表します。
+# - **$\theta$** は、驚きをどれだけ書き込むかを決めます。
+#   キーの長さが1なら、$\tfrac12$ でペアを一度に記憶します。1を超えると発散します。
+# - **$\eta$** は、過去の驚きを引き継ぎます。
+#   1回の驚きは、最終的にメモリを $-\theta u/(1-\eta)$ だけ動かします。
+# - **$\alpha$** は、忘れる割合を決めます。半減期は $\ln\tfrac12 / \ln(1-\alpha)$ トークンです。
+#   また、すべてをゼロのほうへ引き寄せます。
+# - 固定した設定は、ストリーム全体には合いません。そこで、ゲートはデータに応じて変わります。
+# - 1つのチャンクの勾配は、同じ重みでとられ、足し合わされます。
+#   小さなチャンクは元の更新に忠実です。長いチャンクには、小さなステップが必要です。
+#
+# 次の**レッスン04**では、ゲート、射影（projection）、$M_0$ が学習されます。
+#
+# ## 参考文献
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.1節、式(8)～(10)、(13)、(14)。
+#   （論文の本文には「入力に関する勾配」とありますが、正しくは、メモリの重みに関する勾配です。）
+# - B. T. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964。モーメンタムの原典です。
+# - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
+#   [2412.06464](https://arxiv.org/abs/2412.06464)。行列のメモリで、デルタ則（delta rule）に忘却を組み合わせます。

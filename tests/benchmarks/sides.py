@@ -1,0 +1,164 @@
+"""What is measured: the scan, the layer, titans-pytorch's layer, and the floor of plain matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from titans import DeepMemory, Gates, MemoryState, NeuralMemory, chunked_scan
+
+EXPANSION, DEPTH = 4, 2  # of every memory here; titans-pytorch's defaults too
+Run = Callable[[], None]
+Sizes = dict[str, int]  # batch, tokens, dim, chunk; few: the smaller number of tokens to compare with
+
+
+def train_step(layer: nn.Module, batch: int, tokens: int, dim: int) -> Run:
+    """One forward and backward pass of a layer that returns (y, state), on a fixed random input."""
+    x = torch.randn(batch, tokens, dim, requires_grad=True)
+    direction = torch.randn(batch, tokens, dim)
+
+    def run() -> None:
+        x.grad = None
+        layer.zero_grad()
+        y, _ = layer(x)
+        y.backward(direction)
+
+    return run
+
+
+class ScanInputs(nn.Module):
+    """Queries, keys, values and gates as parameters of a module whose forward pass is one bare scan."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        scan: Callable[..., tuple[Tensor, MemoryState]] = chunked_scan,
+        max_surprise: float | None = None,
+    ) -> None:
+        super().__init__()
+        batch, tokens, dim, chunk = (sizes[name] for name in ("batch", "tokens", "dim", "chunk"))
+        self.memory = DeepMemory(dim, depth=DEPTH, expansion=EXPANSION)
+        nn.init.normal_(self.memory.weights[-1], std=0.5 / (EXPANSION * dim) ** 0.5)
+        q, k, v = (F.normalize(torch.randn(batch, 1, tokens, dim), dim=-1) for _ in range(3))
+        shape = (batch, 1, tokens, DEPTH)
+        gates = (0.02 * torch.rand(shape), 0.3 + 0.4 * torch.rand(shape), 0.01 * torch.rand(shape))
+        self.inputs = nn.ParameterList(nn.Parameter(tensor) for tensor in (q, k, v, *gates))
+        self.chunk, self.scan, self.max_surprise = chunk, scan, max_surprise
+
+    def forward(self) -> tuple[Tensor, MemoryState]:
+        q, k, v, *gates = self.inputs
+        state = self.memory.initial_state(q.shape[0])
+        return self.scan(self.memory, state, q, k, v, Gates(*gates), self.chunk, max_surprise=self.max_surprise)
+
+    def train_step(self) -> None:
+        self.zero_grad()
+        y, _ = self()
+        y.sum().backward()
+
+
+def their_layer(dim: int, chunk_size: int, batch_size: int | None, extras: bool = True) -> Any:
+    """titans-pytorch's layer. extras=False: without its norms and the residual, so that it is the paper's equations.
+
+    Its gates' biases make it remember (its own start forgets half of everything at each token) and stay finite.
+    """
+    from titans_pytorch import MemoryMLP
+    from titans_pytorch import NeuralMemory as TheirMemory
+
+    options = {} if extras else {"pre_rmsnorm": False, "mem_model_norm_add_residual": False}
+    model = MemoryMLP(dim, depth=DEPTH, expansion_factor=float(EXPANSION))
+    layer = TheirMemory(dim=dim, chunk_size=chunk_size, batch_size=batch_size, model=model, **options)
+    for linear, bias in ((layer.to_decay_factor[0], -4.0), (layer.to_adaptive_step[0], -3.0)):
+        nn.init.constant_(linear.bias, bias)
+    return layer
+
+
+class SameFunction(nn.Module):
+    """titans-pytorch's layer with chunk_size=1, batch_size=chunk and without extras, its scan replaced by ours.
+
+    Its projections, gates and first weights are used as they are. Its loss is the mean over features where equation 12
+    has the sum, so its theta is ours times dim. It reads after it writes, as D2 says.
+    """
+
+    def __init__(self, theirs: Any, dim: int, chunk: int) -> None:
+        super().__init__()
+        self.theirs, self.dim, self.chunk = theirs, dim, chunk
+        self.memory = DeepMemory(dim, depth=DEPTH, expansion=EXPANSION)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, MemoryState]:
+        theirs: Any = self.theirs
+        q, k, v = (project(x)[:, None] for project in (theirs.to_queries, theirs.to_keys, theirs.to_values))
+        theta = theirs.adaptive_step_transform(theirs.to_adaptive_step(x))[:, None] / self.dim  # [batch, 1, tokens]
+        eta, alpha = theirs.to_momentum(x)[0].sigmoid().mT, theirs.to_decay_factor(x).sigmoid().mT
+        weights = tuple(w.mT.expand(x.shape[0], *w.mT.shape) for w in theirs.memory_model_parameters)
+        state = replace(self.memory.initial_state(x.shape[0]), weights=weights, chunk_weights=weights)
+        y, state = chunked_scan(self.memory, state, q, k, v, Gates(theta, eta, alpha), self.chunk)
+        return y[:, 0], state
+
+
+def difference(theirs: nn.Module, ours: nn.Module, x: Tensor) -> float:
+    """The largest relative difference between two layers in y and in the gradient with respect to x."""
+    answers = []
+    for layer in (theirs, ours):
+        x = x.detach().requires_grad_()
+        y, _ = layer(x)
+        direction = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        answers.append((y.detach(), *torch.autograd.grad(y, x, direction)))
+    return max(((a - b).norm() / a.norm()).item() for a, b in zip(*answers, strict=True))
+
+
+def matrix_products(dim: int, chunk: int) -> list[tuple[int, int, int]]:
+    """The products (rows, inner, columns) that one chunk of the closed form needs in its forward pass.
+
+    A product of these sizes has two more of the same FLOPs in the backward pass.
+    """
+    products = []
+    widths = [dim, *[EXPANSION * dim] * (DEPTH - 1), dim]
+    for layer, (inside, outside) in enumerate(pairwise(widths)):
+        products += [(chunk, inside, outside)] * 3  # keys through W; queries through W and S
+        products += [(chunk, outside, inside)] * (layer > 0)  # errors back through W
+        products += [(outside, chunk, inside)] * 2  # what is written, to W and S
+        products += [(chunk, inside, chunk), (chunk, chunk, outside)]  # scores of queries with keys, times errors
+    return products
+
+
+def floor(batch: int, tokens: int, dim: int, chunk: int) -> Run:
+    """The same matrix products, forward and backward, into tensors that exist already, and nothing else."""
+    products = []
+    for rows, inner, columns in matrix_products(dim, chunk):
+        a, b = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns)
+        out = torch.empty(batch, rows, columns)
+        products.append((a, b, out, torch.empty_like(a), torch.empty_like(b)))
+
+    def run() -> None:
+        for _ in range(tokens // chunk):
+            for a, b, out, grad_a, grad_b in products:
+                torch.bmm(a, b, out=out)
+                torch.bmm(out, b.mT, out=grad_a)
+                torch.bmm(a.mT, out, out=grad_b)
+
+    return run
+
+
+def stream(layer: NeuralMemory, tokens: int, x: Tensor) -> MemoryState:
+    """The state after `tokens` tokens that arrive in pieces: x [batch, piece, dim], again and again."""
+    state: Any = None
+    for _ in range(tokens // x.shape[1]):
+        _, state = layer(x, state)
+    return state
+
+
+def token_steps(layer: NeuralMemory, x: Tensor, state: MemoryState) -> Run:
+    """Give the layer the tokens of x one at a time, after `state`."""
+
+    def run() -> None:
+        after = state
+        for token in x.split(1, dim=1):
+            _, after = layer(token, after)
+
+    return run

@@ -1,0 +1,154 @@
+"""The table as text: a line a row while it is measured, and the section between the READMEs' markers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .timing import KEEP_FREED
+
+Record = dict[str, Any]  # a row of results.json
+
+START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
+
+# Row name -> what the two sides are, [other side, ours]. Where a ratio should be small it is ours / other.
+WHAT = {
+    "same function: scan": {
+        "en": "titans-pytorch per token / the same layer with this scan",
+        "ja": "titans-pytorch（トークン単位）／同じ層で走査だけ本実装",
+    },
+    "same function: layer": {
+        "en": "titans-pytorch per token / `NeuralMemory`",
+        "ja": "titans-pytorch（トークン単位）／`NeuralMemory`",
+    },
+    "defaults": {
+        "en": "titans-pytorch, its defaults / `NeuralMemory`",
+        "ja": "titans-pytorch（既定の設定）／`NeuralMemory`",
+    },
+    "coarse": {
+        "en": "titans-pytorch, one write a chunk / `NeuralMemory`",
+        "ja": "titans-pytorch（チャンクごとに 1 回書き込み）／`NeuralMemory`",
+    },
+    "floor": {
+        "en": "`chunked_scan` / its matrix products alone",
+        "ja": "`chunked_scan`／その行列積だけ",
+    },
+    "floor, D12": {
+        "en": "`chunked_scan` with `max_surprise` / its matrix products alone",
+        "ja": "`chunked_scan`（`max_surprise` あり）／その行列積だけ",
+    },
+    "closed form": {
+        "en": "`recurrent_scan` / `chunked_scan`",
+        "ja": "`recurrent_scan`／`chunked_scan`",
+    },
+    "length: forward": {
+        "en": "reading, a token of many / a token of few",
+        "ja": "読み取り（順伝播のみ）、長い系列の 1 トークン／短い系列の 1 トークン",
+    },
+    "length: training": {
+        "en": "training, a token of many / a token of few",
+        "ja": "学習（順伝播と逆伝播）、長い系列の 1 トークン／短い系列の 1 トークン",
+    },
+    "length: generation": {
+        "en": "generating a token after many / after few",
+        "ja": "生成、長い文脈の後の 1 トークン／短い文脈の後の 1 トークン",
+    },
+    "length: memory": {
+        "en": "peak memory, streaming many / few tokens",
+        "ja": "最大メモリ、多くのトークンを順に読む／少しのトークンを順に読む",
+    },
+}
+HEADS = {
+    "en": ["compared", "batch × tokens, dim, chunk", "first", "second", "ratio", "kept", "target", "met"],
+    "ja": ["比較", "バッチ × トークン、dim、チャンク", "前者", "後者", "比", "保持", "目標", "達成"],
+}
+WORDS = {
+    "en": {"yes": "yes", "no": "**no**", "memory": "out of memory"},
+    "ja": {"yes": "はい", "no": "**いいえ**", "memory": "メモリ不足"},
+}
+NOTES = {
+    "en": (
+        "Seconds of forward and backward in float32 unless a row says otherwise, medians of {repeats} runs in turns; "
+        "memories of depth 2, expansion 4. "
+        "{cpu}, {cores} cores, {memory_gb} GB, {os}, Python {python}, PyTorch {torch}, {threads} threads, {date}. "
+        "titans-pytorch is {theirs}; “per token” is its `chunk_size=1` and `batch_size=chunk`, without its extras, "
+        "which computes the same function as this scan (relative difference {difference}). "
+        "“out of memory”: it would need more than {memory_limit_gb} GB. Much of its time goes into memory that is returned "
+        "to the system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
+        "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`). "
+        "`python -m tests.benchmarks` measures again, with `--readme` it rewrites this section."
+    ),
+    "ja": (
+        "特に断りのない行は、float32 での順伝播と逆伝播の時間です。"
+        "両者を交互に {repeats} 回ずつ測り、中央値をとりました。"
+        "メモリの深さは 2、拡大率は 4 です。"
+        "{cpu}、{cores} コア、{memory_gb} GB、{os}、Python {python}、PyTorch {torch}、{threads} スレッド、{date}。"
+        "titans-pytorch は {theirs} です。"
+        "「トークン単位」は `chunk_size=1`、`batch_size=chunk` で追加機能を外した設定で、"
+        "本実装の走査と同じ関数を計算します（相対差 {difference}）。"
+        "「メモリ不足」は、{memory_limit_gb} GB を超えるメモリが必要だったという意味です。"
+        "titans-pytorch の時間の多くは、システムに返したメモリを再び確保するのに費やされます。"
+        "「保持」の列は、解放したメモリを手元に残す設定"
+        "（glibc の `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`）で測った比です。"
+        "`python -m tests.benchmarks` で測り直せます。`--readme` を付けると、この節を書き換えます。"
+    ),
+}
+BUSY = {
+    "en": " Rows marked ~ were disturbed by other programs.",
+    "ja": " ~ の付いた行は、ほかのプログラムの影響を受けています。",
+}
+
+
+def line(record: Record, language: str = "en") -> list[str]:
+    """The cells of one row."""
+    words, sizes = WORDS[language], record["sizes"]
+    tokens = f"{sizes['tokens']:,}" + (f" / {sizes['few']:,}" if "few" in sizes else "")
+    first, second = ("other", "ours") if record["at_least"] else ("ours", "other")
+    sign = "≥" if record["at_least"] else "≤"
+    ratio, kept = (
+        "–" if record[name] is None else f"{record[name]:.3g}×" for name in ("ratio", "ratio_freed_memory_kept")
+    )
+    return [
+        WHAT[record["name"]][language],
+        f"{sizes['batch']} × {tokens}, {sizes['dim']}, {sizes['chunk']}",
+        _amount(record, first, words),
+        _amount(record, second, words),
+        ratio + (" ~" if record["busy"] else ""),
+        kept,
+        f"{sign} {record['target']:g}×",
+        {True: words["yes"], False: words["no"], None: "–"}[record["met"]],
+    ]
+
+
+def _amount(record: Record, side: str, words: dict[str, str]) -> str:
+    value = record[side]
+    if value is None:
+        return words["memory"]
+    if record.get("unit"):
+        return f"{value:.0f} {record['unit']}"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+
+
+def section(results: dict[str, Any], language: str) -> str:
+    """What stands between the markers of a README."""
+    rows = [HEADS[language], ["---", "---", "--:", "--:", "--:", "--:", "--:", "---"]]
+    rows += [line(record, language) for record in results["rows"]]
+    found = [max(r["relative_difference"].values()) for r in results["rows"] if r.get("relative_difference")]
+    note = NOTES[language].format(
+        **results["machine"],
+        trim=KEEP_FREED["MALLOC_TRIM_THRESHOLD_"],
+        repeats=results["repeats"],
+        theirs=results["titans_pytorch"] or "–",
+        difference=f"{max(found):.0e}" if found else "–",
+    )
+    note += BUSY[language] if any(record["busy"] for record in results["rows"]) else ""
+    return "\n".join(["| " + " | ".join(cells) + " |" for cells in rows] + ["", note])
+
+
+def replace_section(readme: str, text: str) -> str:
+    """The README with `text` between its markers. Raises ValueError if it does not have both."""
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"README must have the markers {START} and {END}")
+    return f"{before}{start}\n{text}\n{end}{after}"

@@ -1,0 +1,268 @@
+"""The sequence mixers: MAC, MAG, MAL, LMM (equations 21-31), and MAC without its memory.
+
+Each is a module with forward(x, state) -> (y, state), x and y [batch, tokens, dim]; any split of a sequence into calls
+gives the same y (D10), nothing sees the future (D3), and a state stops growing after a segment or a window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from titans.attention import Attention, KeysValues, attend, causal_mask, rotate, window_attention
+from titans.config import TitansConfig
+from titans.neural_memory import CausalConv, NeuralMemory, unit
+from titans.state import MemoryState, State, Weights
+
+
+@dataclass(frozen=True)
+class BlockState(State):
+    """What a block carries from call to call.
+
+    memory: the state of its memory.
+    start: MAC's memory weights at the start of the segment, from which h is read.
+    recent: earlier tokens that MAC's query convolution needs.
+    keys, values: of the tokens so far in the segment, or of the last window - 1 tokens; two streams in MAC, h and x.
+    place: tokens that the segment has seen.
+    """
+
+    memory: MemoryState | None = None
+    start: Weights | None = None
+    recent: Tensor | None = None
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+    place: int = 0
+
+
+class Combine(nn.Module):
+    """The gate of equations 25 and 28: both inputs normalised with learned scales, a non-linearity, then multiplied."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_memory = nn.RMSNorm(dim, eps=1e-5), nn.RMSNorm(dim, eps=1e-5)
+
+    def forward(self, attention: Tensor, memory: Tensor) -> Tensor:
+        return F.silu(self.norm_attention(attention)) * F.silu(self.norm_memory(memory))
+
+
+def make_memory(config: TitansConfig) -> NeuralMemory:
+    """The memory layer of a configuration."""
+    return NeuralMemory(
+        config.dim,
+        config.memory_heads,
+        config.memory_depth,
+        config.chunk_size,
+        config.memory_expansion,
+        residual=config.memory_residual,
+        conv_width=config.conv_width,
+        max_step=config.max_step,
+        momentum=config.momentum,
+        forgetting=config.forgetting,
+    )
+
+
+def make_tokens(count: int, dim: int) -> nn.Parameter:
+    """Learned tokens, data-independent (equation 19)."""
+    return nn.Parameter(torch.randn(count, dim) * 0.5)
+
+
+class Mixer(nn.Module):
+    """What all mixers share: a state to begin with."""
+
+    def initial_state(self, batch: int) -> BlockState:
+        return BlockState()
+
+
+class SegmentMixer(Mixer):
+    """Attention inside segments: [P | x], causal, P visible to all. MAC without its memory."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__()
+        self.segment_len = config.segment_len
+        self.attention = Attention(config.dim, config.heads, config.dim_head)
+        self.persistent = make_tokens(config.persistent_tokens, config.dim)
+
+    def prefix(self, tokens: Tensor, batch: int) -> KeysValues:
+        """Keys and values of tokens [count, dim], the same for every row."""
+        return self.attention.keys_values(tokens.expand(batch, *tokens.shape))
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        q = self.attention.queries(x)
+        k, v = self.attention.keys_values(x)
+        prefix = self.prefix(self.persistent, x.shape[0])
+        keys, values, place = state.keys, state.values, state.place
+        outputs = []
+        for part, begins in pieces(x.shape[1], place, self.segment_len):
+            if begins:
+                keys, values, place = (), (), 0
+            y, keys, values = see_segment(q[:, :, part], ((k[:, :, part], v[:, :, part]),), keys, values, place, prefix)
+            outputs.append(y)
+            place += part.stop - part.start
+        return self.attention.output(torch.cat(outputs, dim=2)), BlockState(keys=keys, values=values, place=place)
+
+
+def pieces(tokens: int, place: int, segment_len: int):
+    """Slices of the tokens that do not cross the border of a segment, and whether each begins one."""
+    done = 0
+    while done < tokens:
+        begins = place in (0, segment_len)
+        size = min(tokens - done, segment_len if begins else segment_len - place)
+        yield slice(done, done + size), begins
+        done += size
+        place = size if begins else place + size
+
+
+def see_segment(
+    q: Tensor,
+    streams: tuple[KeysValues, ...],
+    keys: tuple[Tensor, ...],
+    values: tuple[Tensor, ...],
+    place: int,
+    prefix: KeysValues,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Attention of tokens at `place` of a segment over the prefix and over streams that have a vector for each token.
+
+    streams: keys and values of these tokens, for x and in MAC for h before it; keys, values: of the segment's earlier
+    tokens. Token i sees entry j of every stream if j <= i (D3), at j's position (D4).
+    Returns y and the keys and values of the segment so far.
+    """
+    turned = tuple(rotate(k, place) for k, _ in streams)
+    new_values = tuple(v for _, v in streams)
+    if keys:
+        turned = tuple(torch.cat(pair, dim=2) for pair in zip(keys, turned, strict=True))
+        new_values = tuple(torch.cat(pair, dim=2) for pair in zip(values, new_values, strict=True))
+    mask = causal_mask(q.shape[2], place, q.device).repeat(1, len(streams))
+    y = attend(q, rotate(q, place), torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
+    return y, turned, new_values
+
+
+class MAC(SegmentMixer):
+    """Memory as context, equations 21-25, segment by segment:
+
+        h = M*(q), q = x W_Q               read with the weights at the segment's start                  (21)
+        y = Attn([P | h | x])              causal inside the segment; h_j only for tokens i >= j          (22, 23, D3)
+        M_t = M_{t-1}(y_t)                 y is written, token by token                                  (24)
+        o_t = y_t (x) M*_t(y_t)            and read with the weights right after its own token           (25, D3)
+
+    Taken literally, h and the last read let a token see the whole of its segment; the two rules of D3 close both leaks.
+    `memory_tokens` learned queries may read the memory at the segment's start too; what they find is seen by all.
+    """
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        self.memory = make_memory(config)
+        self.W_Q = nn.Linear(config.dim, config.dim, bias=False)
+        self.conv = CausalConv(config.dim, config.conv_width)
+        self.memory_queries = make_tokens(config.memory_tokens, config.dim)
+        self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-5)
+        self.combine = Combine(config.dim)
+
+    def initial_state(self, batch: int) -> BlockState:
+        recent = self.W_Q.weight.new_zeros(batch, self.conv.weight.shape[-1] - 1, self.W_Q.in_features)
+        return BlockState(memory=self.memory.initial_state(batch), recent=recent)
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        assert state.memory is not None
+        assert state.recent is not None
+        q = self.attention.queries(x)
+        k, v = self.attention.keys_values(x)
+        mixed, recent = self.conv(self.W_Q(x), state.recent)
+        asked = F.silu(mixed)
+        persistent = self.prefix(self.persistent, x.shape[0])
+        memory, start, keys, values, place = state.memory, state.start, state.keys, state.values, state.place
+        outputs = []
+        for part, begins in pieces(x.shape[1], place, self.segment_len):
+            if begins:
+                start, keys, values, place = memory.weights, (), (), 0
+            assert start is not None
+            h = self.attention.keys_values(self.retrieve(start, asked[:, part]))
+            prefix = self.with_memory_tokens(persistent, start)
+            y, keys, values = see_segment(
+                q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix
+            )
+            y = self.attention.output(y)
+            read, memory = self.memory(y, memory)
+            outputs.append(self.combine(y, read))
+            place += part.stop - part.start
+        return torch.cat(outputs, dim=1), BlockState(memory, start, recent, keys, values, place)
+
+    def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
+        """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""
+        q = unit(rearrange(asked.to(weights[0].dtype), "b t (h d) -> b h t d", h=self.memory.heads))
+        h = self.memory.memory.read(weights, q).to(asked.dtype)
+        return rearrange(self.norm(h), "b h t d -> b t (h d)")
+
+    def with_memory_tokens(self, prefix: KeysValues, weights: Weights) -> KeysValues:
+        """The prefix, and behind it what the learned memory queries read at the segment's start."""
+        if not len(self.memory_queries):
+            return prefix
+        asked = self.memory_queries.expand(weights[0].shape[0], *self.memory_queries.shape)
+        k, v = self.attention.keys_values(self.retrieve(weights, asked))
+        return torch.cat((prefix[0], k), dim=2), torch.cat((prefix[1], v), dim=2)
+
+
+class MemoryMixer(Mixer):
+    """LMM: the memory alone. The persistent tokens are written first; what they read is dropped (D9)."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__()
+        self.memory = make_memory(config)
+        self.persistent = make_tokens(config.persistent_tokens, config.dim)
+
+    def initial_state(self, batch: int) -> BlockState:
+        memory = self.memory.initial_state(batch)
+        if len(self.persistent):
+            _, memory = self.memory(self.persistent.expand(batch, *self.persistent.shape), memory)
+        return BlockState(memory=memory)
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        y, memory = self.memory(x, state.memory)
+        return y, BlockState(memory=memory)
+
+
+class WindowMixer(MemoryMixer):
+    """What MAG and MAL share: a memory beside sliding-window attention, with the persistent tokens as its prefix."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        self.window = config.window
+        self.attention = Attention(config.dim, config.heads, config.dim_head)
+
+    def attend(self, x: Tensor, state: BlockState) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """SW-Attn*([P | x]) (27): the output for x, and the keys and values of the last window - 1 tokens."""
+        k, v = self.attention.keys_values(x)
+        if state.keys:
+            k, v = torch.cat((*state.keys, k), dim=2), torch.cat((*state.values, v), dim=2)
+        prefix = self.attention.keys_values(self.persistent.expand(x.shape[0], *self.persistent.shape))
+        y = window_attention(self.attention.queries(x), k, v, prefix, self.window)
+        last = slice(max(0, k.shape[2] - self.window + 1), None)
+        return self.attention.output(y), (k[:, :, last].clone(),), (v[:, :, last].clone(),)
+
+
+class MAG(WindowMixer):
+    """Memory as a gate, equations 26-28: o = SW-Attn*([P | x]) (x) M([P | x])."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        self.combine = Combine(config.dim)
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        read, memory = self.memory(x, state.memory)
+        y, keys, values = self.attend(x, state)
+        return self.combine(y, read), BlockState(memory, keys=keys, values=values)
+
+
+class MAL(WindowMixer):
+    """Memory as a layer, equations 29-31: o = SW-Attn(M([P | x]))."""
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        read, memory = self.memory(x, state.memory)
+        y, keys, values = self.attend(read, state)
+        return y, BlockState(memory, keys=keys, values=values)
+
+
+MIXERS: dict[str, type[Mixer]] = {"mac": MAC, "mag": MAG, "mal": MAL, "lmm": MemoryMixer, "attention": SegmentMixer}

@@ -1,0 +1,87 @@
+"""One memory layer over one chunk of c tokens, and its derivative by hand.
+
+With W and S as the chunk finds them, errors e_i, inputs a_i and queries z_t (`titans.chunked` says where this is from):
+
+    h_t = P_t W z_t + f_t S z_t + sum_i M_ti (a_i . z_t) e_i      what the layer answers token t; M = -G
+    W'  = P_c W + f_c S + sum_i M_ci e_i a_i^T                    its weights after the chunk
+    S'  = g_c S + sum_i m_i e_i a_i^T                             its momentum after the chunk; m_i = -n_ci
+
+Autograd can differentiate this, but makes a tensor of the size of the weights for every product and every factor that W
+and S meet. Here dW and dS are one tensor each, to which everything is added; all else is of the size of the chunk.
+With dh, dW' and dS' the derivatives of what follows with respect to the results,
+
+    dW   = P_c dW' + sum_t P_t dh_t z_t^T                       dP_t = dh_t . W z_t,  at t = c also + dW' . W
+    dS   = f_c dW' + g_c dS' + sum_t f_t dh_t z_t^T             df_t = dh_t . S z_t,  at t = c also + dW' . S
+    dz_t = P_t W^T dh_t + f_t S^T dh_t + sum_i M_ti (e_i . dh_t) a_i
+    da_i = sum_t M_ti (e_i . dh_t) z_t + M_ci dW'^T e_i + m_i dS'^T e_i
+    de_i = sum_t M_ti (a_i . z_t) dh_t + M_ci dW' a_i + m_i dS' a_i
+    dM_ti = (e_i . dh_t) (a_i . z_t),  at t = c also + e_i . dW' a_i
+    dm_i = e_i . dS' a_i,   dg_c = dS' . S
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class ChunkStep(torch.autograd.Function):
+    """(W, S, z, a, e, P, f, M, g_c, m) -> (h, W', S'), for n memories at once.
+
+    W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. P, f, m: [n, c, 1]. M: [n, c, c]. g_c: [n, 1, 1].
+    The backward pass has none of its own: no gradients of outer gradients.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        W: Tensor,
+        S: Tensor,
+        z: Tensor,
+        a: Tensor,
+        e: Tensor,
+        P: Tensor,
+        f: Tensor,
+        M: Tensor,
+        g_c: Tensor,
+        m: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        Wz, Sz, az = torch.bmm(z, W.mT), torch.bmm(z, S.mT), torch.bmm(z, a.mT)
+        h = (Wz * P).addcmul_(Sz, f).baddbmm_(az * M, e)
+        e_weight, e_momentum = e * M[:, -1, :, None], e * m
+        W_end = (W * P[:, -1:]).addcmul_(S, f[:, -1:]).baddbmm_(e_weight.mT, a)
+        S_end = (S * g_c).baddbmm_(e_momentum.mT, a)
+        ctx.save_for_backward(W, S, z, a, e, P, f, M, g_c, m, Wz, Sz, az, e_weight, e_momentum)
+        return h, W_end, S_end
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
+        W, S, z, a, e, P, f, M, g_c, m, Wz, Sz, az, e_weight, e_momentum = ctx.saved_tensors
+        dh_kept, dh_carried = dh * P, dh * f
+        edh = torch.bmm(dh, e.mT)  # [n, t, i]
+        dM, edh_M = edh * az, edh * M
+        dz = torch.bmm(dh_kept, W).baddbmm_(dh_carried, S).baddbmm_(edh_M, a)
+        da = torch.bmm(edh_M.mT, z).baddbmm_(e_weight, dW_end).baddbmm_(e_momentum, dS_end)
+        dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
+        de = (dWa * M[:, -1, :, None]).addcmul_(dSa, m).baddbmm_((az * M).mT, dh)
+        dP, df, dm = _dots(dh, Wz), _dots(dh, Sz), _dots(e, dSa)
+        dP[:, -1:].add_(_dot(dW_end, W))
+        df[:, -1:].add_(_dot(dW_end, S))
+        dM[:, -1, :, None].add_(_dots(e, dWa))
+        dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
+        dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
+        return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
+
+
+def _dots(x: Tensor, y: Tensor) -> Tensor:
+    """x_t . y_t for every token: [n, c, out] -> [n, c, 1]."""
+    return (x * y).sum(-1, keepdim=True)
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """The sum of x * y over a matrix: [n, out, in] -> [n, 1, 1]."""
+    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))[:, None, None]

@@ -1,0 +1,75 @@
+"""One configuration for all variants."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from titans.checks import check_choice, check_flag, check_integer, check_number
+
+VARIANTS = ("mac", "mag", "mal", "lmm", "attention")
+
+
+@dataclass(frozen=True)
+class TitansConfig:
+    """What a model is. Every field has a default that works.
+
+    variant: "mac", "mag", "mal", "lmm", or "attention": MAC without its memory.
+    vocab_size, dim, layers: tokens known, features, blocks.
+    heads, dim_head: attention heads and the features of each; dim_head=0 takes dim / heads.
+    ffn_expansion: hidden width of the SwiGLU / dim.
+    segment_len: tokens that see one another in MAC and "attention". window: tokens that one sees in MAG and MAL.
+    chunk_size: tokens that share the weights at which their gradients are taken (D1); a chunk and a segment are two
+        things, and a chunk may be longer than a segment.
+    memory_heads, memory_depth, memory_expansion, memory_residual: the memory, see `DeepMemory`.
+    persistent_tokens: learned tokens before all others (equation 19), in every layer its own.
+    memory_tokens: learned queries that read the memory at the start of each segment (MAC).
+    conv_width, max_step, momentum, forgetting: see `NeuralMemory`.
+    """
+
+    variant: str = "mac"
+    vocab_size: int = 256
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    dim_head: int = 0
+    ffn_expansion: float = 2.0
+    segment_len: int = 32
+    window: int = 64
+    chunk_size: int = 16
+    memory_heads: int = 1
+    memory_depth: int = 2
+    memory_expansion: int = 4
+    memory_residual: bool = False
+    persistent_tokens: int = 4
+    memory_tokens: int = 0
+    conv_width: int = 4
+    max_step: float = 1.0
+    momentum: bool = True
+    forgetting: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("variant", self.variant, VARIANTS)
+        for name in ("vocab_size", "dim", "layers", "heads", "segment_len", "window", "chunk_size", "memory_heads"):
+            check_integer(name, getattr(self, name))
+        for name in ("memory_depth", "memory_expansion", "conv_width"):
+            check_integer(name, getattr(self, name))
+        for name in ("persistent_tokens", "memory_tokens", "dim_head"):
+            check_integer(name, getattr(self, name), minimum=0)
+        for name in ("ffn_expansion", "max_step"):
+            check_number(name, getattr(self, name), 0)
+        for name in ("memory_residual", "momentum", "forgetting"):
+            check_flag(name, getattr(self, name))
+        for name in ("heads", "memory_heads"):
+            if self.dim % getattr(self, name) and not (name == "heads" and self.dim_head):
+                raise ValueError(f"dim must be a multiple of {name}, got dim={self.dim}, {name}={getattr(self, name)}")
+        if not self.dim_head:
+            object.__setattr__(self, "dim_head", self.dim // self.heads)
+        if self.dim_head % 2:
+            raise ValueError(f"dim_head must be even (rotary positions turn pairs of features), got {self.dim_head}")
+        if self.memory_tokens and self.variant != "mac":
+            raise ValueError(f"memory_tokens must be 0 unless variant is 'mac', got {self.memory_tokens}")
+
+    @property
+    def signature(self) -> str:
+        """All fields as text, to tell one configuration from another."""
+        return " ".join(f"{name}={value!r}" for name, value in asdict(self).items())

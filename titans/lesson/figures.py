@@ -1,0 +1,100 @@
+"""Pictures for the lessons: one style, colours that colour-blind readers can tell apart, alt text in two languages."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from PIL import Image
+from torch import Tensor
+
+# Okabe and Ito's colours; always used together with a marker, a line style or a label.
+BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#7F7F7F",
+)  # fmt: skip
+CYCLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PINK, "D", ":"), (SKY, "v", "-"), (RED, "X", "--"))
+WEIGHTS = "RdBu_r"  # a diverging map, centred at 0: blue is negative, red positive
+DPI = 100
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, its layout fitted once by whoever fills it."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
+    """Title and axis labels, no box, a light grid."""
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.6)
+    return axes
+
+
+def heatmap(
+    axes: Axes, matrix: Tensor | np.ndarray, title: str = "", limit: float = 1.0, numbers: bool = False
+) -> AxesImage:
+    """A matrix of weights, red for positive and blue for negative; small ones with their numbers written in."""
+    values = np.asarray(matrix.detach() if isinstance(matrix, Tensor) else matrix)
+    image = axes.imshow(values, cmap=WEIGHTS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if abs(value) > 0.65 * limit else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+    return image
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """The figure as drawn now: [height, width, 3] bytes."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def png(image: np.ndarray, compress: int = 9) -> bytes:
+    """PNG bytes of [height, width, 3] bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="png", compress_level=compress)
+    return buffer.getvalue()
+
+
+def strip(images: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
+    """Pictures of one size below one another, with a grey line between them."""
+    bar = np.full((gap, images[0].shape[1], 3), 255, dtype=np.uint8)
+    bar[gap // 2] = 160
+    parts = [part for image in images for part in (image, bar)]
+    return np.concatenate(parts[:-1])
+
+
+def mimebundle(image: bytes, text: str, alt: str, alt_ja: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text in both languages."""
+    data = {"text/plain": text, "image/png": base64.b64encode(image).decode()}
+    return data, {"image/png": {"alt": alt, "alt_ja": alt_ja}}
+
+
+class Picture:
+    """A finished figure that a notebook shows: Picture(figure, alt="...", alt_ja="...") as a cell's last line."""
+
+    def __init__(self, figure: Figure, alt: str, alt_ja: str) -> None:
+        self.image, self.alt, self.alt_ja = pixels(figure), alt, alt_ja
+
+    def __repr__(self) -> str:
+        return f"Picture: {self.alt}"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        return mimebundle(png(self.image), repr(self), self.alt, self.alt_ja)

@@ -1,0 +1,120 @@
+"""The pictures of lesson 03, and the update that it asks the reader to write."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from titans.chunked import chunked_scan
+from titans.lesson.figures import CYCLE, Picture, new_figure, tidy
+from titans.lesson.memory_lab import random_pairs
+from titans.memory import DeepMemory, Gates
+
+
+def update(M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float) -> tuple[Tensor, Tensor]:
+    """Equations 13 and 14 for a matrix memory and one token; what exercise 2 asks for."""
+    S = eta * S - theta * torch.outer(2 * (M @ k - v), k)
+    return (1 - alpha) * M + S, S
+
+
+def number_memory(values: list[float], theta: float, eta: float = 0.0, alpha: float = 0.0) -> list[float]:
+    """A memory of one number that reads `values`, its key always 1: the number after each token."""
+    one, M, S = torch.ones(1), torch.zeros(1, 1), torch.zeros(1, 1)
+    numbers = []
+    for value in values:
+        M, S = update(M, S, one, torch.tensor([value]), theta, eta, alpha)
+        numbers.append(M.item())
+    return numbers
+
+
+def _curves(curves: dict[str, tuple], x: str, y: str, ylim: tuple[float, float], target: float, height: float = 3):
+    """A figure with named curves, each given as (x values, y values), and a dotted line at the target."""
+    figure = new_figure(9, height)
+    axes = tidy(figure.add_subplot(), "", x, y)
+    figure.subplots_adjust(left=0.08, right=0.8, top=0.9, bottom=0.17)
+    for (name, (xs, ys)), (colour, marker, line) in zip(curves.items(), CYCLE, strict=False):
+        axes.plot(xs, ys, color=colour, marker=marker, linestyle=line, linewidth=1.2, markersize=3.5, label=name)
+    axes.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
+    axes.set_ylim(*ylim)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure, axes
+
+
+def _numbers(numbers: list[float]) -> tuple:
+    return range(len(numbers) + 1), [0.0, *numbers]
+
+
+def step_sizes() -> Picture:
+    """The number that a memory holds while it reads the value 1 again and again, for five step sizes."""
+    curves = {f"θ = {theta}": _numbers(number_memory([1.0] * 12, theta)) for theta in (0.1, 0.25, 0.5, 0.9, 1.05)}
+    figure, _ = _curves(curves, "token", "what the memory holds", (-1.2, 3.2), 1)
+    return Picture(
+        figure,
+        alt="What a memory of one number holds while it reads the value 1 twelve times. With theta 0.1 and 0.25 it "
+        "creeps up to 1, with 0.5 it is there after one token, with 0.9 it swings around 1 and settles, with 1.05 it "
+        "swings ever further.",
+        alt_ja="1つの数だけのメモリが値1を12回読むときの中身。θが0.1と0.25ではゆっくり1に近づき、0.5では1トークンで到達し、0.9では1の"
+        "まわりで振動しながら落ち着き、1.05では振れ幅が広がっていく。",
+    )
+
+
+def momentum_overshoots() -> Picture:
+    """The same memory with momentum: the value 1 again and again, for four values of eta."""
+    curves = {f"η = {eta}": _numbers(number_memory([1.0] * 30, 0.1, eta)) for eta in (0.0, 0.5, 0.8, 0.95)}
+    figure, _ = _curves(curves, "token", "what the memory holds", (-0.2, 2.1), 1)
+    return Picture(
+        figure,
+        alt="A memory of one number reads the value 1 thirty times with theta 0.1. Without momentum it creeps up to 1; "
+        "with eta 0.5 it is there sooner; with 0.8 it overshoots and comes back; with 0.95 it still swings widely "
+        "after twenty tokens.",
+        alt_ja="1つの数だけのメモリがθ=0.1で値1を30回読む様子。モーメンタムなしではゆっくり1に近づき、η=0.5では早く到達し、0.8では"
+        "行き過ぎてから戻り、0.95では20トークンを過ぎても大きく振れている。",
+    )
+
+
+def fading() -> Picture:
+    """How much of a memory is left, token by token, for four values of alpha."""
+    tokens = torch.arange(0, 101, 4)
+    curves = {f"α = {alpha}": (tokens, (1 - alpha) ** tokens) for alpha in (0.002, 0.01, 0.1, 0.5)}
+    figure, _ = _curves(curves, "tokens since the write", "share that is left", (-0.03, 1.05), 0.5)
+    return Picture(
+        figure,
+        alt="Share of a memory that is left over 100 tokens. With alpha 0.002 most of it is left at the end, with 0.01 "
+        "about a third, with 0.1 half is gone after 7 tokens, with 0.5 after a single one.",
+        alt_ja="メモリの残る割合を100トークンにわたって示したグラフ。αが0.002では最後まで大部分が残り、0.01では約3分の1、0.1では7トークンで"
+        "半分になり、0.5では1トークンで半分になる。",
+    )
+
+
+def passage_surprise(chunk_size: int, repeats: int = 4, length: int = 32, dim: int = 32) -> Tensor:
+    """|u_t| of every token while a matrix memory reads a passage `repeats` times: [repeats * length]."""
+    memory = DeepMemory(dim, depth=1).double()
+    k, v = (x.double().repeat(repeats, 1)[None, None] for x in random_pairs(length, dim))
+    tokens = repeats * length
+    gates = Gates(*(torch.full((1, 1, tokens), gate, dtype=torch.float64) for gate in (0.25, 0.0, 0.0)))
+    state, norms = memory.initial_state(1).detach(), []
+    for start in range(0, tokens, chunk_size):
+        part = slice(start, start + chunk_size)
+        (a,), (e,) = memory.errors(state.weights, k[:, :, part], v[:, :, part])
+        norms.append((e.norm(dim=-1) * a.norm(dim=-1)).flatten())
+        part_gates = Gates(*(gate[:, :, part] for gate in gates))
+        _, state = chunked_scan(memory, state, k[:, :, part], k[:, :, part], v[:, :, part], part_gates, chunk_size)
+    return torch.cat(norms).detach()
+
+
+def repeated_passage() -> Picture:
+    """Surprise at every token while a passage of 32 tokens is read four times, for three chunk sizes."""
+    names = {1: "chunk 1", 16: "chunk 16", 128: "chunk 128 (all)"}
+    curves = {name: (range(128), passage_surprise(chunk_size)) for chunk_size, name in names.items()}
+    figure, axes = _curves(curves, "token", "surprise $|u_t|$", (0, 2.4), 2, height=3.2)
+    for start in range(0, 128, 32):
+        axes.axvline(start - 0.5, color="0.6", linewidth=0.8)
+        axes.text(start + 1, 1.03, f"reading {start // 32 + 1}", transform=axes.get_xaxis_transform(), fontsize=8)
+    axes.set_xlim(-1, 128)
+    return Picture(
+        figure,
+        alt="Surprise at every token while a passage of 32 tokens is read four times. With chunks of 1 and of 16 "
+        "tokens it falls from reading to reading; with one chunk of 128 tokens it is 2 all the time.",
+        alt_ja="32トークンの文章を4回読むときの、トークンごとの驚き。チャンクが1トークンと16トークンのときは読むたびに下がるが、"
+        "128トークンを1つのチャンクにすると、ずっと2のままである。",
+    )

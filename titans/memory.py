@@ -1,0 +1,163 @@
+"""The memory M: a small network whose weights are the state (equations 11, 12 and 15).
+
+Reading is a forward pass, y = M(q). Writing is a gradient step on the associative loss of one pair,
+    l(M; k, v) = |M(k) - v|^2,                                                      (12)
+summed over features, the factor 2 of its gradient kept (D8). In a network without biases the gradient of every layer is
+an outer product, e a^T: `a` is what goes into the layer, `e` the error that comes back to what leaves it.
+`DeepMemory.errors` works both out by hand; everything in `titans.chunked` rests on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from titans.checks import check_choice, check_flag, check_integer, check_range, check_shape
+from titans.state import MemoryState
+
+LAYER_NORM_EPS = 1e-5
+
+
+class Activation(NamedTuple):
+    """A non-linearity s, and what it hands back: backward(g, h) = g s'(h), itself differentiable."""
+
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+
+
+def _silu_backward(g: Tensor, h: Tensor) -> Tensor:
+    sigmoid = torch.sigmoid(h)  # written out: torch.ops.aten.silu_backward has no derivative of its own
+    return g * sigmoid * (1 + h * (1 - sigmoid))
+
+
+ACTIVATIONS = {
+    "gelu": Activation(F.gelu, torch.ops.aten.gelu_backward),
+    "silu": Activation(F.silu, _silu_backward),
+    "relu": Activation(F.relu, lambda g, h: g * (h > 0)),
+    "tanh": Activation(torch.tanh, lambda g, h: g * (1 - torch.tanh(h) ** 2)),
+}
+
+
+class Gates(NamedTuple):
+    """What a write obeys (equations 9-14), for every token: [batch, heads, tokens], or with a last axis [..., depth].
+
+    theta >= 0: step size on the momentary surprise. eta in [0, 1]: how much of the past surprise stays.
+    alpha in [0, 1]: how much of the memory is forgotten.
+    """
+
+    theta: Tensor
+    eta: Tensor
+    alpha: Tensor
+
+    def check(self, like: Tensor, depth: int) -> None:
+        """Raise unless shapes and ranges fit keys `like` [batch, heads, tokens, dim] and a memory of this depth."""
+        shape: dict[str, int | None] = dict(zip(("batch", "heads", "tokens"), like.shape[:3], strict=True))
+        for name, gate, high in (("theta", self.theta, torch.inf), ("eta", self.eta, 1), ("alpha", self.alpha, 1)):
+            per_layer = isinstance(gate, Tensor) and gate.ndim == 4
+            check_shape(f"gates.{name}", gate, shape | {"depth": depth} if per_layer else shape, like)
+            check_range(f"gates.{name}", gate, 0, high)
+
+    def per_layer(self, depth: int) -> Gates:
+        """The same gates with their last axis: [batch, heads, tokens, depth]."""
+        return Gates(*(gate if gate.ndim == 4 else gate[..., None].expand(*gate.shape, depth) for gate in self))
+
+
+class DeepMemory(nn.Module):
+    """M(x) = W_L s(W_{L-1} ... s(W_1 x)): an MLP without biases, one for each head, its weights handed in from outside.
+
+    The module owns M_0, the weights that every sequence starts from, learned in the outer loop (D6). Without a
+    residual the last layer starts at zero, so M_0 is the zero function and the first errors are the values themselves.
+
+    dim: features of a head's keys, queries and values.
+    heads: independent memories.
+    depth: layers L; 1 is a matrix.
+    expansion: hidden width / dim, for depth > 1.
+    activation: s, one of "gelu", "silu", "relu", "tanh".
+    residual: True for M(x) = x + LN(MLP(x)), the form of the paper's later version, LN without scale or shift. At a
+        zero last layer LN is singular (its slope is 1/sqrt(eps)), so there the last layer starts at random instead.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 1,
+        depth: int = 2,
+        expansion: int = 4,
+        activation: str = "gelu",
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("dim", dim), ("heads", heads), ("depth", depth), ("expansion", expansion)):
+            check_integer(name, value)
+        check_choice("activation", activation, ACTIVATIONS)
+        check_flag("residual", residual)
+        self.dim, self.heads, self.depth, self.residual = dim, heads, depth, residual
+        self.activation = ACTIVATIONS[activation]
+        self.signature = f"{dim=} {heads=} {depth=} {expansion=} {activation=} {residual=}"
+        widths = [dim] + [dim * expansion] * (depth - 1) + [dim]
+        shapes = zip(widths[1:], widths[:-1], strict=True)
+        self.weights = nn.ParameterList(nn.Parameter(torch.empty(heads, *shape)) for shape in shapes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Hidden layers at random; the last one zero, or at random too where a residual surrounds the network."""
+        for weight in self.weights:
+            nn.init.normal_(weight, std=2 * weight.shape[-1] ** -0.5)
+        if not self.residual:
+            nn.init.zeros_(self.weights[-1])
+
+    def initial_state(self, batch: int) -> MemoryState:
+        """M_0 and no momentum for each of `batch` rows, as part of the graph, so that M_0 can be learned (D6)."""
+        check_integer("batch", batch)
+        weights = tuple(weight.expand(batch, *weight.shape) for weight in self.weights)
+        momentum = tuple(torch.zeros_like(weight) for weight in weights)
+        return MemoryState(weights, momentum, weights, memory=self.signature)
+
+    def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """M(x), equation 15: x and the result [batch, heads, tokens, dim], weights [batch, heads, out, in] a layer."""
+        check_shape("x", x, {"batch": None, "heads": self.heads, "tokens": None, "dim": self.dim})
+        if len(weights) != self.depth:
+            raise ValueError(f"weights must hold {self.depth} tensors, one a layer, got {len(weights)}")
+        _, outputs = self.layers(weights, x)
+        return self.surround(x, outputs[-1])
+
+    def layers(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What goes into each layer, a_1 ... a_L, and what leaves it, h_l = W_l a_l (before the activation)."""
+        inputs: list[Tensor] = []
+        outputs: list[Tensor] = []
+        for weight in weights:
+            inputs.append(self.activation.forward(outputs[-1]) if outputs else x)
+            outputs.append(inputs[-1] @ weight.mT)
+        return inputs, outputs
+
+    def surround(self, x: Tensor, h: Tensor) -> Tensor:
+        """From the last layer's h to M(x): h itself, or x + LN(h)."""
+        return x + F.layer_norm(h, (self.dim,), eps=LAYER_NORM_EPS) if self.residual else h
+
+    def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The gradient of equation 12 in factors, by hand: layer l's, for token i, is e_l[i] a_l[i]^T.
+
+        Back-propagation: e_L = 2 (M(k) - v), through LN where there is one, and e_l = s'(h_l) * (W_{l+1}^T e_{l+1}).
+        Returns the lists a_1 ... a_L, of [..., tokens, in], and e_1 ... e_L, of [..., tokens, out].
+        """
+        inputs, outputs = self.layers(weights, k)
+        error = 2 * (self.surround(k, outputs[-1]) - v)
+        errors = [_layer_norm_backward(error, outputs[-1]) if self.residual else error]
+        for layer in range(self.depth - 1, 0, -1):
+            errors.append(self.activation.backward(errors[-1] @ weights[layer], outputs[layer - 1]))
+        return inputs, errors[::-1]
+
+    def extra_repr(self) -> str:
+        return self.signature
+
+
+def _layer_norm_backward(g: Tensor, h: Tensor) -> Tensor:
+    """The error at h of LN(h) = (h - mean) / sqrt(variance + eps), given the error g at its output."""
+    centred = h - h.mean(-1, keepdim=True)
+    scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + LAYER_NORM_EPS)
+    normal = centred * scale
+    return scale * (g - g.mean(-1, keepdim=True) - normal * (g * normal).mean(-1, keepdim=True))

@@ -1,0 +1,217 @@
+"""Language models: tokens to logits, and generation from a state of constant size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from titans.blocks import MIXERS, BlockState, Mixer
+from titans.checks import check_instance, check_integer, check_number
+from titans.config import TitansConfig
+from titans.state import State
+
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True)
+class ModelState(State):
+    """What a model carries from call to call: a state a layer, and whose they are."""
+
+    layers: tuple[BlockState, ...]
+    config: str
+    batch: int
+
+
+class Output(NamedTuple):
+    """logits [batch, tokens, vocab_size]; the mean loss where labels were given; the state after the last token."""
+
+    logits: Tensor
+    loss: Tensor | None
+    state: ModelState
+
+
+class SwiGLU(nn.Module):
+    """FFN(x) = (SiLU(x W_1) * x W_2) W_3."""
+
+    def __init__(self, dim: int, expansion: float) -> None:
+        super().__init__()
+        hidden = max(1, round(dim * expansion))
+        self.W_1, self.W_2 = nn.Linear(dim, hidden, bias=False), nn.Linear(dim, hidden, bias=False)
+        self.W_3 = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.W_3(F.silu(self.W_1(x)) * self.W_2(x))
+
+
+class Block(nn.Module):
+    """A mixer and a feed-forward network, each normalised first and added to what came in."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__()
+        self.norm_mixer, self.norm_ffn = nn.RMSNorm(config.dim, eps=1e-6), nn.RMSNorm(config.dim, eps=1e-6)
+        self.mixer: Mixer = MIXERS[config.variant](config)
+        self.ffn = SwiGLU(config.dim, config.ffn_expansion)
+
+    def initial_state(self, batch: int) -> BlockState:
+        return self.mixer.initial_state(batch)
+
+    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        mixed, state = self.mixer(self.norm_mixer(x), state)
+        x = x + mixed
+        return x + self.ffn(self.norm_ffn(x)), state
+
+
+class TitansLM(nn.Module):
+    """A language model of any variant: embedding, blocks, logits.
+
+    Called as model(tokens, state=None, labels=None). Any split of a sequence into calls gives the same logits and state
+    as one call (D10). A batch row never sees another.
+    """
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__()
+        check_instance("config", config, TitansConfig)
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
+        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+
+    def initial_state(self, batch: int) -> ModelState:
+        """Every layer's state before the first token."""
+        check_integer("batch", batch)
+        layers = tuple(block.initial_state(batch) for block in self.layers())
+        return ModelState(layers, self.config.signature, batch)
+
+    def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
+        """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should have been there;
+        token t is predicted from those before it, so labels=tokens trains a language model; -100 is not counted.
+
+        Raises TypeError or ValueError, naming the argument, for tokens, labels or a state that do not fit.
+        """
+        self.check_tokens("tokens", tokens)
+        state = self.initial_state(tokens.shape[0]) if state is None else self.check_state(state, tokens)
+        x, layers = self.embedding(tokens), []
+        for block, layer in zip(self.layers(), state.layers, strict=True):
+            x, layer = block(x, layer)
+            layers.append(layer)
+        logits = self.head(self.norm(x))
+        loss = None if labels is None else self.loss(logits, self.check_labels(labels, tokens))
+        return Output(logits, loss, ModelState(tuple(layers), state.config, state.batch))
+
+    def layers(self) -> Iterator[Block]:
+        """The blocks, first to last."""
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of each token given those before it; 0 where no label counts."""
+        target = labels[:, 1:]
+        losses = F.cross_entropy(logits[:, :-1].mT.float(), target, ignore_index=IGNORED_LABEL, reduction="sum")
+        return losses / (target != IGNORED_LABEL).sum().clamp(min=1)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: Tensor,
+        max_new_tokens: int,
+        state: ModelState | None = None,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop_token: int | None = None,
+        seed: int | None = None,
+    ) -> tuple[Tensor, ModelState]:
+        """Go on from tokens [batch, tokens], one token at a time, from a state whose size does not grow.
+
+        temperature: 0 takes the likeliest token, else logits / temperature are sampled from, among the top_k likeliest,
+        and the likeliest whose probabilities add up to top_p. A row that has met stop_token goes on with it; when all
+        rows have, generation ends. The random numbers come from `seed`, else from torch's global generator.
+        Returns the tokens given and made, [batch, tokens + new], and the state after all of them but the last.
+        """
+        check_integer("max_new_tokens", max_new_tokens)
+        if temperature != 0:
+            check_number("temperature", temperature, 0)
+        generator = None if seed is None else torch.Generator(tokens.device).manual_seed(seed)
+        choose = sampler(temperature, top_k, top_p, generator)
+        output = self(tokens, state)
+        made, done = [tokens], torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
+        for step in range(max_new_tokens):
+            if step > 0:
+                output = self(made[-1], output.state)
+            new = choose(output.logits[:, -1].float())
+            if stop_token is not None:
+                new = torch.where(done[:, None], stop_token, new)
+                done |= new[:, 0] == stop_token
+            made.append(new)
+            if bool(done.all()):
+                break
+        return torch.cat(made, dim=1), output.state
+
+    def check_tokens(self, name: str, tokens: object) -> None:
+        """Raise unless tokens is a non-empty [batch, tokens] tensor of ids that this model knows, on its device."""
+        if not isinstance(tokens, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+        if tokens.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"{name} must be int64 or int32, got {tokens.dtype}")
+        if tokens.ndim != 2 or tokens.numel() == 0:
+            raise ValueError(f"{name} must have shape [batch, tokens], both at least 1, got {list(tokens.shape)}")
+        device = self.embedding.weight.device
+        if tokens.device != device:
+            raise ValueError(f"{name} must be on the model's device {device}, got {tokens.device}")
+        low, high = (int(bound) for bound in torch.aminmax(tokens))
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(f"{name} must be in [0, {self.config.vocab_size - 1}], got values from {low} to {high}")
+
+    def check_labels(self, labels: object, tokens: Tensor) -> Tensor:
+        """Labels that fit the tokens, or the error that says why not."""
+        if not isinstance(labels, Tensor):
+            raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
+        if labels.shape != tokens.shape:
+            raise ValueError(f"labels must have the shape of tokens, {list(tokens.shape)}, got {list(labels.shape)}")
+        self.check_tokens("labels (but for -100)", torch.where(labels == IGNORED_LABEL, 0, labels))
+        return labels.long()
+
+    def check_state(self, state: object, tokens: Tensor) -> ModelState:
+        """A state of this configuration, batch size and device, or the error that says why not."""
+        check_instance("state", state, ModelState)
+        assert isinstance(state, ModelState)
+        if state.config != self.config.signature:
+            have, want = set(state.config.split()), set(self.config.signature.split())
+            raise ValueError(
+                f"state belongs to another configuration: it has {sorted(have - want)}, needed is {sorted(want - have)}"
+            )
+        if state.batch != tokens.shape[0]:
+            raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
+        for tensor in state.tensors().values():
+            if tensor.device != tokens.device:
+                raise ValueError(f"state must be on device {tokens.device}, got {tensor.device}")
+        return state
+
+
+def sampler(
+    temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
+) -> Callable[[Tensor], Tensor]:
+    """A function from logits [batch, vocab] to one chosen token a row, [batch, 1]."""
+    if top_k is not None:
+        check_integer("top_k", top_k)
+    if top_p is not None:
+        check_number("top_p", top_p, 0, 1)
+
+    def choose(logits: Tensor) -> Tensor:
+        if temperature == 0:
+            return logits.argmax(-1, keepdim=True)
+        chances, order = torch.softmax(logits / temperature, dim=-1).sort(dim=-1, descending=True)
+        if top_k is not None:
+            chances[:, top_k:] = 0
+        if top_p is not None:
+            chances[chances.cumsum(-1) - chances >= top_p] = 0
+        return order.gather(-1, torch.multinomial(chances, 1, generator=generator))
+
+    return choose

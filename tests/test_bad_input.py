@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from titans import DeepMemory, Gates, MemoryState, NeuralMemory, chunked_scan, recurrent_scan
+from titans.state import FILE_FORMAT
 
 BATCH, HEADS, TOKENS, DIM, DEPTH = 2, 3, 5, 4, 2
 NAN, INF = float("nan"), float("inf")
@@ -262,6 +263,26 @@ def test_scan_refuses_the_state_of_another_batch_dtype_device_and_chunk_size(cal
         refused(ValueError, lambda wrong=wrong: call(state=wrong), needed, *parts)
 
 
+def test_scan_refuses_a_state_whose_parts_do_not_fit_one_another(call):
+    state = call.good["state"]
+    short = tuple(tensor[..., :-1] for tensor in state.momentum)
+    for part, wrong in (("weights", state.weights[:1]), ("momentum", short), ("chunk_weights", ())):
+        refused(
+            ValueError,
+            lambda bad={part: wrong}: call(state=replace(state, **bad)),
+            f"state.{part} must have the shapes",
+        )
+    refused(ValueError, lambda: call(state=replace(state, weights=())), "state must hold the weights of every layer")
+    for place in (-1, 16):
+        wrong = replace(state, place=place, chunk_size=16)
+        refused(
+            ValueError,
+            lambda wrong=wrong: call(state=wrong, chunk_size=16),
+            "state.place must be in [0, 15]",
+            str(place),
+        )
+
+
 def test_scan_refuses_what_is_no_state(call):
     for wrong, name in ((None, "NoneType"), (call.good["state"].weights, "tuple"), ({}, "dict")):
         refused(TypeError, lambda wrong=wrong: call(state=wrong), "state must be a MemoryState", f"got {name}")
@@ -330,3 +351,12 @@ def test_load_refuses_a_foreign_safetensors_file(tmp_path, metadata):
     path = tmp_path / "state"
     save_file({"weights.0": torch.zeros(2)}, path, metadata=metadata)
     refused(ValueError, lambda: MemoryState.load(path), "MemoryState.save", str(path), "holds something else")
+
+
+@pytest.mark.parametrize(
+    "facts", ["", "{", '{"state": "Unheard", "parts": {}}', '{"state": "MemoryState", "parts": {"x": 1}}']
+)
+def test_state_load_refuses_a_file_that_was_tampered_with(tmp_path, facts):
+    path = tmp_path / "state"
+    save_file({"x": torch.ones(1)}, path, metadata={"format": FILE_FORMAT, "facts": facts})
+    refused(ValueError, lambda: MemoryState.load(path), "path must be a file that MemoryState.save wrote", str(path))

@@ -1,7 +1,5 @@
 """What no way of cutting a sequence into chunks and calls may change, and what the chunked form promises besides."""
 
-# ruff: noqa: N802 (tests are named after the decisions D1, D2, ...)
-
 from __future__ import annotations
 
 from dataclasses import replace

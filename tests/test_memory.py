@@ -1,7 +1,5 @@
 """M itself: what it answers, what its gradient is made of, and where it starts (D6)."""
 
-# ruff: noqa: N802 (tests are named after the decisions D1, D2, ...)
-
 from __future__ import annotations
 
 import pytest

@@ -364,7 +364,7 @@ LAYER_FAULTS = {
     "the convolution sees ahead": (
         "torch.cat((recent, x), dim=1)", "torch.cat((recent[:, 1:], x, x[:, :1]), dim=1)", layer_causal),
     "a write that reaches nobody": (
-        "y = rearrange(self.norm(y.to(x.dtype))", "y = rearrange(self.norm((q + 0 * y).to(x.dtype))",
+        "y = rearrange(self.norm(finite(y).to(x.dtype))", "y = rearrange(self.norm((q + 0 * y).to(x.dtype))",
         proofs.the_state_carries_from_the_first_token_to_the_last),
     "the state is not handed on": (
         "replace(state, recent=recent)\n\n    def project", "self.initial_state(x.shape[0])\n\n    def project",

@@ -3,8 +3,6 @@
 Every proof runs on both scans: the recurrence judges the chunked form, and is judged here by a loop that knows neither.
 """
 
-# ruff: noqa: N802 (tests are named after the decisions D1, D2, ...)
-
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What is carried from call to call: saved, loaded, moved, cut from the graph, and never changed in place."""
 
-# ruff: noqa: N802 (tests are named after the decisions D1, D2, ...)
-
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError

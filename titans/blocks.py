@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from titans.attention import Attention, KeysValues, attend, causal_mask, rotate, window_attention
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, NeuralMemory, unit
+from titans.recurrence import finite
 from titans.state import MemoryState, State, Weights
 
 
@@ -193,7 +194,7 @@ class MAC(SegmentMixer):
     def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""
         q = unit(rearrange(asked.to(weights[0].dtype), "b t (h d) -> b h t d", h=self.memory.heads))
-        h = self.memory.memory.read(weights, q).to(asked.dtype)
+        h = finite(self.memory.memory.read(weights, q)).to(asked.dtype)
         return rearrange(self.norm(h), "b h t d -> b t (h d)")
 
     def with_memory_tokens(self, prefix: KeysValues, weights: Weights) -> KeysValues:

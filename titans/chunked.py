@@ -29,7 +29,7 @@ from torch import Tensor
 
 from titans.chunk_step import ChunkStep
 from titans.memory import DeepMemory, Gates
-from titans.recurrence import check_scan
+from titans.recurrence import check_scan, finite
 from titans.state import MemoryState
 
 
@@ -72,6 +72,8 @@ def chunked_scan(
     max_surprise: float | None = None,
 ) -> tuple[Tensor, MemoryState]:
     """The same function as `recurrent_scan`, with the same arguments, results and errors, computed chunk by chunk.
+
+    Outer gradients are full, but have no gradients of their own (`ChunkStep`): for those take `recurrent_scan`.
 
     A chunk of c tokens costs two c x c products a layer besides the passes through the network; nothing of the size of
     the weights is made for a token. Time and, under no_grad, memory beyond inputs and outputs do not depend on how many
@@ -123,6 +125,7 @@ def _scan_chunks(
             start = list(weights)
         inputs, errors = memory.errors(start, k_c, v_c)
         if max_surprise is not None:
+            inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
             errors = [_limit(a, e, max_surprise) for a, e in zip(inputs, errors, strict=True)]
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
             z = memory.activation.forward(z) if layer > 0 else z

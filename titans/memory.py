@@ -101,6 +101,7 @@ class DeepMemory(nn.Module):
         widths = [dim] + [dim * expansion] * (depth - 1) + [dim]
         shapes = zip(widths[1:], widths[:-1], strict=True)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(heads, *shape)) for shape in shapes)
+        self.shapes = [weight.shape for weight in self.weights]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from titans.checks import check_flag, check_integer, check_number, check_shape
 from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, Gates
+from titans.recurrence import finite
 from titans.state import MemoryState, check_state
 
 INPUT_LIMIT = 1e4  # a normalised input is nowhere near it; it keeps squares finite (D12)
@@ -129,14 +130,15 @@ class NeuralMemory(nn.Module):
         check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like=weight)
         if state is None:
             state = self.initial_state(x.shape[0])
-        check_state(state, self.memory.signature, x.shape[0], self.chunk_size, _memory_like(weight))
+        memory = self.memory
+        check_state(state, memory.signature, memory.shapes, x.shape[0], self.chunk_size, _memory_like(weight))
         recent_shape = {"batch": x.shape[0], "tokens": self.conv_width - 1, "channels": 3 * self.dim}
         check_shape("state.recent", state.recent, recent_shape, like=weight)
         assert state.recent is not None
         x = x.clamp(-INPUT_LIMIT, INPUT_LIMIT)
         q, k, v, recent = self.project(x, state.recent)
-        y, state = chunked_scan(self.memory, state, q, k, v, self.gates(x), self.chunk_size, self.max_surprise)
-        y = rearrange(self.norm(y.to(x.dtype)), "b h t d -> b t (h d)")
+        y, state = chunked_scan(memory, state, q, k, v, self.gates(x), self.chunk_size, self.max_surprise)
+        y = rearrange(self.norm(finite(y).to(x.dtype)), "b h t d -> b t (h d)")
         return self.W_O(y * torch.sigmoid(self.W_G(x))), replace(state, recent=recent)
 
     def project(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,6 +14,8 @@ from titans.checks import check_instance, check_integer, check_number, check_sha
 from titans.memory import DeepMemory, Gates
 from titans.state import MemoryState, Weights, check_state
 
+NUMBER_LIMIT = 1e15  # see `finite`
+
 
 def check_scan(
     memory: DeepMemory,
@@ -38,7 +40,7 @@ def check_scan(
     check_shape("v", v, shape, like=k)
     check_instance("gates", gates, Gates)
     gates.check(k, memory.depth)
-    check_state(state, memory.signature, k.shape[0], chunk_size, k)
+    check_state(state, memory.signature, memory.shapes, k.shape[0], chunk_size, k)
 
 
 def recurrent_scan(
@@ -94,7 +96,17 @@ def surprise(memory: DeepMemory, weights: Weights, k: Tensor, v: Tensor, max_sur
     gradients = grad(loss)(tuple(weights))
     if max_surprise is None:
         return gradients
+    gradients = tuple(finite(gradient) for gradient in gradients)
     return tuple(gradient * shrink(gradient.flatten(2).norm(dim=2), max_surprise) for gradient in gradients)
+
+
+def finite(x: Tensor) -> Tensor:
+    """x with numbers that a norm can square, whatever it was (D12).
+
+    Nothing that has been learned comes near the limit. It matters for a memory of three layers and more whose gates are
+    at their ends, where the bounded steps of many tokens add up until a product of weights leaves float32's range.
+    """
+    return x.nan_to_num(nan=0.0).clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
 
 
 def shrink(norm: Tensor, max_surprise: float) -> Tensor:

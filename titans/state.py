@@ -64,9 +64,13 @@ class State:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         except SafetensorError as error:
             raise ValueError(f"path must be a whole safetensors file, {path} is not: {error}") from error
-        state = _unpack(json.loads(metadata["facts"]), tensors) if metadata.get("format") == FILE_FORMAT else None
+        foreign = f"path must be a file that {cls.__name__}.save wrote, {path} holds something else"
+        try:
+            state = _unpack(json.loads(metadata["facts"]), tensors) if metadata.get("format") == FILE_FORMAT else None
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{foreign}: {error!r}") from error
         if not isinstance(state, cls):
-            raise ValueError(f"path must be a file that {cls.__name__}.save wrote, {path} holds something else")
+            raise ValueError(foreign)
         return state
 
 
@@ -135,10 +139,17 @@ class MemoryState(State):
     recent: Tensor | None = None
 
 
-def check_state(state: object, memory: str, batch: int, chunk_size: int, like: Tensor) -> None:
-    """Refuse a state that another configuration, batch size, chunk size, dtype or device has made."""
+def check_state(
+    state: object, memory: str, shapes: list[torch.Size], batch: int, chunk_size: int, like: Tensor
+) -> None:
+    """Refuse a state that another configuration, batch size, chunk size, dtype or device has made.
+
+    memory, shapes: the signature of the memory that is to use it, and what its weights are for one row.
+    """
     check_instance("state", state, MemoryState)
     assert isinstance(state, MemoryState)
+    if not state.weights:
+        raise ValueError("state must hold the weights of every layer, got none")
     first = state.weights[0]
     facts = [
         ("memory", state.memory, memory),
@@ -150,3 +161,9 @@ def check_state(state: object, memory: str, batch: int, chunk_size: int, like: T
     for name, have, want in facts:
         if have != want:
             raise ValueError(f"state belongs to another {name}: it has {have}, needed is {want}")
+    whole = [(batch, *shape) for shape in shapes]
+    for name in ("weights", "momentum", "chunk_weights"):
+        if (have := [tuple(tensor.shape) for tensor in getattr(state, name)]) != whole:
+            raise ValueError(f"state.{name} must have the shapes {whole}, got {have}")
+    if not 0 <= state.place < chunk_size:
+        raise ValueError(f"state.place must be in [0, {chunk_size - 1}], got {state.place}")

@@ -287,11 +287,10 @@ print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 # $$m = \frac{2\theta}{2\theta + \alpha} = \frac{0.2}{0.3} = \frac23$$
 #
 # Forgetting is not only a fading of what is old. It pulls everything towards zero, what is confirmed by each token
-# included, so a memory that forgets stays a little surprised for ever. With the half-life of hundreds
-# of tokens at which the library starts, this is a matter of about one percent. (It starts at $\theta = 0.05$, too, and
-# $\eta = 0.5$, which together carry as far as $\theta = 0.1$ here.)
+# included, so a memory that forgets stays a little surprised for ever. With a half-life of hundreds of tokens, as the
+# library starts with, this is a matter of about one percent at this $\theta$.
 
-# %% [markdown] lang="ja" en="836a0173"
+# %% [markdown] lang="ja" en="13b5d065"
 # 3分の2です。この先もずっと、そのままです。
 # トークンごとに $\alpha m$ が失われ、$2\theta\,(1 - m)$ が加わります。この2つは、次のところでつり合います。
 #
@@ -300,9 +299,7 @@ print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 # 忘却は、古いものを薄れさせるだけではありません。すべてをゼロのほうへ引き寄せます。
 # トークンのたびに確かめられているものも、例外ではありません。
 # そのため、忘れるメモリは、いつまでも少しだけ驚き続けます。
-# ライブラリの初期値では、半減期は数百トークンです。このとき、ずれは1%ほどになります
-# （ステップ幅の初期値は $\theta = 0.05$ ですが、$\eta = 0.5$ と合わせると、
-# ここでの $\theta = 0.1$ と同じだけ進みます）。
+# ライブラリの初期値では、半減期は数百トークンです。この $\theta$ なら、ずれは1%ほどになります。
 
 # %%
 numbers = lesson_03.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)

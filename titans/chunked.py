@@ -125,7 +125,8 @@ def _scan_chunks(
             start = list(weights)
         inputs, errors = memory.errors(start, k_c, v_c)
         if max_surprise is not None:
-            inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
+            if memory.depth > 2:  # two layers stay in float32's range for millions of tokens
+                inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
             errors = [_limit(a, e, max_surprise) for a, e in zip(inputs, errors, strict=True)]
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
             z = memory.activation.forward(z) if layer > 0 else z

@@ -9,19 +9,21 @@ import torch
 from torch import Tensor
 
 
-def check_integer(name: str, value: object, minimum: int = 1) -> None:
+def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if value < minimum or (maximum is not None and value > maximum):
+        wanted = f"at least {minimum}" if maximum is None else f"in [{minimum}, {maximum}]"
+        raise ValueError(f"{name} must be {wanted}, got {value}")
 
 
-def check_number(name: str, value: object, low: float, high: float = math.inf) -> None:
-    """A finite number with low < value <= high."""
+def check_number(name: str, value: object, low: float, high: float = math.inf, low_counts: bool = False) -> None:
+    """A finite number with low < value <= high, or low <= value <= high."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (math.isfinite(value) and low < value <= high):
-        wanted = f"in ({low}, {high}]" if high < math.inf else f"finite and greater than {low}"
+    if not (math.isfinite(value) and low <= value <= high and (low_counts or value != low)):
+        bracket, words = ("[", "at least") if low_counts else ("(", "greater than")
+        wanted = f"in {bracket}{low}, {high}]" if high < math.inf else f"finite and {words} {low}"
         raise ValueError(f"{name} must be {wanted}, got {value}")
 
 

@@ -57,19 +57,24 @@ class TitansConfig:
             check_integer(name, getattr(self, name), minimum=0)
         for name in ("ffn_expansion", "max_step"):
             check_number(name, getattr(self, name), 0)
+            object.__setattr__(self, name, float(getattr(self, name)))  # 2 and 2.0 are one configuration
         for name in ("memory_residual", "momentum", "forgetting"):
             check_flag(name, getattr(self, name))
         for name in ("heads", "memory_heads"):
             if self.dim % getattr(self, name) and not (name == "heads" and self.dim_head):
                 raise ValueError(f"dim must be a multiple of {name}, got dim={self.dim}, {name}={getattr(self, name)}")
-        if not self.dim_head:
-            object.__setattr__(self, "dim_head", self.dim // self.heads)
-        if self.dim_head % 2:
-            raise ValueError(f"dim_head must be even (rotary positions turn pairs of features), got {self.dim_head}")
+        if self.head_size % 2:
+            raise ValueError(f"dim_head must be even (rotary positions turn pairs of features), got {self.head_size}")
         if self.memory_tokens and self.variant != "mac":
             raise ValueError(f"memory_tokens must be 0 unless variant is 'mac', got {self.memory_tokens}")
 
     @property
+    def head_size(self) -> int:
+        """Features of an attention head."""
+        return self.dim_head or self.dim // self.heads
+
+    @property
     def signature(self) -> str:
         """All fields as text, to tell one configuration from another."""
-        return " ".join(f"{name}={value!r}" for name, value in asdict(self).items())
+        fields = asdict(self) | {"dim_head": self.head_size}
+        return " ".join(f"{name}={value!r}" for name, value in fields.items())

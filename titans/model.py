@@ -16,6 +16,7 @@ from titans.config import TitansConfig
 from titans.state import State
 
 IGNORED_LABEL = -100
+IN_MEMORY_PRECISION = frozenset(("weights", "momentum", "chunk_weights", "start"))  # at least float32, see NeuralMemory
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ class TitansLM(nn.Module):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each token given those before it; 0 where no label counts."""
         target = labels[:, 1:]
-        losses = F.cross_entropy(logits[:, :-1].mT.float(), target, ignore_index=IGNORED_LABEL, reduction="sum")
+        logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
+        losses = F.cross_entropy(logits.mT, target, ignore_index=IGNORED_LABEL, reduction="sum")
         return losses / (target != IGNORED_LABEL).sum().clamp(min=1)
 
     @torch.no_grad()
@@ -130,22 +132,28 @@ class TitansLM(nn.Module):
     ) -> tuple[Tensor, ModelState]:
         """Go on from tokens [batch, tokens], one token at a time, from a state whose size does not grow.
 
-        temperature: 0 takes the likeliest token, else logits / temperature are sampled from, among the top_k likeliest,
-        and the likeliest whose probabilities add up to top_p. A row that has met stop_token goes on with it; when all
-        rows have, generation ends. The random numbers come from `seed`, else from torch's global generator.
+        temperature: 0 takes the likeliest token, else logits / temperature are sampled from, among the top_k likeliest
+        (all, where there are fewer), and the fewest likeliest whose probabilities add up to top_p. A row that has met
+        stop_token goes on with it; when all rows have, generation ends. The random numbers come from `seed`, else from
+        torch's global generator.
         Returns the tokens given and made, [batch, tokens + new], and the state after all of them but the last.
+        Raises TypeError or ValueError, naming the argument, for one that does not fit.
         """
+        self.check_tokens("tokens", tokens)
         check_integer("max_new_tokens", max_new_tokens)
-        if temperature != 0:
-            check_number("temperature", temperature, 0)
-        generator = None if seed is None else torch.Generator(tokens.device).manual_seed(seed)
+        if stop_token is not None:
+            check_integer("stop_token", stop_token, 0, self.config.vocab_size - 1)
+        generator = None
+        if seed is not None:
+            check_integer("seed", seed, 0, 2**64 - 1)
+            generator = torch.Generator(tokens.device).manual_seed(seed)
         choose = sampler(temperature, top_k, top_p, generator)
         output = self(tokens, state)
         made, done = [tokens], torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
         for step in range(max_new_tokens):
             if step > 0:
                 output = self(made[-1], output.state)
-            new = choose(output.logits[:, -1].float())
+            new = choose(output.logits[:, -1])
             if stop_token is not None:
                 new = torch.where(done[:, None], stop_token, new)
                 done |= new[:, 0] == stop_token
@@ -179,7 +187,7 @@ class TitansLM(nn.Module):
         return labels.long()
 
     def check_state(self, state: object, tokens: Tensor) -> ModelState:
-        """A state of this configuration, batch size and device, or the error that says why not."""
+        """A state of this configuration, batch size, device and dtype, or the error that says why not."""
         check_instance("state", state, ModelState)
         assert isinstance(state, ModelState)
         if state.config != self.config.signature:
@@ -189,9 +197,14 @@ class TitansLM(nn.Module):
             )
         if state.batch != tokens.shape[0]:
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
-        for tensor in state.tensors().values():
+        dtype = self.embedding.weight.dtype
+        for name, tensor in state.tensors().items():
             if tensor.device != tokens.device:
-                raise ValueError(f"state must be on device {tokens.device}, got {tensor.device}")
+                raise ValueError(f"state must be on device {tokens.device}, got {tensor.device} in {name}")
+            learns = IN_MEMORY_PRECISION.intersection(name.split("."))
+            needed = torch.promote_types(dtype, torch.float32) if learns else dtype
+            if tensor.dtype != needed:
+                raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
         return state
 
 
@@ -199,6 +212,7 @@ def sampler(
     temperature: float, top_k: int | None, top_p: float | None, generator: torch.Generator | None
 ) -> Callable[[Tensor], Tensor]:
     """A function from logits [batch, vocab] to one chosen token a row, [batch, 1]."""
+    check_number("temperature", temperature, 0, low_counts=True)
     if top_k is not None:
         check_integer("top_k", top_k)
     if top_p is not None:
@@ -207,7 +221,9 @@ def sampler(
     def choose(logits: Tensor) -> Tensor:
         if temperature == 0:
             return logits.argmax(-1, keepdim=True)
-        chances, order = torch.softmax(logits / temperature, dim=-1).sort(dim=-1, descending=True)
+        # From the largest down, and in double precision: no temperature is so low that a quotient overflows to NaN.
+        below = logits.double() - logits.max(-1, keepdim=True).values
+        chances, order = torch.softmax(below / temperature, dim=-1).sort(dim=-1, descending=True)
         if top_k is not None:
             chances[:, top_k:] = 0
         if top_p is not None:

@@ -35,17 +35,21 @@ CHANGES = {
     "ffn_expansion": ("mac", 3.0),
     "segment_len": ("mac", 7),
     "window": ("mag", 7),
+    "sliding": ("mac", True),
     "chunk_size": ("mac", 7),
     "memory_heads": ("mac", 2),
     "memory_depth": ("mac", 1),
     "memory_expansion": ("mac", 2),
     "memory_residual": ("mac", True),
+    "memory_layers": ("mac", (2,)),
+    "memory_gate": ("mac", False),
     "persistent_tokens": ("mac", 3),
     "memory_tokens": ("mac", 2),
     "conv_width": ("mac", 3),
     "max_step": ("mac", 0.1),
     "momentum": ("mac", False),
     "forgetting": ("mac", False),
+    "dropout": ("mac", 0.5),
 }
 
 

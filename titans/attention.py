@@ -72,6 +72,56 @@ def window_attention(q: Tensor, k: Tensor, v: Tensor, prefix: KeysValues, window
     return rearrange(y, "(b blocks) h i d -> b h (blocks i) d", b=batch)[:, :, :tokens]
 
 
+def see_segment(
+    q: Tensor,
+    streams: tuple[KeysValues, ...],
+    keys: tuple[Tensor, ...],
+    values: tuple[Tensor, ...],
+    place: int,
+    prefix: KeysValues,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Attention of tokens at `place` of a segment over the prefix and over streams that have a vector for each token.
+
+    streams: keys and values of these tokens, for x and in MAC for h before it; keys, values: of the segment's earlier
+    tokens. Token i sees entry j of every stream if j <= i (D3), at j's position (D4).
+    Returns y and the keys and values of the segment so far.
+    """
+    turned = tuple(rotate(k, place) for k, _ in streams)
+    new_values = tuple(v for _, v in streams)
+    if keys:
+        turned = tuple(torch.cat(pair, dim=2) for pair in zip(keys, turned, strict=True))
+        new_values = tuple(torch.cat(pair, dim=2) for pair in zip(values, new_values, strict=True))
+    mask = causal_mask(q.shape[2], place, q.device).repeat(1, len(streams))
+    y = attend(q, rotate(q, place), torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
+    return y, turned, new_values
+
+
+def see_window(
+    q: Tensor,
+    streams: tuple[KeysValues, ...],
+    keys: tuple[Tensor, ...],
+    values: tuple[Tensor, ...],
+    window: int,
+    prefix: KeysValues,
+) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Attention in which a token sees the prefix and, in every stream, itself and the window - 1 tokens before it.
+
+    streams: keys and values of these tokens, without positions; keys, values: of the last window - 1 tokens at most.
+    Positions count from the first that is kept. Returns y and the keys and values of the last window - 1 tokens.
+    """
+    if keys:
+        streams = tuple(
+            (torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2))
+            for old_k, old_v, (k, v) in zip(keys, values, streams, strict=True)
+        )
+    tokens, before = q.shape[2], streams[0][0].shape[2] - q.shape[2]
+    mask = causal_mask(tokens, before, q.device).triu(before - window + 1).repeat(1, len(streams))
+    turned = torch.cat([rotate(k, 0) for k, _ in streams], dim=2)
+    y = attend(q, rotate(q, before), turned, torch.cat([v for _, v in streams], dim=2), prefix, mask)
+    last = slice(max(0, before + tokens - window + 1), None)
+    return y, tuple(k[:, :, last].clone() for k, _ in streams), tuple(v[:, :, last].clone() for _, v in streams)
+
+
 class Attention(nn.Module):
     """The projections of multi-head attention. What sees what is the caller's business."""
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.attention import Attention, KeysValues, attend, causal_mask, rotate, window_attention
+from titans.attention import Attention, KeysValues, see_segment, see_window, window_attention
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, NeuralMemory, unit
 from titans.recurrence import finite
@@ -50,6 +50,13 @@ class Combine(nn.Module):
         return F.silu(self.norm_attention(attention)) * F.silu(self.norm_memory(memory))
 
 
+class Sum(nn.Module):
+    """Instead of the gate: what the memory read is added."""
+
+    def forward(self, attention: Tensor, memory: Tensor) -> Tensor:
+        return attention + memory
+
+
 def make_memory(config: TitansConfig) -> NeuralMemory:
     """The memory layer of a configuration."""
     return NeuralMemory(
@@ -67,8 +74,8 @@ def make_memory(config: TitansConfig) -> NeuralMemory:
 
 
 def make_tokens(count: int, dim: int) -> nn.Parameter:
-    """Learned tokens, data-independent (equation 19)."""
-    return nn.Parameter(torch.randn(count, dim) * 0.5)
+    """Learned tokens, data-independent (equation 19). None at all are nothing to train."""
+    return nn.Parameter(torch.randn(count, dim) * 0.5, requires_grad=count > 0)
 
 
 class Mixer(nn.Module):
@@ -79,17 +86,37 @@ class Mixer(nn.Module):
 
 
 class SegmentMixer(Mixer):
-    """Attention inside segments: [P | x], causal, P visible to all. MAC without its memory."""
+    """Attention inside segments: [P | x], causal, P visible to all. MAC without its memory.
+
+    With `sliding`, a token sees the `window` tokens up to itself instead, over borders of segments.
+    """
 
     def __init__(self, config: TitansConfig) -> None:
         super().__init__()
         self.segment_len = config.segment_len
+        self.sliding_window = config.window if config.sliding else None
         self.attention = Attention(config.dim, config.heads, config.head_size)
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
     def prefix(self, tokens: Tensor, batch: int) -> KeysValues:
         """Keys and values of tokens [count, dim], the same for every row."""
         return self.attention.keys_values(tokens.expand(batch, *tokens.shape))
+
+    def see(
+        self,
+        q: Tensor,
+        streams: tuple[KeysValues, ...],
+        keys: tuple[Tensor, ...],
+        values: tuple[Tensor, ...],
+        place: int,
+        prefix: KeysValues,
+    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Attention of some tokens of one segment, `place` tokens after its start; see `see_segment`, `see_window`."""
+        if self.sliding_window is not None:
+            return see_window(q, streams, keys, values, self.sliding_window, prefix)
+        if place == 0:
+            keys, values = (), ()
+        return see_segment(q, streams, keys, values, place, prefix)
 
     def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
         q = self.attention.queries(x)
@@ -98,9 +125,8 @@ class SegmentMixer(Mixer):
         keys, values, place = state.keys, state.values, state.place
         outputs = []
         for part, begins in pieces(x.shape[1], place, self.segment_len):
-            if begins:
-                keys, values, place = (), (), 0
-            y, keys, values = see_segment(q[:, :, part], ((k[:, :, part], v[:, :, part]),), keys, values, place, prefix)
+            place = 0 if begins else place
+            y, keys, values = self.see(q[:, :, part], ((k[:, :, part], v[:, :, part]),), keys, values, place, prefix)
             outputs.append(y)
             place += part.stop - part.start
         y = self.attention.output(torch.cat(outputs, dim=2))
@@ -123,30 +149,6 @@ def own(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(tensor.clone() for tensor in tensors)
 
 
-def see_segment(
-    q: Tensor,
-    streams: tuple[KeysValues, ...],
-    keys: tuple[Tensor, ...],
-    values: tuple[Tensor, ...],
-    place: int,
-    prefix: KeysValues,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Attention of tokens at `place` of a segment over the prefix and over streams that have a vector for each token.
-
-    streams: keys and values of these tokens, for x and in MAC for h before it; keys, values: of the segment's earlier
-    tokens. Token i sees entry j of every stream if j <= i (D3), at j's position (D4).
-    Returns y and the keys and values of the segment so far.
-    """
-    turned = tuple(rotate(k, place) for k, _ in streams)
-    new_values = tuple(v for _, v in streams)
-    if keys:
-        turned = tuple(torch.cat(pair, dim=2) for pair in zip(keys, turned, strict=True))
-        new_values = tuple(torch.cat(pair, dim=2) for pair in zip(values, new_values, strict=True))
-    mask = causal_mask(q.shape[2], place, q.device).repeat(1, len(streams))
-    y = attend(q, rotate(q, place), torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
-    return y, turned, new_values
-
-
 class MAC(SegmentMixer):
     """Memory as context, equations 21-25, segment by segment:
 
@@ -166,7 +168,7 @@ class MAC(SegmentMixer):
         self.conv = CausalConv(config.dim, config.conv_width)
         self.memory_queries = make_tokens(config.memory_tokens, config.dim)
         self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-5)
-        self.combine = Combine(config.dim)
+        self.combine = Combine(config.dim) if config.memory_gate else Sum()
 
     def initial_state(self, batch: int) -> BlockState:
         recent = self.W_Q.weight.new_zeros(batch, self.conv.weight.shape[-1] - 1, self.W_Q.in_features)
@@ -184,13 +186,11 @@ class MAC(SegmentMixer):
         outputs = []
         for part, begins in pieces(x.shape[1], place, self.segment_len):
             if begins:
-                start, keys, values, place = memory.weights, (), (), 0
+                start, place = memory.weights, 0
             assert start is not None
             h = self.attention.keys_values(self.retrieve(start, asked[:, part]))
             prefix = self.with_memory_tokens(persistent, start)
-            y, keys, values = see_segment(
-                q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix
-            )
+            y, keys, values = self.see(q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix)
             y = self.attention.output(y)
             read, memory = self.memory(y, memory)
             outputs.append(self.combine(y, read))

@@ -18,12 +18,16 @@ class TitansConfig:
     heads, dim_head: attention heads and the features of each; dim_head=0 takes dim / heads.
     ffn_expansion: hidden width of the SwiGLU / dim.
     segment_len: tokens that see one another in MAC and "attention". window: tokens that one sees in MAG and MAL.
+    sliding: True lets a token of MAC or "attention" see the `window` tokens up to itself, over borders of segments.
     chunk_size: tokens that share the weights at which their gradients are taken (D1); a chunk and a segment are two
         things, and a chunk may be longer than a segment.
     memory_heads, memory_depth, memory_expansion, memory_residual: the memory, see `DeepMemory`.
+    memory_layers: which layers of MAC have a memory, counted from 1; None for all. The others are "attention".
+    memory_gate: False adds what MAC's memory reads to the attention's output, instead of gating it (equation 25).
     persistent_tokens: learned tokens before all others (equation 19), in every layer its own.
     memory_tokens: learned queries that read the memory at the start of each segment (MAC).
     conv_width, max_step, momentum, forgetting: see `NeuralMemory`.
+    dropout: share of the numbers of each mixer's and network's output that is zeroed in training.
     """
 
     variant: str = "mac"
@@ -35,17 +39,21 @@ class TitansConfig:
     ffn_expansion: float = 2.0
     segment_len: int = 32
     window: int = 64
+    sliding: bool = False
     chunk_size: int = 16
     memory_heads: int = 1
     memory_depth: int = 2
     memory_expansion: int = 4
     memory_residual: bool = False
+    memory_layers: tuple[int, ...] | None = None
+    memory_gate: bool = True
     persistent_tokens: int = 4
     memory_tokens: int = 0
     conv_width: int = 4
     max_step: float = 1.0
     momentum: bool = True
     forgetting: bool = True
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)
@@ -58,7 +66,9 @@ class TitansConfig:
         for name in ("ffn_expansion", "max_step"):
             check_number(name, getattr(self, name), 0)
             object.__setattr__(self, name, float(getattr(self, name)))  # 2 and 2.0 are one configuration
-        for name in ("memory_residual", "momentum", "forgetting"):
+        check_number("dropout", self.dropout, 0, 1, low_counts=True)
+        object.__setattr__(self, "dropout", float(self.dropout))
+        for name in ("memory_residual", "momentum", "forgetting", "sliding", "memory_gate"):
             check_flag(name, getattr(self, name))
         for name in ("heads", "memory_heads"):
             if self.dim % getattr(self, name) and not (name == "heads" and self.dim_head):
@@ -67,6 +77,21 @@ class TitansConfig:
             raise ValueError(f"dim_head must be even (rotary positions turn pairs of features), got {self.head_size}")
         if self.memory_tokens and self.variant != "mac":
             raise ValueError(f"memory_tokens must be 0 unless variant is 'mac', got {self.memory_tokens}")
+        if self.sliding and self.variant not in ("mac", "attention"):
+            raise ValueError(f"sliding must be False unless variant is 'mac' or 'attention', got {self.variant!r}")
+        if not self.memory_gate and self.variant != "mac":
+            raise ValueError(f"memory_gate must be True unless variant is 'mac', got {self.variant!r}")
+        if self.memory_layers is not None:
+            self._check_memory_layers()
+
+    def _check_memory_layers(self) -> None:
+        if self.variant != "mac":
+            raise ValueError(f"memory_layers must be None unless variant is 'mac', got {self.variant!r}")
+        if not isinstance(self.memory_layers, list | tuple):
+            raise TypeError(f"memory_layers must be None or a tuple of layers, got {self.memory_layers!r}")
+        for layer in self.memory_layers:
+            check_integer("memory_layers", layer, 1, self.layers)
+        object.__setattr__(self, "memory_layers", tuple(sorted(set(self.memory_layers))))
 
     @property
     def head_size(self) -> int:
@@ -77,4 +102,4 @@ class TitansConfig:
     def signature(self) -> str:
         """All fields as text, to tell one configuration from another."""
         fields = asdict(self) | {"dim_head": self.head_size}
-        return " ".join(f"{name}={value!r}" for name, value in fields.items())
+        return " ".join(f"{name}={value!r}".replace(" ", "") for name, value in fields.items())

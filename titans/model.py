@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp.autocast_mode import is_autocast_available
 
 from titans.blocks import MIXERS, BlockState, Mixer
 from titans.checks import check_instance, check_integer, check_number
@@ -26,6 +28,10 @@ class ModelState(State):
     layers: tuple[BlockState, ...]
     config: str
     batch: int
+
+    def select(self, rows: Tensor) -> ModelState:
+        """Row i of the result is row rows[i] of this one, as beam search needs it."""
+        return replace(super().select(rows), batch=len(rows))
 
 
 class Output(NamedTuple):
@@ -49,22 +55,33 @@ class SwiGLU(nn.Module):
         return self.W_3(F.silu(self.W_1(x)) * self.W_2(x))
 
 
-class Block(nn.Module):
-    """A mixer and a feed-forward network, each normalised first and added to what came in."""
+def full_precision(device: str) -> AbstractContextManager:
+    """Autocast switched off, where the kind of device knows it."""
+    return torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
 
-    def __init__(self, config: TitansConfig) -> None:
+
+class Block(nn.Module):
+    """A mixer and a feed-forward network, each normalised first and added to what came in.
+
+    Under autocast only the network is in half precision: a small write to a memory's large weight would be lost.
+    """
+
+    def __init__(self, config: TitansConfig, layer: int) -> None:
         super().__init__()
+        memory = config.memory_layers is None or layer in config.memory_layers
         self.norm_mixer, self.norm_ffn = nn.RMSNorm(config.dim, eps=1e-6), nn.RMSNorm(config.dim, eps=1e-6)
-        self.mixer: Mixer = MIXERS[config.variant](config)
+        self.mixer: Mixer = MIXERS[config.variant if memory else "attention"](config)
         self.ffn = SwiGLU(config.dim, config.ffn_expansion)
+        self.dropout = nn.Dropout(config.dropout)
 
     def initial_state(self, batch: int) -> BlockState:
         return self.mixer.initial_state(batch)
 
     def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
-        mixed, state = self.mixer(self.norm_mixer(x), state)
-        x = x + mixed
-        return x + self.ffn(self.norm_ffn(x)), state
+        with full_precision(x.device.type):
+            mixed, state = self.mixer(self.norm_mixer(x.to(self.norm_mixer.weight.dtype)), state)
+        x = x + self.dropout(mixed)
+        return x + self.dropout(self.ffn(self.norm_ffn(x))), state
 
 
 class TitansLM(nn.Module):
@@ -79,7 +96,7 @@ class TitansLM(nn.Module):
         check_instance("config", config, TitansConfig)
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(Block(config, layer + 1) for layer in range(config.layers))
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
 

@@ -36,6 +36,10 @@ class State:
         """Moved or cast as `torch.Tensor.to` does."""
         return _map(self, lambda tensor: tensor.to(*args, **kwargs), {})
 
+    def select(self, rows: Tensor) -> Self:
+        """Row i of the result is row rows[i] of this one; rows: whole numbers [n]."""
+        return _map(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)), {})
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, one that stands in two places once."""
         found: dict[str, Tensor] = {}

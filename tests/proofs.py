@@ -427,7 +427,7 @@ def layer_by_hand(layer: NeuralMemory, x: Tensor) -> Tensor:
             weights = [*weights]
             weights[layer_nr] = (1 - a) * weights[layer_nr] + momentum[layer_nr]
         y = plain_forward(weights, q, "gelu", False)
-        y = y / torch.sqrt((y * y).mean(-1, keepdim=True) + 1e-5) * p["norm.weight"]
+        y = y / torch.sqrt((y * y).mean(-1, keepdim=True) + 1e-6) * p["norm.weight"]
         gate = torch.sigmoid(x[:, t] @ p["W_G.weight"].T)
         outputs.append((y.reshape(batch, layer.dim) * gate) @ p["W_O.weight"].T)
         if (t + 1) % layer.chunk_size == 0:

@@ -40,14 +40,14 @@ class BlockState(State):
 
 
 class Combine(nn.Module):
-    """The gate of equations 25 and 28: both inputs normalised with learned scales, a non-linearity, then multiplied."""
+    """The gate of equations 25 and 28: both inputs normalised with learned scales, one squashed, multiplied (D14)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm_attention, self.norm_memory = nn.RMSNorm(dim, eps=1e-5), nn.RMSNorm(dim, eps=1e-5)
+        self.norm_attention, self.norm_memory = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
 
     def forward(self, attention: Tensor, memory: Tensor) -> Tensor:
-        return F.silu(self.norm_attention(attention)) * F.silu(self.norm_memory(memory))
+        return torch.sigmoid(self.norm_attention(attention)) * self.norm_memory(memory)
 
 
 class Sum(nn.Module):
@@ -153,11 +153,13 @@ class MAC(SegmentMixer):
     """Memory as context, equations 21-25, segment by segment:
 
         h = M*(q), q = x W_Q               read with the weights at the segment's start                  (21)
-        y = Attn([P | h | x])              causal inside the segment; h_j only for tokens i >= j          (22, 23, D3)
-        M_t = M_{t-1}(y_t)                 y is written, token by token                                  (24)
+        y = x + Attn([P | h | x])          causal inside the segment; h_j only for tokens i >= j     (22, 23, D3, D13)
+        M_t = M_{t-1}(y_t)                 y, normalised, is written, token by token                     (24)
         o_t = y_t (x) M*_t(y_t)            and read with the weights right after its own token           (25, D3)
 
     Taken literally, h and the last read let a token see the whole of its segment; the two rules of D3 close both leaks.
+    The paper has a residual around each block (4.4); here attention has one too (D13). Without it what is written is,
+    at the start of training, an average over the segment, and no key is bound to its value.
     `memory_tokens` learned queries may read the memory at the segment's start too; what they find is seen by all.
     """
 
@@ -167,7 +169,9 @@ class MAC(SegmentMixer):
         self.W_Q = nn.Linear(config.dim, config.dim, bias=False)
         self.conv = CausalConv(config.dim, config.conv_width)
         self.memory_queries = make_tokens(config.memory_tokens, config.dim)
-        self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-5)
+        self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-6)
+        nn.init.constant_(self.norm.weight, 0.1)  # h is faint until keys are bound: at first it is all pairs at once
+        self.norm_written = nn.RMSNorm(config.dim, eps=1e-6)
         self.combine = Combine(config.dim) if config.memory_gate else Sum()
 
     def initial_state(self, batch: int) -> BlockState:
@@ -191,8 +195,8 @@ class MAC(SegmentMixer):
             h = self.attention.keys_values(self.retrieve(start, asked[:, part]))
             prefix = self.with_memory_tokens(persistent, start)
             y, keys, values = self.see(q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix)
-            y = self.attention.output(y)
-            read, memory = self.memory(y, memory)
+            y = x[:, part] + self.attention.output(y)
+            read, memory = self.memory(self.norm_written(y), memory)
             outputs.append(self.combine(y, read))
             place += part.stop - part.start
         return torch.cat(outputs, dim=1), BlockState(memory, start, recent, keys, own(values), place)
@@ -264,11 +268,15 @@ class MAG(WindowMixer):
 
 
 class MAL(WindowMixer):
-    """Memory as a layer, equations 29-31: o = SW-Attn(M([P | x]))."""
+    """Memory as a layer, equations 29-31: o = SW-Attn(y), y = x + M([P | x]), normalised. The residual is D13's."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        self.norm = nn.RMSNorm(config.dim, eps=1e-6)
 
     def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
         read, memory = self.memory(x, state.memory)
-        y, keys, values = self.attend(read, state)
+        y, keys, values = self.attend(self.norm(x + read), state)
         return y, BlockState(memory, keys=keys, values=values)
 
 

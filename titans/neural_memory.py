@@ -94,7 +94,7 @@ class NeuralMemory(nn.Module):
         self.conv = CausalConv(3 * dim, conv_width)
         self.memory = DeepMemory(dim // heads, heads, depth, expansion, activation, residual)
         self.to_gates = nn.Linear(dim, 3 * heads * depth)
-        self.norm = nn.RMSNorm(dim // heads, eps=1e-5)
+        self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
         self.reset_gates()
 
     def reset_gates(self) -> None:

@@ -1,0 +1,178 @@
+"""Recipes: which models are trained on what, over which seeds, and what is measured. `python -m titans.training NAME`.
+
+Every run and seed leaves a checkpoint; the recipe leaves a card, a JSON file with the results of all of them, their
+median and the worst. The checkpoints of the first seed come with the package, whatever came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from titans.checkpoints import load_checkpoint, save_checkpoint
+from titans.config import VARIANTS, TitansConfig
+from titans.tasks import Needle, Recall
+from titans.training import Run, share_right, train
+
+SEEDS = (0, 1, 2)
+STORED = torch.float16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """about: what it shows. runs: models by name. measured: tokens between telling and asking; rows: of the test."""
+
+    about: str
+    runs: dict[str, Run]
+    measured: tuple[int, ...]
+    rows: int = 64
+
+
+def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
+    """One block with a matrix memory, as wide as the recipes need."""
+    basis = TitansConfig(
+        vocab_size=task.vocab_size, dim=64, layers=1, heads=2, segment_len=16, window=16, chunk_size=16, memory_depth=1
+    )
+    return replace(basis, **changes)
+
+
+RECALL, CROWDED = Recall(), Recall(pairs=48, keys=64)
+LIVE = Run(small(RECALL), RECALL, between=(24, 56), goal=0.995)
+LONG = replace(LIVE, between=(24, 232), steps=600)
+CROWD = Run(small(CROWDED, dim=32), CROWDED, between=(16, 64), steps=800)
+NEEDLE = {kind: Needle(kind) for kind in ("noise", "text")}
+DEEP = {"memory_depth": 2}
+ABLATED = {
+    "full": {},
+    "matrix memory": {"memory_depth": 1},
+    "no convolution": {"conv_width": 1},
+    "no momentum": {"momentum": False},
+    "no forgetting": {"forgetting": False},
+    "no persistent tokens": {"persistent_tokens": 0},
+    "no memory": {"variant": "attention"},
+}
+
+
+def changed(run: Run, **changes: Any) -> Run:
+    """The same run of another configuration."""
+    return replace(run, config=replace(run.config, **changes))
+
+
+RECIPES = {
+    "recall-live": Recipe(
+        "Six pairs are told and asked for beyond the attention segment, with the memory and without it.",
+        {"mac": LIVE, "attention": changed(LIVE, variant="attention")},
+        measured=(24, 56),
+    ),
+    "recall-long": Recipe(
+        "Trained with at most 256 tokens in all, tested with up to 262,144 between telling and asking.",
+        {"matrix": LONG, "deep": changed(LONG, **DEEP)},
+        measured=(256, 1024, 4096, 16384, 65536, 262144),
+        rows=16,
+    ),
+    "recall-crowded": Recipe(
+        "48 pairs in a memory of 32 features, whose matrix has room for 32: does depth pay?",
+        {"matrix": CROWD, "deep": changed(CROWD, **DEEP)},
+        measured=(64, 256, 1024),
+    ),
+    "needle": Recipe(
+        "A pass-key of four digits in noise and in text, every variant; all four digits must be right.",
+        {
+            f"{variant} in {kind}": Run(small(task, variant=variant), task, between=(16, 128), goal=0.99)
+            for kind, task in NEEDLE.items()
+            for variant in VARIANTS
+        },
+        measured=(256, 2048, 4096, 8192, 16384),
+        rows=32,
+    ),
+    "ablation": Recipe(
+        "The paper's ablation on recall: MAC with a memory of depth 2, one part left out at a time.",
+        {name: changed(LIVE, **(DEEP | changes)) for name, changes in ABLATED.items()},
+        measured=(56, 1024, 4096),
+    ),
+}
+
+
+def carry_out(name: str, recipe: Recipe, seeds: tuple[int, ...], runs: list[str], folder: Path) -> dict[str, Any]:
+    """Train and measure what `folder` does not hold yet, and write the card. Interrupted, it goes on where it was."""
+    results: dict[str, list[dict[str, Any]]] = {}
+    for run_name in runs:
+        for seed in seeds:
+            print(f"{name}: {run_name}, seed {seed}", file=sys.stderr)
+            path = folder / checkpoint_name(run_name, seed, seeds)
+            results.setdefault(run_name, []).append(_one(recipe, recipe.runs[run_name], seed, path))
+    card = {
+        "recipe": name,
+        "about": recipe.about,
+        "seeds": list(seeds),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "titans": version("titans-step-by-step"),
+        },
+        "runs": {run_name: summary(found) for run_name, found in results.items()},
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    return card
+
+
+def checkpoint_name(run: str, seed: int, seeds: tuple[int, ...]) -> str:
+    """The first seed's file bears the name of the run alone."""
+    name = run.replace(" ", "-")
+    return f"{name}.safetensors" if seed == seeds[0] else f"{name}.seed{seed}.safetensors"
+
+
+def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
+    """Facts about one trained model: from its checkpoint, or from training it."""
+    if path.exists():
+        _, facts, _ = load_checkpoint(path)
+        if facts["run"] == run.identity(seed) and set(facts["right"]) == {str(n) for n in recipe.measured}:
+            return facts
+    trained = train(run, seed, path.with_suffix(".unfinished"))
+    for parameter in trained.model.parameters():
+        parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
+    right = {str(between): share_right(trained.model, run.task, between, recipe.rows) for between in recipe.measured}
+    facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
+    facts |= {"right": right, "history": trained.history}
+    save_checkpoint(path, trained.model, facts, dtype=STORED)
+    return facts
+
+
+def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Results of all seeds side by side; for right answers the median and the worst too."""
+    right = {}
+    for between in found[0]["right"]:
+        shares = [round(facts["right"][between], 4) for facts in found]
+        right[between] = {"each": shares, "median": statistics.median(shares), "worst": min(shares)}
+    return {"steps": [f["steps"] for f in found], "seconds": [f["seconds"] for f in found], "right": right}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m titans.training", description=__doc__)
+    parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--runs", nargs="+", metavar="RUN", help="only these of the recipe's models")
+    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("checkpoints"), help="folder to write to (default: %(default)s)"
+    )
+    options = parser.parse_args()
+    recipe = RECIPES[options.recipe]
+    runs = options.runs or list(recipe.runs)
+    if unknown := set(runs) - set(recipe.runs):
+        parser.error(f"--runs must be among {', '.join(recipe.runs)}, got {', '.join(sorted(unknown))}")
+    try:
+        card = carry_out(options.recipe, recipe, tuple(options.seeds), runs, options.out / options.recipe)
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from here")
+    for name, result in card["runs"].items():
+        shares = ", ".join(f"{b}: {s['median']:.1%} (worst {s['worst']:.1%})" for b, s in result["right"].items())
+        print(f"{name}: {max(result['seconds']):.0f} s at most; right after so many tokens: {shares}")

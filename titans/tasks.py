@@ -1,0 +1,184 @@
+"""Data that needs memory: key-value recall, a needle in a haystack, a drifting regression, text.
+
+Recall and needle tell something, let many tokens pass, and ask. `tell` and `pass_time` make the parts one by one, so
+that the time between can be streamed, however long; `sample` joins them for training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from titans.checks import check_choice, check_integer, check_number
+from titans.model import IGNORED_LABEL
+
+
+class Batch(NamedTuple):
+    """tokens [rows, tokens], and labels of the same shape: the token where it is an answer, else -100."""
+
+    tokens: Tensor
+    labels: Tensor
+
+
+class Telling(NamedTuple):
+    """What was told [rows, tokens], and the question with its answers, as a `Batch`."""
+
+    tokens: Tensor
+    asked: Batch
+
+
+class Task:
+    """Something told, time that passes, and a question. Randomness comes from the generator that is handed in."""
+
+    vocab_size: int
+    whole = False  # whether an answer of several tokens counts only if all of them are right
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        raise NotImplementedError
+
+    def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
+        """What fills the time between telling and asking: [rows, tokens]."""
+        raise NotImplementedError
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        """Whole sequences with `between` tokens between telling and asking."""
+        told = self.tell(rows, random)
+        passed = self.pass_time(rows, between, random)
+        tokens = torch.cat((told.tokens, passed, told.asked.tokens), dim=1)
+        before = torch.full_like(tokens[:, : -told.asked.labels.shape[1]], IGNORED_LABEL)
+        return Batch(tokens, torch.cat((before, told.asked.labels), dim=1))
+
+
+@dataclass(frozen=True)
+class Recall(Task):
+    """Key-value recall: `pairs` of a key and a value are told, noise follows, every key is asked for in another order.
+
+    Token ids: keys first, then values, then noise. Values may repeat, so a guess is right once in `values` times.
+    """
+
+    pairs: int = 6
+    keys: int = 32
+    values: int = 32
+    noise: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "keys", "values", "noise"):
+            check_integer(name, getattr(self, name))
+        if self.pairs > self.keys:
+            raise ValueError(f"pairs must be at most keys, got pairs={self.pairs} and keys={self.keys}")
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        return self.keys + self.values + self.noise
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        key = _choose(rows, self.pairs, self.keys, random)
+        value = self.keys + torch.randint(self.values, (rows, self.pairs), generator=random)
+        order = _choose(rows, self.pairs, self.pairs, random)
+        asked_key, answer = key.gather(1, order), value.gather(1, order)
+        labels = torch.stack((torch.full_like(answer, IGNORED_LABEL), answer), dim=2).flatten(1)
+        asked = torch.stack((asked_key, answer), dim=2).flatten(1)
+        return Telling(torch.stack((key, value), dim=2).flatten(1), Batch(asked, labels))
+
+    def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
+        return self.keys + self.values + torch.randint(self.noise, (rows, tokens), generator=random)
+
+
+def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:
+    """For each row `count` different numbers below `among`, in random order."""
+    return torch.rand(rows, among, generator=random).argsort(dim=1)[:, :count]
+
+
+@dataclass(frozen=True)
+class Needle(Task):
+    """A needle in a haystack: a mark and a pass-key of `digits`, then hay and the mark again; asked for are the digits.
+
+    kind: "noise" for hay of characters at random, "text" for stretches of `text()`. Digits and the mark occur nowhere
+    in the hay. Token ids: the characters of `alphabet()`, ten digits, the mark. Hay of at most `before` tokens precedes
+    the needle, so that it may stand anywhere in its segment and chunk.
+    """
+
+    kind: str = "noise"
+    digits: int = 4
+    before: int = 32
+    whole = True
+
+    def __post_init__(self) -> None:
+        check_choice("kind", self.kind, ("noise", "text"))
+        check_integer("digits", self.digits)
+        check_integer("before", self.before, minimum=0)
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        return len(alphabet()) + 11
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        mark = torch.full((rows, 1), self.vocab_size - 1)
+        key = len(alphabet()) + torch.randint(10, (rows, self.digits), generator=random)
+        needle = torch.cat((mark, key), dim=1)
+        ahead = int(torch.randint(self.before + 1, (), generator=random))
+        labels = torch.cat((torch.full_like(mark, IGNORED_LABEL), key), dim=1)
+        return Telling(torch.cat((self.pass_time(rows, ahead, random), needle), dim=1), Batch(needle, labels))
+
+    def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
+        if self.kind == "noise":
+            return torch.randint(len(alphabet()), (rows, tokens), generator=random)
+        return text_batch(rows, tokens, random)
+
+
+@cache
+def text() -> str:
+    """The text that comes with the package: a few pages of English prose in small letters."""
+    return (files("titans") / "text.txt").read_text(encoding="utf-8")
+
+
+@cache
+def alphabet() -> str:
+    """The characters of `text()` but for digits, sorted; their places are their token ids."""
+    return "".join(sorted(set(text()) - set("0123456789")))
+
+
+@cache
+def _text_tokens() -> Tensor:
+    ids = {character: place for place, character in enumerate(alphabet())}
+    return torch.tensor([ids[character] for character in text() if character in ids])
+
+
+def text_batch(rows: int, tokens: int, random: torch.Generator) -> Tensor:
+    """Stretches of the text, each from a random place and round from its end to its start: [rows, tokens]."""
+    whole = _text_tokens()
+    start = torch.randint(len(whole), (rows, 1), generator=random)
+    return whole[(start + torch.arange(tokens)) % len(whole)]
+
+
+class Stream(NamedTuple):
+    """Keys of unit length and values [rows, 1, tokens, dim]: what a bare scan reads and writes."""
+
+    k: Tensor
+    v: Tensor
+
+
+def drifting_regression(
+    rows: int, tokens: int, dim: int, random: torch.Generator, drift: float = 0.01, noise: float = 0.0
+) -> Stream:
+    """v_t = A_t k_t + noise, with a matrix A_t that turns a little at every token: what was learned early grows wrong.
+
+    A_0 is random with entries of variance 1 / dim; A_t = sqrt(1 - drift^2) A_{t-1} + drift * (another such matrix), so
+    that its size stays and about 1 / drift^2 tokens later nothing of it is left.
+    drift: in (0, 1]. noise: the standard deviation of what is added to the values.
+    """
+    for name, value in (("rows", rows), ("tokens", tokens), ("dim", dim)):
+        check_integer(name, value)
+    check_number("drift", drift, 0, 1)
+    k = torch.nn.functional.normalize(torch.randn(rows, 1, tokens, dim, generator=random), dim=-1)
+    A = torch.randn(rows, dim, dim, generator=random) * dim**-0.5
+    v = []
+    for t in range(tokens):
+        v.append((A @ k[:, 0, t, :, None])[..., 0] + noise * torch.randn(rows, dim, generator=random))
+        A = (1 - drift**2) ** 0.5 * A + drift * dim**-0.5 * torch.randn(rows, dim, dim, generator=random)
+    return Stream(k, torch.stack(v, dim=1)[:, None])

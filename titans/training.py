@@ -1,0 +1,213 @@
+"""One small training loop, which can be interrupted at any time. `python -m titans.training RECIPE` trains a recipe."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from titans.checkpoints import load_checkpoint, save_checkpoint
+from titans.checks import check_integer, check_number
+from titans.config import TitansConfig
+from titans.model import IGNORED_LABEL, TitansLM
+from titans.tasks import Batch, Task
+
+EVALUATION_SEED = 1_000_003  # no seed of training: what is measured was never trained on
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model to be trained.
+
+    config, task: what is trained on what.
+    between: tokens between telling and asking in training, from and to; every step draws one length.
+    steps, rows: steps at most, and sequences in each.
+    learning_rate: the largest, reached after `warm_up` steps; then it falls as a cosine to a tenth.
+    clip: the largest norm of the gradient.
+    goal: training ends when this share of answers is right at the longest `between`; asked every `check_every` steps.
+    """
+
+    config: TitansConfig
+    task: Task
+    between: tuple[int, int]
+    steps: int = 400
+    rows: int = 32
+    learning_rate: float = 3e-3
+    warm_up: int = 20
+    clip: float = 1.0
+    goal: float | None = None
+    check_every: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rows", "check_every"):
+            check_integer(name, getattr(self, name))
+        check_integer("warm_up", self.warm_up, minimum=0)
+        for name in ("learning_rate", "clip"):
+            check_number(name, getattr(self, name), 0)
+        if self.goal is not None:
+            check_number("goal", self.goal, 0, 1)
+        if not 0 <= self.between[0] <= self.between[1]:
+            raise ValueError(f"between must be two numbers, 0 <= from <= to, got {self.between}")
+        if self.config.vocab_size < self.task.vocab_size:
+            raise ValueError(
+                f"config.vocab_size must be at least the task's {self.task.vocab_size}, got {self.config.vocab_size}"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        fall = 0.55 + 0.45 * math.cos(math.pi * step / self.steps)
+        return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1)) * fall
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """What a step trains on: the same for the same seed and step, whether or not training was interrupted."""
+        random = torch.Generator().manual_seed(seed * 10_000_019 + step)
+        low, high = self.between
+        between = int(torch.randint(low, high + 1, (), generator=random))
+        return self.task.sample(self.rows, between, random)
+
+    def identity(self, seed: int) -> str:
+        """All that decides the result, as text, to tell whose an unfinished training is."""
+        return f"{seed=} {self!r}"
+
+
+@dataclass
+class Trained:
+    """A model and how it came to be. history: step, loss and, where it was asked for, the share of right answers."""
+
+    model: TitansLM
+    seconds: float = 0.0
+    steps: int = 0
+    history: list[tuple[int, float, float | None]] = field(default_factory=list)
+
+
+def train(run: Run, seed: int = 0, path: str | Path | None = None, progress: bool = True) -> Trained:
+    """Train a model. The same run and seed give the same model on the same machine.
+
+    path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with the same run, seed
+    and path goes on from there, to the same result; it raises ValueError where the file belongs to another training.
+    When training ends the file goes. progress: show a bar with loss and share of right answers.
+    """
+    torch.manual_seed(seed)
+    trained = Trained(TitansLM(run.config))
+    optimizer = torch.optim.AdamW(trained.model.parameters(), lr=run.learning_rate)
+    path = None if path is None else Path(path)
+    if path is not None and path.exists():
+        _resume(path, run, seed, trained, optimizer)
+    bar = tqdm(total=run.steps, initial=trained.steps, disable=not progress, unit="step")
+    began = time.perf_counter() - trained.seconds
+    try:
+        with bar:
+            while trained.steps < run.steps and not _reached(run, trained):
+                with _uninterrupted():
+                    _step(run, seed, trained, optimizer)
+                trained.seconds = time.perf_counter() - began
+                _, loss, share = trained.history[-1]
+                bar.update()
+                bar.set_postfix({"loss": f"{loss:.2f}"} | ({} if share is None else {"right": f"{share:.0%}"}))
+                if path is not None and trained.steps % 100 == 0:
+                    _keep(path, run, seed, trained, optimizer)
+    except KeyboardInterrupt:
+        if path is not None:
+            _keep(path, run, seed, trained, optimizer)
+        raise
+    if path is not None:
+        path.unlink(missing_ok=True)
+    return trained
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the end, so that no step is half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
+def _reached(run: Run, trained: Trained) -> bool:
+    share = trained.history[-1][2] if trained.history else None
+    return run.goal is not None and share is not None and share >= run.goal
+
+
+def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+    """One step of training, counted only when it is done."""
+    batch = run.batch(seed, trained.steps)
+    for group in optimizer.param_groups:
+        group["lr"] = run.rate(trained.steps)
+    loss = trained.model(batch.tokens, labels=batch.labels).loss
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(trained.model.parameters(), run.clip)
+    optimizer.step()
+    trained.steps += 1
+    asked = run.goal is not None and trained.steps % run.check_every == 0
+    share = share_right(trained.model, run.task, run.between[1]) if asked else None
+    trained.history.append((trained.steps, float(loss.detach()), share))
+
+
+@torch.no_grad()
+def share_right(
+    model: TitansLM, task: Task, between: int, rows: int = 64, seed: int = EVALUATION_SEED, piece: int = 1024
+) -> float:
+    """The share of answers that are the model's first choice after `between` tokens, read in pieces from the state.
+
+    Where `task.whole`, an answer of several tokens counts only if all of them are right.
+    """
+    random = torch.Generator().manual_seed(seed)
+    told = task.tell(rows, random)
+    state = model(told.tokens).state
+    for start in range(0, between, piece):
+        state = model(task.pass_time(rows, min(piece, between - start), random), state).state
+    logits = model(told.asked.tokens, state).logits
+    wanted = told.asked.labels[:, 1:]
+    right = (logits[:, :-1].argmax(-1) == wanted) | (wanted == IGNORED_LABEL)
+    return float(right.all(dim=1).float().mean() if task.whole else right[wanted != IGNORED_LABEL].float().mean())
+
+
+def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+    """Write an unfinished training."""
+    more: dict[str, Tensor] = {}
+    for place, values in optimizer.state_dict()["state"].items():
+        more |= {f"{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    facts = {"run": run.identity(seed), "seconds": trained.seconds, "steps": trained.steps, "history": trained.history}
+    save_checkpoint(path, trained.model, facts, more)
+
+
+def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
+    """Take up an unfinished training where `_keep` left it."""
+    model, facts, more = load_checkpoint(path)
+    if facts.get("run") != run.identity(seed):
+        raise ValueError(
+            f"path must hold this training, {path} holds another ({facts.get('run')}); delete or rename it"
+        )
+    trained.model.load_state_dict(model.state_dict())
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in more.items():
+        place, _, value = name.partition(".")
+        state.setdefault(int(place), {})[value] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    trained.seconds, trained.steps = facts["seconds"], facts["steps"]
+    trained.history = [tuple(entry) for entry in facts["history"]]
+
+
+if __name__ == "__main__":
+    from titans.recipes import main  # here, because recipes are made of what stands above
+
+    main()

@@ -1,0 +1,86 @@
+"""TitansCache: a state as transformers' `generate` carries it from call to call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from titans.rows import RowStates
+
+
+class TitansCache(Cache):
+    """What a TitansMACForCausalLM has read: its state, constant in size, whatever the length of the text.
+
+    Calls move a cache on in place, as they do all caches of transformers; `copy.deepcopy` makes a branch that costs
+    nothing, because the states in it are never changed, only replaced.
+
+    state: None before the first token.
+    """
+
+    is_compileable = False
+    is_croppable = False  # the memory cannot be unwritten
+
+    def __init__(self, state: RowStates | None = None) -> None:
+        super().__init__(layers=[])
+        self.state = state
+
+    def __len__(self) -> int:
+        return 0 if self.state is None else len(self.state.groups[0].layers)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)(self.state)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions so far, padding included."""
+        return 0 if self.state is None else self.state.seen
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """-1: there is none."""
+        return -1
+
+    @property
+    def batch_size(self) -> int:
+        """Rows, -1 before the first token."""
+        return -1 if self.state is None else self.state.batch
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Row i becomes what row indices[i] was."""
+        if self.state is not None:
+            self.state = self.state.select(indices)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Beam i goes on from what beam beam_idx[i] has read."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every row `repeats` times, one after another."""
+        self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
+
+    def reset(self) -> None:
+        """Back to before the first token."""
+        self.state = None
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused: what was written into the memory cannot be taken back."""
+        raise NotImplementedError(
+            "a TitansCache cannot be cropped: a memory cannot be unwritten; keep a deepcopy instead"
+        )
+
+    def detach(self) -> Self:
+        """The same state, cut from the graph: no gradient flows to earlier calls (D7)."""
+        return type(self)(None if self.state is None else self.state.detach())
+
+    def save(self, path: str | Path) -> None:
+        """Write the state to a safetensors file."""
+        if self.state is None:
+            raise ValueError("the cache must have read something before it is saved")
+        self.state.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """What `save` wrote, bit for bit. Raises FileNotFoundError, or ValueError for a truncated or foreign file."""
+        return cls(RowStates.load(path, device))

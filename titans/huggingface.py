@@ -1,0 +1,217 @@
+"""The MAC model as a causal language model of Hugging Face's transformers, which is an optional extra, `hf`.
+
+Importing this module registers both classes with AutoConfig and AutoModelForCausalLM. `python -m titans.huggingface` is
+an example of everything: it builds a model, trains a step, generates, saves, loads, and goes on from a saved state.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import can_return_tuple
+from transformers.utils.logging import disable_progress_bar
+
+from titans.checks import check_shape
+from titans.hf.base import TitansPreTrainedModel
+from titans.hf.cache import TitansCache
+from titans.hf.config import TitansMACConfig
+from titans.model import IGNORED_LABEL, ModelState
+from titans.rows import RowStates, read_rows
+
+__all__ = ["TitansCache", "TitansMACConfig", "TitansMACForCausalLM"]
+
+
+class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
+    """A `TitansLM` of variant "mac" behind transformers' interface; see `forward` for what a call takes and gives."""
+
+    accepts_loss_kwargs = True
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values: TitansCache | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> CausalLMOutputWithPast:
+        """Read some tokens; `.logits` [batch, tokens, num_tokens] predict what comes after each.
+
+        input_ids: [batch, tokens], or inputs_embeds: [batch, tokens, d_model].
+        attention_mask: [batch, tokens], or with the tokens before them; 0 where a position is no token of its row. The
+            model skips it, wherever it stands, so padding changes nothing. Rows of different lengths run one length
+            after another. A skipped position repeats the logits of the last token before it.
+        past_key_values: what was read before, moved on in place if use_cache; the output's goes on from here.
+        labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from those before it;
+            -100 is not counted, nor is a label at a skipped position or right after one.
+        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls.
+        output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
+        logits_to_keep: only the logits of so many last positions, or of these positions; 0 for all.
+        Raises TypeError or ValueError, naming the argument, for one that does not fit.
+        """
+        if output_attentions:
+            raise ValueError("output_attentions is not implemented: attention weights are never built whole")
+        x = self.embed(input_ids, inputs_embeds)
+        cache = TitansCache() if past_key_values is None else past_key_values
+        state = self.check_cache(cache, x)
+        mask = check_mask(attention_mask, x, state.seen)
+        keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+
+        def read(x: Tensor, state: ModelState) -> tuple[tuple[Tensor, ...], ModelState]:
+            return self.read(x, state, bool(keep))
+
+        hidden, state = read_rows(read, x, mask, state, self.config.depth + 1 if keep else 1)
+        logits = self.model.head(slice_logits_to_keep(hidden[-1], logits_to_keep))
+        loss = None if labels is None else self.loss(logits, labels, x, mask, num_items_in_batch)
+        moves_on = self.config.use_cache if use_cache is None else use_cache
+        if moves_on:
+            cache.state = state
+        return CausalLMOutputWithPast(loss, logits, cache if moves_on else None, hidden if keep else None)
+
+    def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """[batch, tokens, d_model] of the one that is given."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give input_ids or inputs_embeds, one of them and not both")
+        if inputs_embeds is None:
+            self.model.check_tokens("input_ids", input_ids)
+            return self.model.embedding(input_ids)
+        shape = {"batch": None, "tokens": None, "d_model": self.config.d_model}
+        check_shape("inputs_embeds", inputs_embeds, shape, like=self.model.embedding.weight)
+        return inputs_embeds
+
+    def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
+        """The blocks over rows without padding: the last features, normalised, or with `keep` those of every layer."""
+        seen, layers = [x], []
+        for place, (block, layer) in enumerate(zip(self.model.layers(), state.layers, strict=True)):
+            if self.gradient_checkpointing and self.training and place % self.checkpoint_every == 0:
+                x, layer = self._gradient_checkpointing_func(block.__call__, x, layer)
+            else:
+                x, layer = block(x, layer)
+            seen = [*seen, x] if keep else [x]
+            layers.append(layer)
+        seen[-1] = self.model.norm(x)
+        return tuple(seen), replace(state, layers=tuple(layers))
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, x: Tensor, mask: Tensor | None, count: Tensor | int | None
+    ) -> Tensor:
+        """Cross-entropy of each label that counts, given the tokens before it, divided by `count` or their number."""
+        if logits.shape[:2] != x.shape[:2]:
+            raise ValueError("labels need the logits of every position: logits_to_keep must be 0")
+        labels = self.model.check_labels(labels, x[..., 0])
+        if mask is not None:
+            labels = labels.where(mask & F.pad(mask, (1, 0))[:, :-1], IGNORED_LABEL)
+        if count is None:
+            count = (labels[:, 1:] != IGNORED_LABEL).sum().clamp(min=1)
+        return self.loss_function(logits, labels, vocab_size=self.config.num_tokens, num_items_in_batch=count)
+
+    def check_cache(self, cache: object, x: Tensor) -> RowStates:
+        """The state to go on from, or the error that says why this cache is none for x."""
+        if not isinstance(cache, TitansCache):
+            raise TypeError(f"past_key_values must be a TitansCache, got {type(cache).__name__}")
+        if cache.state is None:
+            return RowStates.begin(self.model.initial_state(x.shape[0]))
+        if cache.state.batch != x.shape[0]:
+            raise ValueError(f"past_key_values must have the batch size {x.shape[0]}, got {cache.state.batch}")
+        if sorted(row for rows in cache.state.rows for row in rows) != list(range(x.shape[0])):
+            raise ValueError(f"past_key_values must hold each row once, got {cache.state.rows}")
+        for rows, state in zip(cache.state.rows, cache.state.groups, strict=True):
+            self.model.check_state(state, x[: len(rows)])
+        return cache.state
+
+    # ---- What `generate` asks ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *args: Any) -> None:
+        if generation_config.cache_implementation is not None:
+            given = generation_config.cache_implementation
+            raise ValueError(
+                f"cache_implementation must be None: the state is constant in size as it is, got {given!r}"
+            )
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
+        if generation_config.use_cache and model_kwargs.get("past_key_values") is None:
+            model_kwargs["past_key_values"] = TitansCache()
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        next_sequence_length: int | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As in transformers, but for tokens that would be cut off: that is refused."""
+        if next_sequence_length is not None and next_sequence_length < 1:
+            raise ValueError(
+                "input_ids must hold all that past_key_values has read and what is new, or only what is new beside an "
+                f"attention_mask over both: {1 - next_sequence_length} tokens are lacking"
+            )
+        return super().prepare_inputs_for_generation(
+            input_ids, next_sequence_length=next_sequence_length, inputs_embeds=inputs_embeds, **kwargs
+        )
+
+
+def check_mask(mask: object, x: Tensor, seen: int) -> Tensor | None:
+    """What an attention mask says of x [batch, tokens, dim], as booleans, or the error that says why it fits not."""
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"attention_mask must be a tensor, got {type(mask).__name__}")
+    batch, tokens = x.shape[:2]
+    if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] not in (tokens, seen + tokens):
+        before = f", or {seen} more for what was read before" if seen else ""
+        raise ValueError(f"attention_mask must have shape [{batch}, {tokens}]{before}, got {list(mask.shape)}")
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(f"attention_mask must hold 0 and 1 alone, got values from {mask.min():g} to {mask.max():g}")
+    return mask[:, -tokens:].to(x.device, torch.bool)
+
+
+AutoModelForCausalLM.register(TitansMACConfig, TitansMACForCausalLM)
+
+
+def main() -> None:
+    """The example."""
+    disable_progress_bar()
+    torch.manual_seed(0)
+    config = TitansMACConfig(num_tokens=100, d_model=32, depth=2, num_heads=2, segment_len=8, context_window=16)
+    model = TitansMACForCausalLM(config)
+    input_ids = torch.randint(config.num_tokens, (1, 24))
+
+    outputs = model(input_ids=input_ids, labels=input_ids)
+    print(f"logits {list(outputs.logits.shape)}, loss {outputs.loss:.2f}")
+    outputs.loss.backward()
+    torch.optim.AdamW(model.parameters(), lr=1e-2).step()
+    print(f"loss after one step of training {model(input_ids=input_ids, labels=input_ids).loss:.2f}")
+
+    model.eval()
+    whole = model.generate(input_ids, max_new_tokens=20, do_sample=False)
+    first = model.generate(input_ids, max_new_tokens=12, do_sample=False, return_dict_in_generate=True)
+    print(f"{input_ids.shape[1]} tokens read, 20 written: {whole[0, 24:].tolist()}")
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        first.past_key_values.save(Path(folder) / "state.safetensors")
+        loaded = AutoModelForCausalLM.from_pretrained(folder)
+        state = TitansCache.load(Path(folder) / "state.safetensors")
+    rest = loaded.generate(first.sequences, past_key_values=state, max_new_tokens=8, do_sample=False)
+    print(f"the last 8 of them by the loaded model from the saved state: {rest[0, -8:].tolist()}")
+    print(f"the same as in one call: {torch.equal(rest, whole)}")
+
+
+if __name__ == "__main__":
+    main()

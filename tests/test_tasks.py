@@ -1,0 +1,116 @@
+"""What the tasks tell, ask and fill in is what they say, and nothing of it can be known without a memory."""
+
+import pytest
+import torch
+
+from titans.model import IGNORED_LABEL
+from titans.tasks import Needle, Recall, Task, alphabet, drifting_regression, text, text_batch
+
+TASKS = [Recall(), Recall(pairs=3, keys=5, values=4, noise=2), Needle("noise"), Needle("text", digits=3, before=0)]
+each_task = pytest.mark.parametrize("task", TASKS, ids=repr)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@each_task
+def test_the_same_seed_gives_the_same_data_and_another_seed_other_data(task: Task):
+    one, same, other = (task.sample(4, 20, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one.tokens, same.tokens)
+    assert torch.equal(one.labels, same.labels)
+    assert one.tokens.shape != other.tokens.shape or not torch.equal(one.tokens, other.tokens)
+
+
+@each_task
+def test_tokens_are_in_the_vocabulary_and_labels_are_tokens_or_do_not_count(task: Task):
+    batch = task.sample(50, 40, seeded())
+    assert 0 <= int(batch.tokens.min()) <= int(batch.tokens.max()) < task.vocab_size
+    counts = batch.labels != IGNORED_LABEL
+    assert torch.equal(batch.labels[counts], batch.tokens[counts])
+    assert (counts.sum(1) == counts[0].sum()).all()
+
+
+def test_recall_asks_every_pair_that_it_told_in_another_order():
+    task = Recall()
+    told = task.tell(100, seeded())
+    facts = told.tokens.view(100, 6, 2)
+    asked = told.asked.tokens.view(100, 6, 2)
+    assert torch.equal(facts.sort(dim=1).values[:, :, 0], asked.sort(dim=1).values[:, :, 0])
+    for pairs, questions in zip(facts.tolist(), asked.tolist(), strict=True):
+        assert dict(pairs) == dict(questions)
+        assert len(dict(pairs)) == 6  # no key twice
+    assert (facts != asked).any(dim=(1, 2)).sum() > 90
+    labels = told.asked.labels.view(100, 6, 2)
+    assert torch.equal(labels[:, :, 1], asked[:, :, 1])
+    assert (labels[:, :, 0] == IGNORED_LABEL).all()
+
+
+def test_recall_has_noise_of_its_own_between_and_as_much_as_asked_for():
+    task = Recall()
+    batch = task.sample(20, 30, seeded())
+    assert batch.tokens.shape == (20, 12 + 30 + 12)
+    between = batch.tokens[:, 12:42]
+    assert int(between.min()) >= 64
+    assert int(between.max()) < task.vocab_size == 96
+
+
+def test_values_of_recall_are_even_so_that_chance_is_one_in_values():
+    answers = Recall().tell(4000, seeded()).asked.tokens[:, 1::2] - 32
+    shares = torch.bincount(answers.flatten(), minlength=32) / answers.numel()
+    assert (shares - 1 / 32).abs().max() < 0.005
+
+
+@pytest.mark.parametrize("kind", ["noise", "text"])
+def test_a_needle_is_asked_for_by_its_mark_and_hidden_nowhere_else(kind: str):
+    task = Needle(kind, digits=4)
+    told = task.tell(30, seeded())
+    needle = told.tokens[:, -5:]
+    assert torch.equal(needle, told.asked.tokens)
+    assert (needle[:, 0] == task.vocab_size - 1).all()
+    assert torch.equal(told.asked.labels[:, 1:], needle[:, 1:])
+    hay = torch.cat((told.tokens[:, :-5], task.pass_time(30, 200, seeded(1))), dim=1)
+    assert int(hay.max()) < len(alphabet()) <= int(needle.min())
+
+
+def test_a_needle_may_stand_anywhere_in_a_segment():
+    lengths = {Needle().tell(1, seeded(seed)).tokens.shape[1] for seed in range(300)}
+    assert lengths == set(range(5, 38))
+
+
+def test_hay_of_text_is_text():
+    read = "".join(alphabet()[token] for token in text_batch(1, 60, seeded(3))[0])
+    assert read in text() + text()
+    assert not set(alphabet()) & set("0123456789")
+
+
+def test_a_drifting_regression_drifts_as_far_as_it_says():
+    """v is A k: least squares over a short stretch finds A_0; later it is another, of the same size."""
+    k, v = drifting_regression(1, 4000, 4, seeded(), drift=0.05)
+    assert k.shape == v.shape == (1, 1, 4000, 4)
+    assert (k.norm(dim=-1) - 1).abs().max() < 1e-5
+    still_k, still_v = drifting_regression(1, 50, 4, seeded(), drift=1e-9)
+    found = torch.linalg.lstsq(still_k[0, 0], still_v[0, 0])
+    assert (still_k[0, 0] @ found.solution - still_v[0, 0]).abs().max() < 1e-4
+    drifted = torch.linalg.lstsq(k[0, 0, :50], v[0, 0, :50]).solution
+    errors = (k[0, 0] @ drifted - v[0, 0]).norm(dim=1)
+    assert errors[2000:].mean() > 3 * errors[:50].mean()
+    assert 0.3 < v[0, 0, 2000:].norm(dim=1).mean() / v[0, 0, :50].norm(dim=1).mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Recall(pairs=0), ValueError, "pairs must be at least 1, got 0"),
+        (lambda: Recall(keys=2.5), TypeError, "keys must be an integer, got 2.5"),
+        (lambda: Recall(pairs=9, keys=8), ValueError, "pairs must be at most keys, got pairs=9 and keys=8"),
+        (lambda: Needle("hay"), ValueError, "kind must be one of 'noise', 'text', got 'hay'"),
+        (lambda: Needle(digits=0), ValueError, "digits must be at least 1, got 0"),
+        (lambda: Needle(before=-1), ValueError, "before must be at least 0, got -1"),
+        (lambda: drifting_regression(1, 0, 4, seeded()), ValueError, "tokens must be at least 1, got 0"),
+        (lambda: drifting_regression(1, 5, 4, seeded(), drift=2), ValueError, r"drift must be in \(0, 1\], got 2"),
+    ],
+)
+def test_a_task_refuses_what_it_cannot_be(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -53,6 +53,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mac, one segment": ("mac", {"segment_len": 32, "chunk_size": 5}),
     "mac, no convolution": ("mac", {"conv_width": 1}),
     "mac, wide heads": ("mac", {"heads": 3, "dim_head": 6}),
+    "mac, sliding over segments": ("mac", {"sliding": True, "window": 6, "memory_tokens": 1}),
+    "mac, sliding inside segments": ("mac", {"sliding": True, "window": 2, "segment_len": 5}),
+    "mac, memory in the second layer": ("mac", {"memory_layers": (2,), "layers": 2}),
+    "mac, memory added": ("mac", {"memory_gate": False}),
     "mag, window of 1": ("mag", {"window": 1}),
     "mag, one window": ("mag", {"window": 32, "chunk_size": 5}),
     "mag, no persistent tokens": ("mag", {"persistent_tokens": 0, "memory_depth": 1}),
@@ -61,6 +65,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "lmm, three layers": ("lmm", {"memory_depth": 3, "persistent_tokens": 0}),
     "lmm, as many persistent tokens as a chunk": ("lmm", {"persistent_tokens": 3}),
     "attention, no persistent tokens": ("attention", {"persistent_tokens": 0, "segment_len": 5}),
+    "attention, sliding": ("attention", {"sliding": True, "window": 3}),
 }
 
 
@@ -69,6 +74,7 @@ def make_model(variant: str = "mac", kind: type[TitansLM] = TitansLM, seed: int 
     torch.manual_seed(seed)
     model = kind(TitansConfig(variant, **(SMALL | options))).double()
     with torch.no_grad():
+        model.embedding.weight.normal_()
         for layer in memories(model):
             for weight in (*layer.memory.weights, layer.to_gates.weight):
                 weight.normal_(0, weight.shape[-1] ** -0.5)
@@ -192,34 +198,39 @@ def influence(model: TitansLM, tokens: Tensor, outputs: Sequence[int] | None = N
     return torch.stack(rows)
 
 
-def own_segment(tokens: int, segment_len: int) -> Tensor:
-    """[tokens, tokens]: whether two tokens are in one segment."""
-    segment = torch.arange(tokens) // segment_len
-    return segment[:, None] == segment
+def reach_of_attention(config: TitansConfig, tokens: int) -> Tensor:
+    """[output, input]: what "attention" sees through all layers: its segment, or so many windows, up to itself."""
+    i, j = torch.arange(tokens)[:, None], torch.arange(tokens)
+    near = (
+        i - j <= config.layers * (config.window - 1)
+        if config.sliding
+        else i // config.segment_len == j // config.segment_len
+    )
+    return (j <= i) & near
 
 
 def is_causal(model: TitansLM, tokens: int) -> None:
-    """Truth 3: no later token moves an output, and every earlier one does (in "attention", of its own segment)."""
+    """Truth 3: no later token moves an output, and every earlier one does ("attention" reaches less)."""
     found = influence(model, random_tokens(model, 1, tokens))
     assert (found.triu(1) == 0).all(), "the future leaks"
     past = torch.ones(tokens, tokens, dtype=torch.bool).tril()
     if model.config.variant == "attention":
-        past &= own_segment(tokens, model.config.segment_len)
+        past = reach_of_attention(model.config, tokens)
     assert torch.equal(found > 0, past), "an output sees too little or too much of the past"
 
 
 def rows_are_independent(model: TitansLM) -> None:
     """Truth 5: no row moves another's logits or state, and a row alone gives what it gives in a batch."""
-    tokens = random_tokens(model, 3, 9)
+    tokens = random_tokens(model, 2, 7)
     x = model.embedding(tokens).detach().requires_grad_()
     with embedded(model, x):
         logits, _, state = model(tokens)
     carried = [tensor for tensor in tensors_of(state).values() if tensor.requires_grad]
-    for row in range(3):
+    for row in range(2):
         total = logits[row].square().sum() + sum(tensor[row].square().sum() for tensor in carried)
         (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
         assert gradient[row].any()
-        assert not gradient[torch.arange(3) != row].any(), "a row moves another"
+        assert not gradient[torch.arange(2) != row].any(), "a row moves another"
         alone, _, alone_state = model(tokens[row : row + 1])
         want = {name: tensor[row : row + 1] for name, tensor in tensors_of(state).items()}
         assert_same({"logits": alone} | tensors_of(alone_state), {"logits": logits[row : row + 1]} | want, 1e-12)
@@ -227,7 +238,7 @@ def rows_are_independent(model: TitansLM) -> None:
 
 def repeats_itself(model: TitansLM) -> None:
     """Truth 5: a call again, in train and eval mode, gives the same bits; parameters, state and tokens stay."""
-    tokens = random_tokens(model, 2, 9)
+    tokens = random_tokens(model, 2, 6)
     state = model(random_tokens(model, 2, 5, seed=2)).state
     held = [tokens, *model.parameters(), *model.buffers(), *tensors_of(state).values()]
     before = [tensor.detach().clone() for tensor in held]
@@ -237,7 +248,7 @@ def repeats_itself(model: TitansLM) -> None:
         output = model(tokens, state)
         runs.append([output.logits, *tensors_of(output.state).values()])
     assert all(torch.equal(*pair) for other in runs[1:] for pair in zip(runs[0], other, strict=True))
-    model.generate(tokens, 3, state, temperature=1.0, seed=0)
+    model.generate(tokens, 2, state, temperature=1.0, seed=0)
     assert all(map(torch.equal, held, before)), "a call changed a tensor that it was given"
 
 
@@ -300,8 +311,8 @@ def greedy_by_full_calls(model: TitansLM, tokens: Tensor, count: int) -> Tensor:
 
 def greedy_generation_is_the_argmax_of_full_calls(model: TitansLM, prompt: int) -> None:
     tokens = random_tokens(model, 2, prompt)
-    made, state = model.generate(tokens, 9)
-    assert torch.equal(made, greedy_by_full_calls(model, tokens, 9))
+    made, state = model.generate(tokens, 6)
+    assert torch.equal(made, greedy_by_full_calls(model, tokens, 6))
     with torch.no_grad():
         assert_same_states(state, model(made[:, :-1]).state)  # after all of them but the last
         going_on, want = model(made[:, -1:], state), model(made)
@@ -310,17 +321,17 @@ def greedy_generation_is_the_argmax_of_full_calls(model: TitansLM, prompt: int) 
 
 
 def a_row_that_stopped_goes_on_with_the_stop_token(model: TitansLM) -> None:
-    """Rows are as without a stop token until each has met it; when all have, generation ends."""
+    """A row is as without a stop token until it has met it, and then nothing else; when all have, generation ends."""
     tokens = random_tokens(model, 3, 4)
     free, _ = model.generate(tokens, 12, temperature=1.0, seed=3)
     new = free[:, 4:].tolist()
     stop = next(token for token in range(7) if len({row.index(token) if token in row else 12 for row in new}) == 3)
     cut, _ = model.generate(tokens, 12, temperature=1.0, seed=3, stop_token=stop)
     until = [row.index(stop) + 1 if stop in row else 12 for row in new]
-    first = min(until)
-    assert torch.equal(cut[:, : 4 + first], free[:, : 4 + first])  # afterwards the stopped row's input is another one
-    row = until.index(first)
-    assert (cut[row, 3 + first :] == stop).all()
+    assert cut.shape == (3, 4 + max(until))
+    for row, length in enumerate(until):
+        assert torch.equal(cut[row, : 4 + length], free[row, : 4 + length])
+        assert (cut[row, 4 + length :] == stop).all()
 
 
 # ---- The equations, token by token -----------------------------------------------------------------------------------
@@ -363,20 +374,21 @@ def attention_of(mixer: Any, x: Tensor, prefix: Sequence[Tensor], streams: Seque
     return y.flatten(1) @ p["W_O.weight"].T
 
 
-def plain_rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
-    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight
+def plain_rms_norm(x: Tensor, norm: Any) -> Tensor:
+    """x / sqrt(mean of x^2), times a learned scale."""
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + norm.eps) * norm.weight
 
 
 def plain_silu(x: Tensor) -> Tensor:
     return x / (1 + torch.exp(-x))
 
 
-def plain_combine(combine: nn.Module, attention: Tensor, memory: Tensor) -> Tensor:
-    """Equations 25 and 28: both normalised with learned scales, a non-linearity, multiplied."""
-    p = dict(combine.named_parameters())
-    return plain_silu(plain_rms_norm(attention, p["norm_attention.weight"])) * plain_silu(
-        plain_rms_norm(memory, p["norm_memory.weight"])
-    )
+def plain_combine(combine: Any, attention: Tensor, memory: Tensor) -> Tensor:
+    """Equations 25 and 28: both normalised with learned scales, a non-linearity, multiplied (D14); or a plain sum."""
+    if not list(combine.parameters()):
+        return attention + memory
+    gate = 1 / (1 + torch.exp(-plain_rms_norm(attention, combine.norm_attention)))
+    return gate * plain_rms_norm(memory, combine.norm_memory)
 
 
 def rows_of(tokens: Tensor, batch: int) -> list[Tensor]:
@@ -384,17 +396,23 @@ def rows_of(tokens: Tensor, batch: int) -> list[Tensor]:
     return [token.expand(batch, -1) for token in tokens]
 
 
+def seen_of(mixer: Any, stream: Sequence[Tensor], t: int) -> Sequence[Tensor]:
+    """What token t sees of a stream: from its segment's start or, where segments slide, its window, to itself."""
+    if mixer.sliding_window is not None:
+        return stream[max(0, t - mixer.sliding_window + 1) : t + 1]
+    return stream[t - t % mixer.segment_len : t + 1]
+
+
 def attention_by_hand(mixer: SegmentMixer, x: Tensor) -> Tensor:
     """[P | x] in segments, token by token."""
     outputs, persistent = [], rows_of(mixer.persistent, x.shape[0])
     for t in range(x.shape[1]):
-        start = t - t % mixer.segment_len
-        outputs.append(attention_of(mixer, x[:, t], persistent, [x[:, start : t + 1].unbind(1)]))
+        outputs.append(attention_of(mixer, x[:, t], persistent, [seen_of(mixer, x.unbind(1), t)]))
     return torch.stack(outputs, dim=1)
 
 
 def mac_by_hand(mixer: MAC, x: Tensor) -> Tensor:
-    """Equations 21-25 with D3 and D4, token by token, from the first."""
+    """Equations 21-25 with D3, D4 and D13, token by token, from the first."""
     batch, tokens, _ = x.shape
     heads, p = mixer.memory.heads, dict(mixer.named_parameters())
     projected, kernel = x @ p["W_Q.weight"].T, p["conv.weight"][:, 0]
@@ -405,20 +423,20 @@ def mac_by_hand(mixer: MAC, x: Tensor) -> Tensor:
         q = split_heads(q, heads)
         q = q / torch.sqrt((q * q).sum(-1, keepdim=True) + 1e-6)
         h = plain_forward(weights, q, "gelu", mixer.memory.memory.residual)
-        return plain_rms_norm(h, p["norm.weight"]).flatten(1)
+        return plain_rms_norm(h, mixer.norm).flatten(1)
 
-    state, outputs = mixer.memory.initial_state(batch), []
+    state, h, outputs = mixer.memory.initial_state(batch), [], []
     for t in range(tokens):
         if t % mixer.segment_len == 0:
-            start, h, segment = state.weights, [], []
+            start = state.weights
             found = [retrieve(start, query) for query in rows_of(mixer.memory_queries, batch)]
         past = range(max(0, t - width + 1), t + 1)
         q = plain_silu(sum(projected[:, j] * kernel[:, width - 1 - t + j] for j in past))
         h.append(retrieve(start, q))
-        segment.append(x[:, t])
         prefix = rows_of(mixer.persistent, batch) + found
-        y = attention_of(mixer, x[:, t], prefix, [h, segment])
-        read, state = mixer.memory(y[:, None], state)
+        streams = [seen_of(mixer, stream, t) for stream in (h, x.unbind(1))]
+        y = x[:, t] + attention_of(mixer, x[:, t], prefix, streams)
+        read, state = mixer.memory(plain_rms_norm(y, mixer.norm_written)[:, None], state)
         outputs.append(plain_combine(mixer.combine, y, read[:, 0]))
     return torch.stack(outputs, dim=1)
 
@@ -446,9 +464,9 @@ def mag_by_hand(mixer: Any, x: Tensor) -> Tensor:
     return plain_combine(mixer.combine, window_by_hand(mixer, x), memory_by_hand(mixer, x))
 
 
-def mal_by_hand(mixer: WindowMixer, x: Tensor) -> Tensor:
-    """Equations 29-31."""
-    return window_by_hand(mixer, memory_by_hand(mixer, x))
+def mal_by_hand(mixer: Any, x: Tensor) -> Tensor:
+    """Equations 29-31 with D13."""
+    return window_by_hand(mixer, plain_rms_norm(x + memory_by_hand(mixer, x), mixer.norm))
 
 
 BY_HAND: dict[str, Callable[[Any, Tensor], Tensor]] = {

@@ -12,9 +12,9 @@ from tests.model_proofs import (
     influence,
     make_model,
     mixer_of,
-    own_segment,
     plain_combine,
     random_tokens,
+    reach_of_attention,
     tensors_of,
     without_writing,
 )
@@ -26,7 +26,7 @@ from titans.config import VARIANTS
 # ---- What they compute -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [name for name in MODELS if "memory_layers" not in MODELS[name][1]])
 def test_equations_21_to_31_token_by_token(name):
     variant, options = MODELS[name]
     model_proofs.mixer_is_its_equations(make_model(variant, layers=1, **options), 9)
@@ -55,7 +55,8 @@ def test_equations_25_and_28_the_gate_normalises_both_sides():
             weight.normal_()
     attention, memory = torch.randn(2, 3, 5, 6, dtype=torch.float64)
     assert_same({"o": gate(attention, memory)}, {"o": plain_combine(gate, attention, memory)}, 1e-12)
-    assert_same({"o": gate(attention, 1e4 * memory)}, {"o": gate(attention, 2e4 * memory)}, 1e-6)
+    for louder in ((attention, 1e4 * memory), (1e4 * attention, memory)):
+        assert_same({"o": gate(*louder)}, {"o": gate(attention, memory)}, 1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -104,13 +105,12 @@ def test_without_writing_a_layer_sees_no_further_than_its_segment_or_window(vari
     """And with it every token, up to the first: the memory is what reaches beyond."""
     sizes = {"segment_len": segment_len, "window": window, "conv_width": conv_width}
     model = make_model(variant, layers=1, forgetting=False, **sizes)
-    tokens = random_tokens(model, 1, 17)
+    tokens = random_tokens(model, 1, 13)
     closed = influence(without_writing(model), tokens)
-    assert torch.equal(closed > 0, reach_without_writing(variant, 17, **sizes))
-    open_reach = torch.ones(17, 17, dtype=torch.bool).tril()
-    if variant == "attention":
-        open_reach &= own_segment(17, segment_len)
-    assert torch.equal(influence(model, tokens) > 0, open_reach)
+    assert torch.equal(closed > 0, reach_without_writing(variant, 13, **sizes))
+    whole = torch.ones(13, 13, dtype=torch.bool).tril()
+    wanted = reach_of_attention(model.config, 13) if variant == "attention" else whole
+    assert torch.equal(influence(model, tokens) > 0, wanted)
 
 
 def test_D3_read_literally_MAC_leaks_twice():
@@ -120,7 +120,8 @@ def test_D3_read_literally_MAC_leaks_twice():
         found = influence(model, random_tokens(model, 1, 11))
         future = found.triu(1)
         assert future.max() > 1e-3 * found.max()
-        assert (future[~own_segment(11, 4)] == 0).all()  # as far as the segment's end
+        segment = torch.arange(11) // 4
+        assert (future[segment[:, None] != segment] == 0).all()  # as far as the segment's end
     model, ours = make_literal(True, True, layers=1), make_model("mac", layers=1)
     tokens = random_tokens(model, 1, 11)
     assert (influence(model, tokens).triu(1) == 0).all()

@@ -39,9 +39,10 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 each_model = pytest.mark.parametrize("name", MODELS)
 
 
-def model_of(name: str, **options) -> TitansLM:
-    variant, own = MODELS[name]
-    return make_model(variant, **(own | options))
+def model_of(name: str) -> TitansLM:
+    """A model of one layer, where that is enough."""
+    variant, options = MODELS[name]
+    return make_model(variant, **({"layers": 1} | options))
 
 
 # ---- What surrounds the mixers ---------------------------------------------------------------------------------------
@@ -62,10 +63,10 @@ def test_a_block_adds_mixer_and_network_to_what_came_in_and_logits_are_normalise
     model = make_model(variant, layers=1)
     (block,), tokens = model.blocks, random_tokens(model, 2, 6)
     x = model.embedding.weight[tokens]
-    mixed, _ = block.mixer(plain_rms_norm(x, block.norm_mixer.weight, 1e-6), block.initial_state(2))
+    mixed, _ = block.mixer(plain_rms_norm(x, block.norm_mixer), block.initial_state(2))
     x = x + mixed
-    x = x + block.ffn(plain_rms_norm(x, block.norm_ffn.weight, 1e-6))
-    want = plain_rms_norm(x, model.norm.weight, 1e-6) @ model.head.weight.T
+    x = x + block.ffn(plain_rms_norm(x, block.norm_ffn))
+    want = plain_rms_norm(x, model.norm) @ model.head.weight.T
     assert_same({"logits": model(tokens).logits}, {"logits": want}, 1e-12)
 
 
@@ -131,9 +132,9 @@ def test_D3_no_logit_depends_on_a_later_token_and_all_on_earlier_ones(name):
 
 
 @each_variant
-@pytest.mark.parametrize("tokens", [1, 8, 15])
-def test_D3_nor_where_a_segment_is_whole_or_hardly_begun(variant, tokens):
-    model_proofs.is_causal(make_model(variant, layers=1), tokens)
+@pytest.mark.parametrize("tokens", [1, 8, 13])
+def test_D3_nor_in_two_layers_where_a_segment_is_whole_or_hardly_begun(variant, tokens):
+    model_proofs.is_causal(make_model(variant), tokens)
 
 
 def excess_after_training(kind: type[TitansLM], variant: str) -> float:
@@ -145,8 +146,8 @@ def excess_after_training(kind: type[TitansLM], variant: str) -> float:
     vocab = 4
     sizes = {"dim": 16, "segment_len": 2, "chunk_size": 4, "window": 4, "memory_depth": 1, "persistent_tokens": 1}
     model = kind(TitansConfig(variant, vocab, layers=1, **sizes))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(40):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2)
+    for _ in range(60):
         tokens = torch.randint(vocab, (32, 8))
         optimizer.zero_grad()
         model(tokens, labels=tokens).loss.backward()
@@ -165,7 +166,7 @@ def test_D3_training_on_random_tokens_finds_nothing_to_predict(variant):
 
 def test_D3_read_literally_MAC_foretells_random_tokens():
     """The same training, so the test above can fail."""
-    assert excess_after_training(literal(), "mac") < -50
+    assert excess_after_training(literal(), "mac") < -20
 
 
 # ---- Truth 5: independence and determinism ---------------------------------------------------------------------------
@@ -215,8 +216,9 @@ def assert_stream_is_finite(model: TitansLM, tokens: Tensor, piece: int) -> None
 
 
 @each_variant
-def test_D12_twenty_thousand_tokens_stay_finite(variant):
-    assert_stream_is_finite(wild_model(variant, 1), hard_tokens(20_000), 5_000)
+def test_D12_long_streams_stay_finite(variant):
+    tokens = 20_000 if variant == "mac" else 5_000
+    assert_stream_is_finite(wild_model(variant, 1), hard_tokens(tokens), 2_500)
 
 
 @each_variant
@@ -224,7 +226,7 @@ def test_D12_twenty_thousand_tokens_stay_finite(variant):
 @pytest.mark.parametrize(("scale", "depth", "residual"), [(1, 2, False), (3, 2, True), (3, 3, False)])
 def test_D12_no_tokens_and_no_weights_give_nan_or_inf(variant, dtype, scale, depth, residual):
     model = wild_model(variant, scale, memory_depth=depth, memory_residual=residual).to(dtype)
-    assert_stream_is_finite(model, hard_tokens(1500), 777)
+    assert_stream_is_finite(model, hard_tokens(1000), 555)
     assert model(torch.zeros(1, 1, dtype=torch.int64)).logits.dtype == dtype
 
 
@@ -393,7 +395,7 @@ def test_one_state_can_be_gone_on_from_twice(variant):
 
 
 @each_variant
-@pytest.mark.parametrize("prompt", [1, 5, 14])
+@pytest.mark.parametrize("prompt", [1, 14])
 def test_greedy_generation_is_the_argmax_of_full_calls(variant, prompt):
     """Prompts of one token, and longer than chunk, segment and window; the state is that of all tokens but the last."""
     model_proofs.greedy_generation_is_the_argmax_of_full_calls(make_model(variant), prompt)
@@ -417,9 +419,9 @@ def test_generation_goes_on_from_a_state(variant):
 def test_a_row_is_generated_as_if_alone(variant):
     model = make_model(variant)
     tokens = random_tokens(model, 3, 5)
-    together, _ = model.generate(tokens, 7)
+    together, _ = model.generate(tokens, 5)
     for row in range(3):
-        alone, _ = model.generate(tokens[row : row + 1], 7)
+        alone, _ = model.generate(tokens[row : row + 1], 5)
         assert torch.equal(alone[0], together[row])
 
 
@@ -428,11 +430,11 @@ def test_one_seed_gives_one_result_and_the_global_generator_is_used_only_without
     tokens = random_tokens(model, 2, 5)
 
     def sample(seed: int | None) -> list[list[int]]:
-        return model.generate(tokens, 20, temperature=1.0, seed=seed)[0].tolist()
+        return model.generate(tokens, 10, temperature=1.0, seed=seed)[0].tolist()
 
     before = torch.get_rng_state()
     assert sample(1) == sample(1)
-    assert len({str(sample(seed)) for seed in range(5)}) == 5
+    assert len({str(sample(seed)) for seed in range(3)}) == 3
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(3)
     first = sample(None)
@@ -464,10 +466,10 @@ def test_generation_works_in_bfloat16_and_with_int32_tokens(variant):
     model = make_model(variant).bfloat16()
     tokens = random_tokens(model, 2, 5)
     for options in ({}, {"temperature": 0.8, "top_k": 3, "top_p": 0.9, "seed": 0}):
-        made, state = model.generate(tokens, 9, **options)
-        assert made.shape == (2, 14)
+        made, state = model.generate(tokens, 5, **options)
+        assert made.shape == (2, 10)
         assert ((made >= 0) & (made < 7)).all()
-        assert torch.equal(made, model.generate(tokens.int(), 9, **options)[0])
+        assert torch.equal(made, model.generate(tokens.int(), 5, **options)[0])
         assert all(tensor.isfinite().all() for tensor in tensors_of(state).values())
 
 

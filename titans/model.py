@@ -215,6 +215,8 @@ class TitansLM(nn.Module):
             )
         if state.batch != tokens.shape[0]:
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
+        if (have_layers := len(state.layers)) != self.config.layers:
+            raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
         dtype = self.embedding.weight.dtype
         for name, tensor in state.tensors().items():
             if tensor.device != tokens.device:

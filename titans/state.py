@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -46,6 +46,11 @@ class State:
         _pack(self, "", found, {})
         return found
 
+    def with_tensors(self, tensors: Iterable[Tensor]) -> Self:
+        """The same facts with other tensors, in the order of `tensors()`."""
+        new = dict(zip(map(id, self.tensors().values()), tensors, strict=True))
+        return _map(self, lambda tensor: new[id(tensor)], {})
+
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file; `load` reads it back bit for bit."""
         found: dict[str, Tensor] = {}
@@ -71,7 +76,7 @@ class State:
         foreign = f"path must be a file that {cls.__name__}.save wrote, {path} holds something else"
         try:
             state = _unpack(json.loads(metadata["facts"]), tensors) if metadata.get("format") == FILE_FORMAT else None
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{foreign}: {error!r}") from error
         if not isinstance(state, cls):
             raise ValueError(foreign)

@@ -12,7 +12,7 @@ from torch import nn
 
 from titans import NeuralMemory, recurrent_scan
 
-from . import sides
+from . import models, sides
 from .timing import available_memory, fits_in_memory, in_own_process, side_by_side
 
 Result = dict[str, Any]
@@ -143,6 +143,51 @@ def _peak_of_stream(row: Row, tokens: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
+def model_training(row: Row, repeats: int) -> Result:
+    """A training step of a model against theirs of like sizes."""
+    ours, theirs = models.our_training(row.sizes), models.their_training(row.sizes)
+    return compare(row, repeats, ours, theirs)
+
+
+def model_generation(row: Row, repeats: int) -> Result:
+    """A token generated after a long context, from our state and from their cache."""
+    model, theirs, steps = models.our_model(row.sizes), models.their_model(row.sizes), 16
+    with torch.no_grad():
+        tokens = models.tokens_of(row.sizes)
+        ours = models.our_generation(model, model(tokens).state, steps)
+        return compare(row, repeats, ours, models.their_generation(theirs, tokens, steps), (steps, steps))
+
+
+def model_length(row: Row, repeats: int) -> Result:
+    """Time per token of a model that reads, many tokens over few."""
+    model, lengths = models.our_model(row.sizes), (row.sizes["tokens"], row.sizes["few"])
+    with torch.no_grad():
+        many, few = (models.tokens_of(row.sizes, name) for name in ("tokens", "few"))
+        return compare(row, repeats, lambda: model(many), lambda: model(few), lengths)
+
+
+def model_late_generation(row: Row, repeats: int) -> Result:
+    """Time of a generated token after a long context over that after a short one."""
+    model, steps = models.our_model(row.sizes), 4 * row.sizes["chunk"]
+    piece = models.tokens_of(row.sizes, "few")
+    with torch.no_grad():
+        late, early = (models.stream(model, row.sizes[tokens], piece) for tokens in ("tokens", "few"))
+        many, few = (models.our_generation(model, state, steps) for state in (late, early))
+        return compare(row, 2 * repeats, many, few, (steps, steps))
+
+
+def model_streaming_memory(row: Row, repeats: int) -> Result:
+    """Peak memory of a process whose model streams many tokens over that of one that streams few, in MB."""
+    many, few = (in_own_process(_peak_of_model_stream, row, row.sizes[tokens]) for tokens in ("tokens", "few"))
+    return {"ours": many, "other": few, "ratio": many / few, "unit": "MB", "busy": False}
+
+
+def _peak_of_model_stream(row: Row, tokens: int) -> float:
+    with torch.no_grad():
+        models.stream(models.our_model(row.sizes), tokens, models.tokens_of({**row.sizes, "tokens": 1000}))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
 def run(row: Row, repeats: int, keep_freed: bool = False) -> Result | str:
     """Measure one row in a process of its own; OUT_OF_MEMORY where even that does not help."""
     return in_own_process(_measure, row, repeats, memory=memory_limit() if row.theirs else None, keep_freed=keep_freed)
@@ -187,4 +232,10 @@ ROWS = [
     Row("length: training", long_training, _sizes(1, 16384, 64, 16, few=1024), 1.2, at_least=False, quick=False),
     Row("length: generation", generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("length: memory", streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.1, at_least=False),
+    Row("model: training", model_training, _sizes(1, 1024, 128, 16), 1, theirs=True),
+    Row("model: training", model_training, _sizes(4, 1024, 256, 64), 1, theirs=True, quick=False),
+    Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
+    Row("model: length", model_length, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
+    Row("model: late generation", model_late_generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
+    Row("model: memory", model_streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.2, at_least=False),
 ]

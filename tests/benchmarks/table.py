@@ -57,6 +57,26 @@ WHAT = {
         "en": "peak memory, streaming many / few tokens",
         "ja": "最大メモリ、多くのトークンを順に読む／少しのトークンを順に読む",
     },
+    "model: training": {
+        "en": "`MemoryAsContextTransformer` / `TitansLM`, a training step",
+        "ja": "`MemoryAsContextTransformer`／`TitansLM`、学習の 1 ステップ",
+    },
+    "model: generation": {
+        "en": "`MemoryAsContextTransformer` / `TitansLM`, generating a token",
+        "ja": "`MemoryAsContextTransformer`／`TitansLM`、1 トークンの生成",
+    },
+    "model: length": {
+        "en": "`TitansLM` reading, a token of many / a token of few",
+        "ja": "`TitansLM` の読み取り、長い系列の 1 トークン／短い系列の 1 トークン",
+    },
+    "model: late generation": {
+        "en": "`TitansLM` generating a token after many / after few",
+        "ja": "`TitansLM` の生成、長い文脈の後の 1 トークン／短い文脈の後の 1 トークン",
+    },
+    "model: memory": {
+        "en": "`TitansLM`, peak memory, streaming many / few tokens",
+        "ja": "`TitansLM` の最大メモリ、多くのトークンを順に読む／少しのトークンを順に読む",
+    },
 }
 HEADS = {
     "en": ["compared", "batch × tokens, dim, chunk", "first", "second", "ratio", "kept", "target", "met"],

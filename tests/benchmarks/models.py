@@ -1,0 +1,118 @@
+"""Whole models: ours, titans-pytorch's MemoryAsContextTransformer at like sizes, and what is done with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titans import ModelState, TitansConfig, TitansLM
+
+from .sides import DEPTH, EXPANSION, Run, Sizes
+
+VOCABULARY, LAYERS, HEADS, PERSISTENT, FFN = 256, 2, 2, 4, 4
+
+
+def our_model(sizes: Sizes) -> TitansLM:
+    """A MAC whose segments are two chunks long."""
+    dim, chunk = sizes["dim"], sizes["chunk"]
+    return TitansLM(
+        TitansConfig(
+            vocab_size=VOCABULARY,
+            dim=dim,
+            layers=LAYERS,
+            heads=HEADS,
+            ffn_expansion=FFN * 2 / 3,
+            segment_len=2 * chunk,
+            chunk_size=chunk,
+            memory_depth=DEPTH,
+            memory_expansion=EXPANSION,
+            persistent_tokens=PERSISTENT,
+        )
+    )
+
+
+def their_model(sizes: Sizes) -> Any:
+    """Theirs with the same sizes, a memory in every layer, and one residual stream, as ours has."""
+    from titans_pytorch import MemoryAsContextTransformer, MemoryMLP
+
+    dim, chunk = sizes["dim"], sizes["chunk"]
+    return MemoryAsContextTransformer(
+        num_tokens=VOCABULARY,
+        dim=dim,
+        depth=LAYERS,
+        segment_len=2 * chunk,
+        neural_memory_segment_len=chunk,
+        num_persist_mem_tokens=PERSISTENT,
+        dim_head=dim // HEADS,
+        heads=HEADS,
+        ff_mult=FFN,
+        num_residual_streams=1,
+        neural_memory_model=MemoryMLP(dim, depth=DEPTH, expansion_factor=float(EXPANSION)),
+    )
+
+
+def tokens_of(sizes: Sizes, name: str = "tokens") -> Tensor:
+    return torch.randint(VOCABULARY, (sizes["batch"], sizes[name]))
+
+
+def our_training(sizes: Sizes) -> Run:
+    """Forward and backward of the loss of next tokens."""
+    model, tokens = our_model(sizes), tokens_of(sizes)
+
+    def run() -> None:
+        model.zero_grad()
+        loss = model(tokens, labels=tokens).loss
+        assert loss is not None
+        loss.backward()
+
+    return run
+
+
+def their_training(sizes: Sizes) -> Run:
+    model, tokens = their_model(sizes), tokens_of(sizes)
+
+    def run() -> None:
+        model.zero_grad()
+        model(tokens, return_loss=True).backward()
+
+    return run
+
+
+def stream(model: TitansLM, tokens: int, piece: Tensor) -> ModelState:
+    """The state after `tokens` tokens that arrive in pieces [batch, piece], again and again."""
+    state: Any = None
+    for _ in range(tokens // piece.shape[1]):
+        state = model(piece, state).state
+    return state
+
+
+def our_generation(model: TitansLM, state: ModelState, steps: int) -> Run:
+    """Greedy steps of one token from a state."""
+
+    def run() -> None:
+        token, after = torch.zeros(state.batch, 1, dtype=torch.long), state
+        for _ in range(steps):
+            output = model(token, after)
+            token, after = output.logits[:, -1].argmax(-1, keepdim=True), output.state
+
+    return run
+
+
+def their_generation(model: Any, tokens: Tensor, steps: int) -> Run:
+    """Greedy steps of one token from its cache, as its own `sample` with use_cache=True takes them."""
+    with_memory = model.seq_len_with_longterm_mem(tokens.shape[1] + steps)
+    axial = model.axial_pos_emb.maybe_derive_outer_dim(with_memory, (model.neural_memory_segment_len,))
+    positions = model.axial_pos_emb(axial, return_factorized=True)
+    options = {"disable_flex_attn": True, "return_cache": True, "factorized_pos_emb": positions}
+    logits, cache = model(tokens, **options)
+    first = torch.cat((tokens, logits[:, -1].argmax(-1, keepdim=True)), dim=1)
+
+    def run() -> None:
+        known, after = first, cache
+        for _ in range(steps):
+            logits, after = model(known, cache=after, **options)
+            known = torch.cat((known, logits[:, -1].argmax(-1, keepdim=True)), dim=1)
+
+    return run

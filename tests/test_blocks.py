@@ -26,10 +26,35 @@ from titans.config import VARIANTS
 # ---- What they compute -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if "memory_layers" not in MODELS[name][1]])
-def test_equations_21_to_31_token_by_token(name):
+def each_model_of(*variants: str) -> pytest.MarkDecorator:
+    """The models of these variants of which a single layer can be built."""
+    found = [name for name, (variant, options) in MODELS.items() if variant in variants and "layers" not in options]
+    return pytest.mark.parametrize("name", found)
+
+
+def is_its_equations(name: str) -> None:
     variant, options = MODELS[name]
     model_proofs.mixer_is_its_equations(make_model(variant, layers=1, **options), 9)
+
+
+@each_model_of("mac")
+def test_equations_21_to_25_MAC_token_by_token(name):
+    is_its_equations(name)
+
+
+@each_model_of("mag")
+def test_equations_26_to_28_MAG_token_by_token(name):
+    is_its_equations(name)
+
+
+@each_model_of("mal")
+def test_equations_29_to_31_MAL_token_by_token(name):
+    is_its_equations(name)
+
+
+@each_model_of("lmm", "attention")
+def test_memory_alone_and_attention_alone_token_by_token(name):
+    is_its_equations(name)
 
 
 @pytest.mark.parametrize("variant", ["mag", "mal", "lmm"])

@@ -70,4 +70,34 @@ EQUATIONS = {
         "tests/test_reductions.py::test_equation_18_momentum_in_a_chunk_is_a_linear_recurrence",
         None,
     ),
+    "19": Equation(
+        "persistent tokens stand before all others",
+        "titans.attention.attend",
+        "tests/test_attention.py::test_equation_19_attention_is_softmax_over_prefix_and_past",
+        None,
+    ),
+    "20": Equation(
+        "attention onto persistent tokens is a feed-forward network",
+        "titans.attention.attend",
+        "tests/test_attention.py::test_equation_20_persistent_keys_and_values_alone_are_a_feed_forward_network",
+        None,
+    ),
+    "21-25": Equation(
+        "MAC: the memory is read into the context of each segment, and written with what attention makes of it",
+        "titans.blocks.MAC.forward",
+        "tests/test_blocks.py::test_equations_21_to_25_MAC_token_by_token",
+        None,
+    ),
+    "26-28": Equation(
+        "MAG: the memory is gated by a sliding window",
+        "titans.blocks.MAG.forward",
+        "tests/test_blocks.py::test_equations_26_to_28_MAG_token_by_token",
+        None,
+    ),
+    "29-31": Equation(
+        "MAL: a sliding window sees what the memory answers",
+        "titans.blocks.MAL.forward",
+        "tests/test_blocks.py::test_equations_29_to_31_MAL_token_by_token",
+        None,
+    ),
 }

@@ -195,11 +195,15 @@ class MAC(SegmentMixer):
             h = self.attention.keys_values(self.retrieve(start, asked[:, part]))
             prefix = self.with_memory_tokens(persistent, start)
             y, keys, values = self.see(q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix)
-            y = x[:, part] + self.attention.output(y)
+            y = self.surround(x[:, part], self.attention.output(y))
             read, memory = self.memory(self.norm_written(y), memory)
             outputs.append(self.combine(y, read))
             place += part.stop - part.start
         return torch.cat(outputs, dim=1), BlockState(memory, start, recent, keys, own(values), place)
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The residual around attention (D13)."""
+        return x + attended
 
     def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""

@@ -47,8 +47,8 @@ def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
 
 RECALL, CROWDED = Recall(), Recall(pairs=48, keys=64)
 LIVE = Run(small(RECALL), RECALL, between=(24, 56), goal=0.995)
-LONG = replace(LIVE, between=(24, 232), steps=600)
-CROWD = Run(small(CROWDED, dim=32), CROWDED, between=(16, 64), steps=800)
+LONG = replace(LIVE, between=(24, 232), steps=500, goal=None)
+CROWD = Run(small(CROWDED, dim=32), CROWDED, between=(16, 64), rows=16)
 NEEDLE = {kind: Needle(kind) for kind in ("noise", "text")}
 DEEP = {"memory_depth": 2}
 ABLATED = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine, table
-from .rows import ROWS, Row, memory_limit, run
+from .rows import ROWS, Row, run
 from .timing import OUT_OF_MEMORY
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +28,7 @@ def main() -> None:
     if version is None:
         print("titans-pytorch is not installed (pip install -e '.[benchmark]'): its rows are left out", file=sys.stderr)
         rows = [row for row in rows if not row.theirs]
-    measured = {"gflops": round(machine.multiply_speed()), "memory_limit_gb": round(memory_limit() / 1e9)}
-    facts: dict[str, Any] = machine.facts() | measured
+    facts: dict[str, Any] = machine.facts() | {"gflops": round(machine.multiply_speed())}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     _print_cells(table.HEADS["en"])
     records = []
@@ -42,7 +41,9 @@ def main() -> None:
         "repeats": options.repeats,
         "rows": records,
     }
-    path = options.json or (None if options.rows or options.quick else RESULTS)
+    if options.update:
+        results = merged(json.loads(RESULTS.read_text()), results)
+    path = options.json or (RESULTS if options.update or not (options.rows or options.quick) else None)
     if path is not None:
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
@@ -72,6 +73,20 @@ def measure(row: Row, repeats: int) -> table.Record:
     }
 
 
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The old results with the new ones in their place, in the order of ROWS. Only for one and the same machine."""
+    same = ("cpu", "cores", "memory_gb", "os", "python", "torch", "threads")
+    if any(old["machine"][fact] != new["machine"][fact] for fact in same):
+        raise ValueError("results.json was measured on another machine: measure all rows, without --update")
+    rows = {_key(record): record for record in (*old["rows"], *new["rows"])}
+    order = (_key({"name": row.name, "sizes": row.sizes}) for row in ROWS)
+    return new | {"rows": [rows[key] for key in order if key in rows]}
+
+
+def _key(record: dict[str, Any]) -> str:
+    return f"{record['name']} {record['sizes']}"
+
+
 def write_readmes(results: dict[str, Any]) -> None:
     for name, language in table.LANGUAGES.items():
         path = ROOT / name
@@ -96,6 +111,7 @@ def _options() -> argparse.Namespace:
     names = ", ".join(dict.fromkeys(row.name for row in ROWS))
     parser.add_argument("--rows", nargs="+", metavar="NAME", help=f"only rows whose name begins so: {names}")
     parser.add_argument("--quick", action="store_true", help="only the rows that take seconds")
+    parser.add_argument("--update", action="store_true", help="put the rows that were measured into results.json")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side (default: 5)")
     parser.add_argument("--json", type=Path, help="where to write the results (default: results.json, if all rows run)")
     parser.add_argument("--readme", action="store_true", help="measure nothing, put results.json into both READMEs")

@@ -93,8 +93,8 @@ NOTES = {
         "{cpu}, {cores} cores, {memory_gb} GB, {os}, Python {python}, PyTorch {torch}, {threads} threads, {date}. "
         "titans-pytorch is {theirs}; “per token” is its `chunk_size=1` and `batch_size=chunk`, without its extras, "
         "which computes the same function as this scan (relative difference {difference}). "
-        "“out of memory”: it would need more than {memory_limit_gb} GB. Much of its time goes into memory that is "
-        "returned to the system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
+        "“out of memory”: it needs more than is left here. Much of its time goes into memory that is returned to the "
+        "system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
         "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`). "
         "`python -m tests.benchmarks` measures again, with `--readme` it rewrites this section."
     ),
@@ -106,7 +106,7 @@ NOTES = {
         "titans-pytorch は {theirs} です。"
         "「トークン単位」は `chunk_size=1`、`batch_size=chunk` で追加機能を外した設定で、"
         "本実装の走査と同じ関数を計算します（相対差 {difference}）。"
-        "「メモリ不足」は、{memory_limit_gb} GB を超えるメモリが必要だったという意味です。"
+        "「メモリ不足」は、この計算機の空きメモリでは足りなかったという意味です。"
         "titans-pytorch の時間の多くは、システムに返したメモリを再び確保するのに費やされます。"
         "「保持」の列は、解放したメモリを手元に残す設定"
         "（glibc の `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`）で測った比です。"
@@ -126,7 +126,7 @@ def line(record: Record, language: str = "en") -> list[str]:
     first, second = ("other", "ours") if record["at_least"] else ("ours", "other")
     sign = "≥" if record["at_least"] else "≤"
     ratio, kept = (
-        "–" if record[name] is None else f"{record[name]:.3g}×" for name in ("ratio", "ratio_freed_memory_kept")
+        "–" if record.get(name) is None else f"{record[name]:.3g}×" for name in ("ratio", "ratio_freed_memory_kept")
     )
     return [
         WHAT[record["name"]][language],

@@ -1,0 +1,124 @@
+"""What the cards claim is what the shipped checkpoints do; a recipe can be trained, interrupted and taken up again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests import recipe_tables
+from titans import recipes
+from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.recipes import RECIPES, carry_out, checkpoint_name
+from titans.training import share_right
+
+CARDS = recipe_tables.cards()
+SHIPPED_RUNS = [(name, run) for name, card in CARDS.items() for run in card["runs"]]
+
+
+def right(recipe: str, run: str, between: int) -> dict:
+    """Share of right answers in all seeds, as the card has it."""
+    return CARDS[recipe]["runs"][run]["right"][str(between)]
+
+
+def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():
+    assert set(CARDS) == set(RECIPES)
+    for name, card in CARDS.items():
+        assert card["seeds"] == [0, 1, 2]
+        assert list(card["runs"]) == list(RECIPES[name].runs)
+        files = {checkpoint_name(run, 0, (0, 1, 2)) for run in card["runs"]}
+        assert {path.name for path in (SHIPPED / name).iterdir()} == files | {"card.json"}
+
+
+def test_shipped_checkpoints_are_small():
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 5e6
+
+
+@pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)
+def test_a_shipped_checkpoint_does_what_its_card_says(recipe, run):
+    """At the shortest time between telling and asking, with the same questions; a few answers may flip elsewhere."""
+    model, facts, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    between = min(RECIPES[recipe].measured)
+    assert model.config == RECIPES[recipe].runs[run].config
+    assert facts["right"][str(between)] == pytest.approx(right(recipe, run, between)["each"][0], abs=1e-3)
+    torch.set_num_threads(1)
+    share = share_right(model, RECIPES[recipe].runs[run].task, between, RECIPES[recipe].rows)
+    assert share == pytest.approx(facts["right"][str(between)], abs=0.02)
+
+
+def test_recall_live_the_memory_remembers_and_without_it_nothing_does():
+    for between in RECIPES["recall-live"].measured:
+        assert right("recall-live", "mac", between)["worst"] >= 0.99
+        assert max(right("recall-live", "attention", between)["each"]) <= 0.05
+    assert max(CARDS["recall-live"]["runs"]["mac"]["seconds"]) <= 45
+
+
+def test_recall_live_asks_beyond_the_attention_segment():
+    """The last that is told and the first question are a whole segment apart."""
+    run = RECIPES["recall-live"].runs["mac"]
+    assert run.between[0] > run.config.segment_len
+    assert RECIPES["recall-live"].runs["attention"].config == replace(run.config, variant="attention")
+
+
+def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    recipe = RECIPES["recall-live"]
+    quick = {name: replace(run, steps=4, rows=2) for name, run in recipe.runs.items()}
+    recipe, trained = replace(recipe, runs=quick, measured=(2, 5), rows=2), []
+    train = recipes.train
+
+    def counted(run, seed, path):
+        trained.append((run.config.variant, seed))
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return train(run, seed, path, progress=False)
+
+    monkeypatch.setattr(recipes, "train", counted)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out("x", recipe, (5, 6), list(quick), tmp_path)
+    card = carry_out("x", recipe, (5, 6), list(quick), tmp_path)
+    assert trained == [("mac", 5), ("mac", 6), ("attention", 5), ("attention", 5), ("attention", 6)]
+    assert json.loads((tmp_path / "card.json").read_text()) == card
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["card.json", *(f"{name}{seed}.safetensors" for name in quick for seed in ("", ".seed6"))]
+    )
+    for name, result in card["runs"].items():
+        assert result["steps"] == [4, 4]
+        for between, shares in result["right"].items():
+            model, _, _ = load_checkpoint(tmp_path / f"{name}.safetensors")
+            assert shares["each"][0] == round(share_right(model, quick[name].task, int(between), 2), 4)
+            assert shares["worst"] == min(shares["each"])
+            assert shares["median"] == sum(shares["each"]) / 2
+
+
+def test_the_command_can_be_interrupted_and_says_so(tmp_path):
+    command = [sys.executable, "-m", "titans.training", "recall-live", "--runs", "attention", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        while "loss" not in process.stderr.read(20):
+            pass
+        os.kill(process.pid, signal.SIGINT)
+        assert "interrupted; the same command goes on from here" in process.stderr.read()
+    assert process.returncode == 1
+    _, facts, _ = load_checkpoint(tmp_path / "recall-live" / "attention.unfinished")
+    assert facts["steps"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["unheard"], "invalid choice: 'unheard'"), (["recall-live", "--runs", "mag"], "must be among mac, attention")],
+)
+def test_the_command_refuses_what_it_does_not_know(arguments, message):
+    command = [sys.executable, "-m", "titans.training", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(("file", "language"), recipe_tables.LANGUAGES.items())
+def test_the_readmes_show_the_cards(file, language):
+    readme = (recipe_tables.ROOT / file).read_text()
+    assert recipe_tables.with_tables(readme, language) == readme

@@ -74,7 +74,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         def read(x: Tensor, state: ModelState) -> tuple[tuple[Tensor, ...], ModelState]:
             return self.read(x, state, bool(keep))
 
-        hidden, state = read_rows(read, x, mask, state, self.config.depth + 1 if keep else 1)
+        with self.attention_kernel():
+            hidden, state = read_rows(read, x, mask, state, self.config.depth + 1 if keep else 1)
         logits = self.model.head(slice_logits_to_keep(hidden[-1], logits_to_keep))
         loss = None if labels is None else self.loss(logits, labels, x, mask, num_items_in_batch)
         moves_on = self.config.use_cache if use_cache is None else use_cache
@@ -96,11 +97,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
     def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
         """The blocks over rows without padding: the last features, normalised, or with `keep` those of every layer."""
         seen, layers = [x], []
-        for place, (block, layer) in enumerate(zip(self.model.layers(), state.layers, strict=True)):
-            if self.gradient_checkpointing and self.training and place % self.checkpoint_every == 0:
-                x, layer = self._gradient_checkpointing_func(block.__call__, x, layer)
-            else:
-                x, layer = block(x, layer)
+        for block, layer in zip(self.model.layers(), state.layers, strict=True):
+            x, layer = block(x, layer)
             seen = [*seen, x] if keep else [x]
             layers.append(layer)
         seen[-1] = self.model.norm(x)

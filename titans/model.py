@@ -91,13 +91,15 @@ class TitansLM(nn.Module):
     as one call (D10). A batch row never sees another.
     """
 
+    block_type = Block
+
     def __init__(self, config: TitansConfig) -> None:
         super().__init__()
         check_instance("config", config, TitansConfig)
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         nn.init.normal_(self.embedding.weight, std=0.02)  # small: the blocks soon outweigh it, and it learns fast
-        self.blocks = nn.ModuleList(Block(config, layer + 1) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(self.block_type(config, layer + 1) for layer in range(config.layers))
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
 

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from titans.blocks import BlockState
 from titans.hf.config import TitansMACConfig
-from titans.model import TitansLM
+from titans.model import Block, TitansLM
 from titans.neural_memory import NeuralMemory
+
+
+class CheckpointedBlock(GradientCheckpointingLayer, Block):
+    """A block whose activations can be computed again in the backward pass instead of kept.
+
+    A checkpoint hands gradients on to tensors alone, so a state passes it as its tensors.
+    """
+
+    def __call__(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+        if not (self.gradient_checkpointing and self.training):
+            return super().__call__(x, state)
+        made: list[Any] = []
+        y, *tensors = super().__call__(x, *state.tensors().values(), state=state, made=made)
+        new, made[0] = made[0].with_tensors(tensors), None  # nothing of the first run need be kept
+        return y, new
+
+    def forward(self, x: Tensor, *parts: Any, state: BlockState | None = None, made: list | None = None) -> Any:
+        """As a `Block`'s, or from the tensors of a state to tensors; `made` gets the state that the first are of."""
+        if state is None or made is None:
+            return super().forward(x, *parts)
+        y, new = super().forward(x, state.with_tensors(parts))
+        if not made:
+            made.append(new)
+        return y, *new.tensors().values()
+
+
+class CheckpointedLM(TitansLM):
+    """A `TitansLM` of blocks that can be checkpointed."""
+
+    block_type = CheckpointedBlock
 
 
 class TitansPreTrainedModel(PreTrainedModel):
@@ -24,19 +56,24 @@ class TitansPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _is_stateful = True
     _supports_sdpa = True
-    _no_split_modules: ClassVar[list[str]] = ["Block"]
+    _no_split_modules: ClassVar[list[str]] = ["CheckpointedBlock"]
     _tied_weights_keys: ClassVar[dict[str, str]] = {"model.head.weight": "model.embedding.weight"}
 
     def __init__(self, config: TitansMACConfig) -> None:
         super().__init__(config)
-        self.gradient_checkpointing, self.checkpoint_every = False, 1
-        self.model = TitansLM(config.to_titans())
+        self.model = CheckpointedLM(config.to_titans())
         if config.initializer_range is not None:
             gates = {module.to_gates for module in self.model.modules() if isinstance(module, NeuralMemory)}
             for module in self.model.modules():
                 if isinstance(module, nn.Linear | nn.Embedding) and module not in gates:
                     self._init_weights(module)
+        self._mark_started()
         self.post_init()
+
+    def _mark_started(self) -> None:
+        """Whatever has numbers now is not to be started again; see `initialize_weights`."""
+        for tensor in self.parameters():
+            tensor._is_hf_initialized = not tensor.is_meta
 
     def get_input_embeddings(self) -> nn.Module:
         return self.model.embedding
@@ -54,15 +91,12 @@ class TitansPreTrainedModel(PreTrainedModel):
         """As in transformers. States of the old vocabulary are refused afterwards."""
         embedding = super().resize_token_embeddings(*args, **kwargs)
         self.model.config = self.config.to_titans()
+        self._mark_started()
         return embedding
-
-    def init_weights(self) -> None:
-        """A new `TitansLM` has its start already; what is left is the tie of embedding and head, if there is one."""
-        self.tie_weights(recompute_mapping=False)
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
-        """Tensors that a file did not bring start as in a new model."""
+        """Tensors that have no start, nor were brought by a file, start as in a new model."""
         lacking = [name for name, tensor in self.named_parameters() if not getattr(tensor, "_is_hf_initialized", False)]
         if lacking:
             fresh = dict(type(self)(self.config).named_parameters())
@@ -73,22 +107,19 @@ class TitansPreTrainedModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers, but for a file that lacks tensors or has others: that is refused.
 
-        ignore_mismatched_sizes=True lets what is missing, or of another size, start as in a new model.
+        ignore_mismatched_sizes=True lets what is missing, or of another size, start as in a new model; with
+        output_loading_info=True nothing is refused, because what is missing is told there.
         """
-        wants_info = kwargs.pop("output_loading_info", False)
+        if pretrained_model_name_or_path is None or kwargs.get("output_loading_info"):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         kwargs["output_loading_info"] = True
         model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        for words, names in (("lacks", info["missing_keys"]), ("has unknown", info["unexpected_keys"])):
+        for words, names in (("lacks", sorted(info["missing_keys"])), ("has unknown", sorted(info["unexpected_keys"]))):
             if names and not kwargs.get("ignore_mismatched_sizes"):
-                raise ValueError(
-                    f"{pretrained_model_name_or_path} is no file of this model: it {words} {sorted(names)}"
-                )
-        return (model, info) if wants_info else model
+                found = f"{words} {len(names)} tensors: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+                raise ValueError(f"{pretrained_model_name_or_path} is no file of this model: it {found}")
+        return model
 
-    def _set_gradient_checkpointing(
-        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, every_n_layers: int = 1
-    ) -> None:
-        if enable and getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant") is not False:
-            raise ValueError("use_reentrant must be False: a state does not pass a reentrant checkpoint")
-        self._gradient_checkpointing_func = gradient_checkpointing_func
-        self.gradient_checkpointing, self.checkpoint_every = enable, every_n_layers
+    def attention_kernel(self) -> AbstractContextManager:
+        """attn_implementation="eager" computes attention step by step, "sdpa" with the best kernel there is."""
+        return sdpa_kernel(SDPBackend.MATH) if self.config._attn_implementation == "eager" else nullcontext()

@@ -100,8 +100,6 @@ class TitansMACConfig(PreTrainedConfig):
                 _refuse(name, more.pop(name))
             elif name not in OF_TRANSFORMERS and name not in self.attribute_map:
                 raise ValueError(f"{name} is no field of {type(self).__name__}, got {value!r}")
-        if more.get("attn_implementation") not in (None, "sdpa"):
-            raise ValueError(f"attn_implementation must be 'sdpa' or None, got {more['attn_implementation']!r}")
         super().__post_init__(**more)
         self.check()
 
@@ -177,6 +175,8 @@ class TitansMACConfig(PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers, but for what it sets afterwards, which is checked, and what it leaves over, refused."""
         wants_rest = kwargs.pop("return_unused_kwargs", False)
+        for name in NOT_IMPLEMENTED.keys() & kwargs.keys():
+            _refuse(name, kwargs.pop(name))
         config, rest = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
         config.check()
         if rest and not wants_rest:

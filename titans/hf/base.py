@@ -61,6 +61,7 @@ class TitansPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: TitansMACConfig) -> None:
         super().__init__(config)
+        config.check()
         self.model = CheckpointedLM(config.to_titans())
         if config.initializer_range is not None:
             gates = {module.to_gates for module in self.model.modules() if isinstance(module, NeuralMemory)}

@@ -1,0 +1,62 @@
+"""A few steps of transformers' Trainer; as a program, what one of several processes does, for `torchrun`.
+
+The program trains as `torchrun` tells it and writes the model of each process: python tests/hf_training.py FOLDER.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
+
+from titans.huggingface import TitansMACConfig, TitansMACForCausalLM
+
+disable_progress_bar()
+
+
+def make_data(rows: int = 16, tokens: int = 12) -> list[dict[str, list[int]]]:
+    """Rows of whole numbers that count up, with labels; the first labels of each are not counted."""
+    ids = [[(3 * row + place) % 20 for place in range(tokens)] for row in range(rows)]
+    return [{"input_ids": row, "attention_mask": [1] * tokens, "labels": [-100] * 2 + row[2:]} for row in ids]
+
+
+def make_start(**options) -> TitansMACForCausalLM:
+    torch.manual_seed(0)
+    sizes = {"num_tokens": 20, "d_model": 16, "depth": 2, "num_heads": 2, "segment_len": 5}
+    return TitansMACForCausalLM(TitansMACConfig(**(sizes | {"num_longterm_mem_tokens": 0} | options)))
+
+
+def make_trainer(folder: Path, model: TitansMACForCausalLM, **options) -> Trainer:
+    """On the CPU, quiet, data in their order."""
+    chosen = {
+        "use_cpu": True,
+        "max_steps": 4,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "train_sampling_strategy": "sequential",
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": False,
+    }
+    arguments = TrainingArguments(output_dir=str(folder), **(chosen | options))
+    return Trainer(model, arguments, train_dataset=make_data(), eval_dataset=make_data(6))
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    trainer = make_trainer(folder, make_start(), per_device_train_batch_size=2, ddp_backend="gloo")
+    trainer.train()
+    rank = torch.distributed.get_rank()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    facts = {"model": trainer.model.state_dict(), "losses": losses, "world": torch.distributed.get_world_size()}
+    torch.save(facts, folder / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -74,19 +74,19 @@ EQUATIONS = {
         "persistent tokens stand before all others",
         "titans.attention.attend",
         "tests/test_attention.py::test_equation_19_attention_is_softmax_over_prefix_and_past",
-        None,
+        "06_persistent_memory",
     ),
     "20": Equation(
         "attention onto persistent tokens is a feed-forward network",
         "titans.attention.attend",
         "tests/test_attention.py::test_equation_20_persistent_keys_and_values_alone_are_a_feed_forward_network",
-        None,
+        "06_persistent_memory",
     ),
     "21-25": Equation(
         "MAC: the memory is read into the context of each segment, and written with what attention makes of it",
         "titans.blocks.MAC.forward",
         "tests/test_blocks.py::test_equations_21_to_25_MAC_token_by_token",
-        None,
+        "07_mac",
     ),
     "26-28": Equation(
         "MAG: the memory is gated by a sliding window",

@@ -1,0 +1,953 @@
+# %% [markdown] lang="en"
+# # 06 · Persistent memory
+#
+# *Titans, step by step.* About 30 minutes to read; the code runs in about 30 seconds.
+#
+# **You will learn**
+#
+# - why attention cannot say nothing, and what a learned token in front of the sequence changes;
+# - to split one softmax into the part that goes to persistent tokens and the part that goes to the text;
+# - why that first part is a feed-forward network;
+# - what such tokens learn, and what they did *not* learn in a trained Titans model.
+#
+# **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
+
+# %% [markdown] lang="ja" en="0a172a91"
+# # 06 · 永続記憶
+#
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、コードの実行に約30秒かかります。
+#
+# **このレッスンで学ぶこと**
+#
+# - アテンション（attention）が「何も答えない」ことができない理由。
+#   系列（sequence）の前に学習されたトークン（token）を置くと、何が変わるか。
+# - 1つの softmax を、永続トークン（persistent token）に向かう分と、テキストに向かう分に分ける方法。
+# - 前者の部分が、順伝播型ネットワーク（feed-forward network、FFN）になっている理由。
+# - 永続トークンが学ぶもの。そして、訓練（training）した Titans のモデルでは**学ばなかった**もの。
+#
+# **必要な知識**：アテンションのクエリ（query）、キー（key）、値（value）、softmax。
+# 9節では、レッスン02の内容（メモリに書き込むとはどういうことか）に少し触れます。
+
+# %%
+import copy
+
+import torch
+from torch import nn
+
+from titans import TitansConfig, TitansLM
+from titans.attention import attend, causal_mask, rotate
+from titans.checkpoints import load_checkpoint
+from titans.lesson import exercises_06 as exercises
+from titans.lesson import lesson_06, persistent_lab, start
+from titans.tasks import Recall
+from titans.training import share_right
+
+start()
+
+# %% [markdown] lang="en"
+# If the import fails, this course's package is not installed: run `pip install -e .` in the folder that you cloned
+# (in Colab: clone the repository, go into its folder with `%cd`, install it there in the same way, then run the cell
+# above). The package that PyPI calls `titans` is another one.
+#
+# ## 1. Attention spends everything
+#
+# A Titans model has three places to keep things. Attention keeps the tokens of its segment or window. The memory keeps
+# what it wrote about this sequence. Both begin anew with every sequence. Where does the model keep what is true of
+# *all* sequences, say how the task is done? The paper's answer is the smallest of its three memories, and it works
+# through softmax. So first a look at softmax.
+#
+# Three tokens have the values 6, 2 and 4. A query's scores are the logarithms of 1, 1 and 2, so that softmax is easy by
+# hand: the shares are $\tfrac14, \tfrac14, \tfrac12$. Work out the answer before you run.
+
+# %% [markdown] lang="ja" en="9956a875"
+# import に失敗するときは、この教材のパッケージがまだインストールされていません。
+# クローンしたフォルダーで `pip install -e .` を実行してください。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
+# 上のセルを実行します。
+# なお、PyPI で `titans` という名前のパッケージは別物です。
+#
+# ## 1. アテンションは全部を使い切る
+#
+# Titans のモデルには、ものを覚えておく場所が3つあります。
+# アテンションは、セグメント（segment）やウィンドウの中のトークンを保持します。
+# メモリ（memory）は、この系列について書き込んだことを保持します。
+# どちらも、系列が変わるたびに最初からやり直しです。
+# では、**すべての**系列に当てはまること、たとえば課題の解き方は、どこに置けばよいのでしょうか。
+# 論文の答えは3つのうちで最も小さな記憶で、softmax を通して働きます。そこで、まず softmax を見ておきましょう。
+#
+# 3つのトークンの値が6、2、4だとします。
+# あるクエリのスコアは1、1、2の対数です。こうすると softmax を手で計算できて、
+# 割合は $\tfrac14, \tfrac14, \tfrac12$ になります。実行する前に、答えを計算してみてください。
+
+
+# %%
+def look_up(scores, values):
+    shares = scores.softmax(0)
+    return shares, round((shares @ values).item(), 4)
+
+
+values = torch.tensor([6.0, 2.0, 4.0])
+print(look_up(torch.tensor([1.0, 1.0, 2.0]).log(), values))
+
+# %% [markdown] lang="en"
+# **Predict before you run.** Another query matches nothing: its scores are all 0. What does attention answer?
+
+# %% [markdown] lang="ja" en="68c2b6f2"
+# **実行する前に予想してみましょう。**
+# 別のクエリは、どのキーにも合いません。スコアはすべて0です。アテンションは何と答えるでしょうか。
+
+# %%
+print(look_up(torch.tensor([0.0, 0.0, 0.0]), values))
+
+# %% [markdown] lang="en"
+# The same 4. Shares add up to 1, whatever the scores, so a query that finds nothing gets the average of everything.
+# From the answer nobody can tell the two queries apart.
+#
+# Now put one more token in front. Its value is 0, and this query's score for it is $\ln 9$. By hand: $9 + 1 + 1 + 1 =
+# 12$, so the new token takes $\tfrac{9}{12}$, and the answer shrinks to a quarter.
+
+# %% [markdown] lang="ja" en="b6fad44c"
+# 同じ4です。スコアがどうであっても、割合の合計は1です。
+# そのため、何も見つけられなかったクエリは、全部の平均を受け取ります。
+# 答えだけを見ても、2つのクエリを区別できません。
+#
+# ここで、前にトークンを1つ置きます。その値は0で、このクエリから見たスコアは $\ln 9$ です。
+# 手で計算すると $9 + 1 + 1 + 1 = 12$ なので、新しいトークンが $\tfrac{9}{12}$ を受け取り、答えは4分の1に縮みます。
+
+# %%
+p_score, p_value = torch.tensor([9.0]).log(), torch.tensor([0.0])
+print(
+    look_up(torch.cat((p_score, torch.zeros(3))), torch.cat((p_value, values)))
+)
+
+# %% [markdown] lang="en"
+# The token in front is a place to put attention that nothing deserves. Equation 19 of the paper puts $N_p$ of them
+# before every sequence:
+#
+# $$x_{\mathrm{new}} = [\, p_1 \; p_2 \; \dots \; p_{N_p} \,] \,\Vert\, x$$
+#
+# The $p_n$ are parameters: trained with the model, then the same for every sequence, whatever it says. That is why the
+# paper calls them *persistent memory*, and data-independent. Like any token they become keys and values,
+# $p_n W_K$ and $p_n W_V$.
+#
+# ## 2. One softmax, two parts
+#
+# Write $Z_P = \sum_n e^{q \cdot k_n / \sqrt d}$ over the persistent keys, and $Z_x$ for the same sum over the tokens'
+# keys. All shares have the denominator $Z_P + Z_x$. So the answer splits into two attentions that know nothing of each
+# other, mixed by a gate $g$:
+#
+# $$y = g \, \mathrm{Attn}(q; P) + (1 - g) \, \mathrm{Attn}(q; x), \qquad g = \frac{Z_P}{Z_P + Z_x}$$
+#
+# ### Exercise 1: the share of the persistent tokens
+#
+# `q` is a vector of $d$ numbers, `persistent_keys` and `keys` have a key in each row. Return $g$.
+
+# %% [markdown] lang="ja" en="45764933"
+# 前に置いたトークンは、行き場のないアテンションの受け皿になりました。
+# 論文の式(19)では、このようなトークンを $N_p$ 個、どの系列の前にも置きます。
+#
+# $$x_{\mathrm{new}} = [\, p_1 \; p_2 \; \dots \; p_{N_p} \,] \,\Vert\, x$$
+#
+# $p_n$ はパラメータです。モデルと一緒に訓練され、その後は、系列の内容にかかわらず同じです。
+# そのため論文では、これを**永続記憶**（persistent memory）と呼び、データに依存しない（data-independent）と言います。
+# ほかのトークンと同じように、キー $p_n W_K$ と値 $p_n W_V$ になります。
+#
+# ## 2. 1つの softmax、2つの部分
+#
+# 永続トークンのキーについての和を $Z_P = \sum_n e^{q \cdot k_n / \sqrt d}$ とし、
+# 系列のトークンのキーについての同じ和を $Z_x$ とします。
+# 割合の分母は、どれも $Z_P + Z_x$ です。
+# したがって答えは、互いに無関係な2つのアテンションに分かれます。それを混ぜるのがゲート（gate）$g$ です。
+#
+# $$y = g \, \mathrm{Attn}(q; P) + (1 - g) \, \mathrm{Attn}(q; x), \qquad g = \frac{Z_P}{Z_P + Z_x}$$
+#
+# ### 演習1：永続トークンの割合
+#
+# `q` は $d$ 個の数からなるベクトルです。`persistent_keys` と `keys` は、各行が1つのキーです。$g$ を返してください。
+
+
+# %%
+def persistent_share(q, persistent_keys, keys):
+    return ...  # g, a number between 0 and 1
+
+
+exercises.SHARE.check(persistent_share)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# `(keys @ q / len(q) ** 0.5).exp().sum()` is $Z_x$. Do the same for the other keys.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="f43eb7f1"
+# <details><summary>ヒント</summary>
+#
+# `(keys @ q / len(q) ** 0.5).exp().sum()` が $Z_x$ です。もう一方のキーでも、同じように計算します。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def persistent_share(q, persistent_keys, keys):
+#     Z_P = (persistent_keys @ q / len(q) ** 0.5).exp().sum()
+#     Z_x = (keys @ q / len(q) ** 0.5).exp().sum()
+#     return Z_P / (Z_P + Z_x)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# Your gate against the library. `attend` computes one softmax over a prefix and a sequence; the two halves mixed by $g$
+# must be the same. (If you have not solved the exercise yet, the lesson's own function stands in for yours.)
+
+# %% [markdown] lang="ja" en="e008a8e8"
+# あなたのゲートを、ライブラリと比べてみましょう。
+# `attend` は、前置部分と系列にわたる1つの softmax を計算します。
+# 2つの部分を $g$ で混ぜたものが、これと一致するはずです。
+# （演習をまだ解いていない場合は、レッスンに用意してある関数が代わりに使われます。）
+
+# %%
+solved = exercises.SHARE.check(persistent_share).outcome == "passed"
+share = persistent_share if solved else lesson_06.persistent_share
+q, K, V = (torch.randn(n, 8, dtype=torch.float64) for n in (1, 5, 5))
+P_K, P_V = (torch.randn(3, 8, dtype=torch.float64) for _ in range(2))
+
+of_prefix = (q @ P_K.T / 8**0.5).softmax(1) @ P_V
+of_tokens = (q @ K.T / 8**0.5).softmax(1) @ V
+g = share(q[0], P_K, K)
+by_parts = g * of_prefix + (1 - g) * of_tokens
+
+# %%
+as_heads = [part[None, None] for part in (q, q, K, V, P_K, P_V)]
+q4, turned, K4, V4, P_K4, P_V4 = as_heads  # [batch, heads, tokens, dim]
+mask = torch.ones(1, 5, dtype=torch.bool)  # the last token sees all five
+by_library = attend(q4, turned, K4, V4, (P_K4, P_V4), mask)[0, 0]
+difference = (by_parts - by_library).abs().max().item()
+print("equal to ten digits:", difference < 1e-10)
+assert difference < 1e-10
+
+# %% [markdown] lang="en"
+# ## 3. The part in front is a feed-forward network
+#
+# Look at $\mathrm{Attn}(q; P)$ alone. Its keys and values do not depend on the sequence: they are two fixed matrices.
+# That is equation 20, a feed-forward network whose activation function is softmax:
+#
+# $$\mathrm{FFN}(x) = W_V \, \mathrm{Softmax}(W_K\, x)$$
+#
+# Row $n$ of $W_K$ is a key: a pattern that hidden unit $n$ looks for. Column $n$ of $W_V$ is its value: what the unit
+# says when it finds the pattern. By hand, with two units: keys $(\ln 3, 0)$ and $(0, \ln 3)$, values $(8, 0)$ and
+# $(0, 4)$. The token $(1, 0)$ has the exponentials 3 and 1, so the shares are $\tfrac34$ and $\tfrac14$, and the answer
+# is $(6, 1)$.
+#
+# ### Exercise 2: write it
+#
+# `x` has a token in each row, `keys` and `values` have a unit in each row. There is no $\sqrt d$ in equation 20.
+
+# %% [markdown] lang="ja" en="a121aa80"
+# ## 3. 前の部分は順伝播型ネットワークである
+#
+# $\mathrm{Attn}(q; P)$ だけを見てみます。キーも値も系列に依存しません。決まった2つの行列です。
+# これが式(20)です。活性化関数が softmax である順伝播型ネットワークになっています。
+#
+# $$\mathrm{FFN}(x) = W_V \, \mathrm{Softmax}(W_K\, x)$$
+#
+# $W_K$ の第 $n$ 行はキーで、隠れユニット（hidden unit）$n$ が探すパターンです。
+# $W_V$ の第 $n$ 列は値で、パターンを見つけたユニットが言うことです。
+# ユニットが2つの場合を手で計算してみましょう。キーは $(\ln 3, 0)$ と $(0, \ln 3)$、値は $(8, 0)$ と $(0, 4)$ です。
+# トークン $(1, 0)$ では、指数関数の値が3と1なので、割合は $\tfrac34$ と $\tfrac14$、答えは $(6, 1)$ です。
+#
+# ### 演習2：式を書く
+#
+# `x` は各行が1つのトークン、`keys` と `values` は各行が1つのユニットです。式(20)に $\sqrt d$ はありません。
+
+
+# %%
+def feed_forward(x, keys, values):
+    return ...  # [tokens, dim], from x, keys and values
+
+
+exercises.FEED_FORWARD.check(feed_forward)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# `x @ keys.T` has a row for each token and a column for each unit. Along which of the two must the shares add up to 1?
+#
+# </details>
+
+# %% [markdown] lang="ja" en="1f94b229"
+# <details><summary>ヒント</summary>
+#
+# `x @ keys.T` の行はトークン、列はユニットです。どちらの方向に足すと、割合の和が1になるべきでしょうか。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def feed_forward(x, keys, values):
+#     return (x @ keys.T).softmax(1) @ values
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# Now give the library a sequence of *no* tokens behind the prefix. What is left of attention is the network. Attention
+# divides its scores by $\sqrt d$, so the keys are multiplied by it.
+
+# %% [markdown] lang="ja" en="f963b1a6"
+# 今度はライブラリに、前置部分の後ろが**空の**系列を渡します。アテンションに残るのは、このネットワークです。
+# アテンションはスコアを $\sqrt d$ で割るので、キーに同じ数を掛けておきます。
+
+# %%
+W_K = torch.tensor([[3.0, 1.0], [1.0, 3.0]]).log()  # a key in each row
+W_V = torch.tensor([[8.0, 0.0], [0.0, 4.0]])  # a value in each column
+x = torch.tensor([[1.0, 0.0], [-0.5, 2.0]])
+network = torch.stack([W_V @ (W_K @ token).softmax(0) for token in x])
+
+x4, none = x[None, None], torch.zeros(1, 1, 0, 2)
+prefix = (2**0.5 * W_K[None, None], W_V.T[None, None])
+see_nothing = torch.zeros(2, 0, dtype=torch.bool)
+attention = attend(x4, x4, none, none, prefix, see_nothing)[0, 0]
+print(network)
+assert torch.allclose(network, attention)
+
+# %% [markdown] lang="en"
+# So with persistent tokens every attention layer is three things in one: a feed-forward network, attention over the
+# text, and a gate $g$ between them that depends on how well the query matches either.
+#
+# Two honest remarks. A usual feed-forward network uses ReLU, GELU or SwiGLU, where any number of units may be loud at
+# once; with softmax they share out a single 1. And this network is small: $N_p$ units, where a usual one has thousands.
+# The blocks of this library have persistent tokens *and* a SwiGLU network after each mixer.
+#
+# ## 4. Who sees them
+#
+# Figure 3 of the paper: persistent tokens come first and *everyone* sees them, however late in the sequence. With a
+# sliding window of 2, two persistent tokens and four tokens:
+#
+# ```
+#         p1 p2 | x0 x1 x2 x3
+#   x0     1  1 |  1  0  0  0
+#   x1     1  1 |  1  1  0  0
+#   x2     1  1 |  0  1  1  0
+#   x3     1  1 |  0  0  1  1
+# ```
+#
+# ### Exercise 3: the mask
+#
+# Return it as a tensor of booleans, `[tokens, persistent + tokens]`, True where a token sees a column. A window of $w$
+# is the token itself and the $w - 1$ before it.
+
+# %% [markdown] lang="ja" en="c606c0ae"
+# つまり、永続トークンのあるアテンション層（layer）は、1つで3つの役をします。
+# 順伝播型ネットワーク、テキストへのアテンション、そしてその2つの間のゲート $g$ です。
+# このゲートは、クエリがどちらによく合うかで決まります。
+#
+# 正直に言っておくことが2つあります。
+#
+# 1つ目。普通の順伝播型ネットワークは ReLU、GELU、SwiGLU などを使い、いくつのユニットでも同時に大きな値を出せます。
+# softmax では、全員で1つの「1」を分け合います。
+#
+# 2つ目。このネットワークは小さなものです。ユニットは $N_p$ 個で、普通は数千個です。
+# このライブラリのブロックは、永続トークンに**加えて**、各ミキサーの後ろに SwiGLU のネットワークを持っています。
+#
+# ## 4. 誰から見えるか
+#
+# 論文の図3では、永続トークンが先頭にあり、どんなに後のトークンからも、**全員から**見えます。
+# 大きさ2のスライディングウィンドウ（sliding window）、永続トークン2個、トークン4個なら、次のようになります。
+#
+# ```
+#         p1 p2 | x0 x1 x2 x3
+#   x0     1  1 |  1  0  0  0
+#   x1     1  1 |  1  1  0  0
+#   x2     1  1 |  0  1  1  0
+#   x3     1  1 |  0  0  1  1
+# ```
+#
+# ### 演習3：マスク
+#
+# これを真偽値のテンソル `[tokens, persistent + tokens]` として返してください。
+# True は、トークンからその列が見えるという意味です。
+# 大きさ $w$ のウィンドウは、自分自身と、その前の $w - 1$ 個です。
+
+
+# %%
+def mask_with_prefix(tokens, persistent, window):
+    return ...  # booleans, [tokens, persistent + tokens]
+
+
+exercises.MASK.check(mask_with_prefix)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint 1</summary>
+#
+# `i = torch.arange(tokens)` and `distance = i[:, None] - i` say how long ago each token was. It is seen if the distance
+# is at least 0 and below the window.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Put `torch.ones(tokens, persistent, dtype=torch.bool)` in front with `torch.cat`.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="a920e2e3"
+# <details><summary>ヒント1</summary>
+#
+# `i = torch.arange(tokens)` として `distance = i[:, None] - i` を計算すると、何個前のトークンかがわかります。
+# 見えるのは、この距離が0以上で、ウィンドウの大きさより小さいときです。
+#
+# </details>
+#
+# <details><summary>ヒント2</summary>
+#
+# `torch.cat` を使って、`torch.ones(tokens, persistent, dtype=torch.bool)` を前に付けます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def mask_with_prefix(tokens, persistent, window):
+#     i = torch.arange(tokens)
+#     distance = i[:, None] - i
+#     near = (distance >= 0) & (distance < window)
+#     everyone = torch.ones(tokens, persistent, dtype=torch.bool)
+#     return torch.cat((everyone, near), dim=1)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## 5. First tokens are special, before anything is learned
+#
+# Causal attention is not fair. Take four tokens, no persistent ones, and scores that are all equal.
+#
+# **Predict before you run.** Averaged over the four queries, which share does the first token receive? One quarter?
+
+# %% [markdown] lang="ja" en="a5b8eea3"
+# ## 5. 最初のトークンは、学習する前から特別である
+#
+# 因果的（causal）なアテンションは公平ではありません。
+# トークンが4個、永続トークンはなし、スコアはすべて等しいとします。
+#
+# **実行する前に予想してみましょう。**
+# 4つのクエリで平均すると、最初のトークンが受け取る割合はどれだけでしょうか。4分の1でしょうか。
+
+# %%
+seen = causal_mask(4, 0, torch.device("cpu")).float()
+shares = seen / seen.sum(1, keepdim=True)
+print(shares)
+print("received, on average:", shares.mean(0))
+
+# %% [markdown] lang="en"
+# More than half: $\tfrac14 (1 + \tfrac12 + \tfrac13 + \tfrac14) = 0.52$. The first query has nowhere else to look, and
+# every later one sees the first token too. It is the one token that all queries share, so a model that needs a place to
+# put unwanted attention finds it there. In large language models this is known as an *attention sink*: Xiao et al. found
+# that such models put much of their attention on the first tokens, whatever they say, and break when a sliding window
+# drops them.
+#
+# Persistent tokens take over that place. Below, 32 tokens with equal scores, and the mean of 500 random draws.
+
+# %% [markdown] lang="ja" en="e90feded"
+# 半分を超えます。$\tfrac14 (1 + \tfrac12 + \tfrac13 + \tfrac14) = 0.52$ です。
+# 最初のクエリには、ほかに見るところがありません。そして、後のクエリもみな、最初のトークンを見ることができます。
+# すべてのクエリが共有するトークンは、これだけです。
+# そのため、要らないアテンションの置き場所が必要なモデルは、ここを使います。
+# 大規模言語モデルでは、アテンションシンク（attention sink、アテンションの受け皿）として知られています。
+# Xiao らの報告によれば、そうしたモデルは、内容にかかわらず最初の数個のトークンに多くのアテンションを向け、
+# スライディングウィンドウがそれらを捨てると、うまく働かなくなります。
+#
+# 永続トークンは、この場所を引き受けます。
+# 次の図は、トークンが32個の場合です。スコアがすべて等しいとき（all scores equal）と、
+# ランダムなとき（random、500回の平均）を示します。
+# 横軸「column」は列の番号で、負の番号が永続トークンです。
+# 縦軸「share received, mean of 32 queries」は、列が受け取る割合を32個のクエリで平均したものです。
+
+# %%
+lesson_06.sinks()
+
+# %% [markdown] lang="en"
+# Left, the first token receives 13 percent and the last 0.1, with nothing learned at all. Right, the four persistent
+# tokens receive 6 to 7 percent each, and the first token falls to about half of what it had.
+#
+# ## 6. The persistent lab
+#
+# One head over a sequence of 24 tokens. As in trained heads, all queries have a direction in common, and the persistent
+# keys lie near it. `key scale` makes these keys longer or shorter, `window` is the sliding window, `query` the row that
+# is framed. (Where no kernel runs, you see four settings below one another.) Find out:
+#
+# 1. No persistent tokens: where does query 0 look?
+# 2. Eight persistent tokens with a key scale of 0: what do early and late queries give to them? And with a window of 6?
+# 3. What does a *negative* key scale do?
+#
+# <details><summary>Answers</summary>
+#
+# 1. At itself, with all of its attention. It has no choice.
+# 2. With keys of zero nothing is recognised, and the orange curve runs along the dotted one: a persistent token is just
+#    one of many. Early queries give most of their attention to $P$, the last one about a sixth. A window of 6 keeps the
+#    competition small: there the last query still gives about half.
+# 3. The persistent tokens fade from view: with two of them and a scale of −1 the last query gives them 2 percent. A
+#    model that does not need them can learn to ignore them.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="2246fa98"
+# 左の図では、何も学習していないのに、最初のトークンは13%、最後のトークンは0.1%を受け取っています。
+# 右の図では、4個の永続トークンがそれぞれ6〜7%を受け取り、最初のトークンの分は半分ほどに減っています。
+#
+# ## 6. 永続トークン実験室
+#
+# 24トークンの系列を見る、1つのヘッド（head）です。
+# 訓練されたヘッドのように、すべてのクエリが共通の向きを持ち、永続トークンのキーはその近くにあります。
+#
+# コントロールは、`persistent` が永続トークンの個数、`key scale` がそのキーの長さの倍率、
+# `window` がスライディングウィンドウ、`query` が枠で囲まれる行です。
+# 左はアテンション行列で、縦軸がクエリ、横軸が列です（負の番号が永続トークン）。
+# 右上は枠の行の割合、右下はクエリごとの永続トークンへの割合です。
+# 点線は、スコアがすべて等しい場合（equal scores）を表します。
+# （カーネルが動いていないときは、4通りの設定が上から順に並びます。）次のことを調べてみましょう。
+#
+# 1. 永続トークンがないとき、クエリ0はどこを見ますか。
+# 2. 永続トークンが8個でキーの倍率が0のとき、前のほうのクエリと後のほうのクエリは、どれだけを永続トークンに向けますか。
+#    ウィンドウを6にするとどうなりますか。
+# 3. キーの倍率を**負**にすると、どうなりますか。
+#
+# <details><summary>答え</summary>
+#
+# 1. すべてのアテンションを自分自身に向けます。ほかに選べません。
+# 2. キーがゼロだと何も見分けられないので、橙色の曲線はおよそ点線に沿います。永続トークンは、大勢の中の1つになります。
+#    前のほうのクエリはアテンションのほとんどを $P$ に向け、最後のクエリは6分の1ほどです。
+#    ウィンドウが6なら競争相手が増えないので、最後のクエリも半分ほどを向けます。
+# 3. 永続トークンは見えなくなっていきます。2個で倍率が−1のとき、最後のクエリが向けるのは2%です。
+#    永続トークンが要らないモデルは、無視することを学習できます。
+#
+# </details>
+
+# %%
+lab = persistent_lab.persistent_lab()
+lab
+
+# %% [markdown] lang="en"
+# ## 7. What can they learn?
+#
+# A task in which they have something to say. Each sequence tells eight pairs of a key and a value and asks one question,
+# of one of three kinds:
+#
+# - **told**: the key of one of the eight pairs; the answer is its value;
+# - **always true**: one of four keys A to D, whose values are the same in *every* sequence and are never told;
+# - **unknown**: a key that occurs nowhere; the right answer is nothing, the zero vector.
+#
+# The model is one look-up, section 2's $y$ with learned $W_Q$ and $W_K$. To see clearly, the persistent keys and values
+# are parameters themselves, instead of $p_n W_K$ and $p_n W_V$.
+
+# %% [markdown] lang="ja" en="782ce04b"
+# ## 7. 永続トークンは何を学べるか
+#
+# 永続トークンに出番のある課題を試しましょう。
+# どの系列でも、キーと値の組を8つ伝え、その後で質問を1つします。質問は、次の3種類のどれかです。
+#
+# - **伝えたもの**（told）：8組のうちの1つのキーです。答えは、その値です。
+# - **いつも正しいもの**（always true）：4つのキーAからDのどれかです。その値は**どの系列でも**同じで、伝えられることはありません。
+# - **知らないもの**（unknown）：どこにも出てこないキーです。正しい答えは「何もない」、つまりゼロベクトルです。
+#
+# モデルは1回の検索だけです。2節の $y$ に、学習する $W_Q$ と $W_K$ を加えます。
+# 見やすくするために、永続トークンのキーと値は、$p_n W_K$ と $p_n W_V$ ではなく、直接パラメータにします。
+
+
+# %%
+class LookUp(nn.Module):
+    def __init__(self, dim, persistent):
+        super().__init__()
+        self.W_Q, self.W_K = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.P_K = nn.Parameter(torch.randn(persistent, dim) / 2)
+        self.P_V = nn.Parameter(torch.randn(persistent, dim) / 2)
+
+    def forward(self, q, keys, values):
+        q, keys = self.W_Q(q), self.W_K(keys)
+        to_x = (keys @ q[:, :, None])[:, :, 0]
+        scores = torch.cat((q @ self.P_K.T, to_x), 1)
+        shares = (scores / q.shape[1] ** 0.5).softmax(1)
+        n = len(self.P_K)
+        from_x = (shares[:, None, n:] @ values)[:, 0]
+        return shares[:, :n] @ self.P_V + from_x, shares
+
+
+# %%
+def train_look_up(persistent, seed, steps=400):
+    torch.manual_seed(seed)
+    model = LookUp(lesson_06.DIM, persistent)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    random = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        batch = lesson_06.questions(96, random)
+        y, _ = model(batch.q, batch.keys, batch.values)
+        loss = (y - batch.wanted).square().sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
+# %% [markdown] lang="en"
+# **Predict before you run.** Three seeds each with 0, 1 and 6 persistent tokens. Which of the three kinds of question
+# suffers without any? Is one token enough?
+
+# %% [markdown] lang="ja" en="74ac9ca6"
+# **実行する前に予想してみましょう。**
+# 永続トークンを0個、1個、6個として、それぞれ3つの乱数シードで訓練します。
+# 1個もないと、3種類の質問のうちどれに困るでしょうか。1個あれば足りるでしょうか。
+
+# %%
+fresh = lesson_06.questions(3000, torch.Generator().manual_seed(99))
+
+
+@torch.no_grad()
+def errors_of(model):
+    y, _ = model(fresh.q, fresh.keys, fresh.values)
+    error = (y - fresh.wanted).square().sum(1)
+    return torch.stack([error[fresh.kind == kind].mean() for kind in range(3)])
+
+
+models, errors = {}, {}
+for persistent in (0, 1):
+    models[persistent] = [train_look_up(persistent, seed) for seed in range(3)]
+
+# %%
+models[6] = [train_look_up(6, seed) for seed in range(3)]
+for persistent, trained in models.items():
+    errors[persistent] = torch.stack([errors_of(model) for model in trained])
+
+told, always, unknown = (
+    {n: e[:, kind] for n, e in errors.items()} for kind in range(3)
+)
+assert max(told[n].max() for n in told) < 0.1
+assert always[0].min() > 1
+assert always[1].min() > 0.5
+assert always[6].max() < 0.05
+assert unknown[0].min() > 0.125
+assert unknown[6].max() < 0.1
+lesson_06.three_kinds(errors)
+
+# %% [markdown] lang="en"
+# Told keys are found with any number. Without persistent tokens the other two kinds are out of reach. The facts cannot
+# be known: an answer of zero would have the error 1, and attention cannot even say zero. And silence is impossible: an
+# average of eight random unit values has a squared length of $\tfrac18 = 0.125$, which is the least that can be reached
+# when all eight shares are equal. One token is not enough for four facts and silence. Six are.
+#
+# **Predict before you run.** How have the six tokens divided the work?
+
+# %% [markdown] lang="ja" en="de6b5dcc"
+# 伝えたキーは、何個でも見つけられます。永続トークンがないと、残りの2種類には手が届きません。
+#
+# 事実は、知りようがありません。ゼロと答えれば誤差は1ですが、アテンションはゼロと言うことさえできません。
+# 黙っていることもできません。ランダムな長さ1の値を8つ平均すると、長さの2乗は $\tfrac18 = 0.125$ です。
+# 8つの割合がすべて等しいときのこの値が、届く限界です。
+# 4つの事実と沈黙には、トークン1個では足りません。6個あれば足ります。
+#
+# **実行する前に予想してみましょう。**
+# 6個のトークンは、仕事をどう分け合ったでしょうか。
+
+# %%
+with torch.no_grad():
+    answers, shares = models[6][0](fresh.q, fresh.keys, fresh.values)
+on_prefix = shares[:, :6].sum(1)
+assert on_prefix[fresh.kind == 0].mean() < 0.2
+assert on_prefix[fresh.kind == 2].mean() > 0.8
+favourite = shares[fresh.kind == 2, :6].mean(0).argmax()
+value_lengths = models[6][0].P_V.detach().norm(dim=1)
+assert value_lengths.argmin() == favourite
+assert value_lengths.min() < 0.3
+for fact in range(4):
+    own = shares[(fresh.kind == 1) & (fresh.fact == fact), :6].mean(0)
+    assert value_lengths[own.argmax()] > 1
+lesson_06.who_is_asked(shares, fresh)
+
+# %% [markdown] lang="en"
+# Rows are questions, columns the persistent tokens $p_1$ to $p_6$ and the eight told pairs together. One token answers the unknown
+# keys. Its value has almost no length: it is the silence, learned. Each of the four facts has found a token of its own,
+# a key and a value, as equation 20 says. The silent token takes a share of these questions too, and the facts' values
+# have grown longer than 1 to make up for it. And the told keys go past all of them.
+#
+# This is what persistent tokens *can* learn, where nothing else in the model can hold it: the look-up above has no other
+# place. A whole model has other places.
+#
+# ## 8. What did they learn in a trained Titans?
+#
+# The course ships a small MAC, trained to be told six pairs, to read noise, and to answer for each key (lesson 00 shows
+# it at work). It has one layer, two heads and four persistent tokens. We read 64 such sequences and add up where the
+# attention goes: to $P$, to what was retrieved from the memory ($h$, lesson 07), or to the segment's own tokens.
+
+# %% [markdown] lang="ja" en="e1886e98"
+# 行は質問の種類、列は永続トークン $p_1$ 〜 $p_6$ と、伝えた8組の合計です。
+#
+# 知らないキーには、1個のトークンが答えています。その値の長さは、ほとんどゼロです。学習された「沈黙」です。
+# 4つの事実は、それぞれ自分のトークンを見つけました。式(20)のとおり、キーと値の組です。
+# このときも「沈黙」のトークンが一部を受け取るので、事実の値は、それを補うように1より長くなっています。
+# そして伝えたキーは、永続トークンを素通りします。
+#
+# 永続トークンは、このようなことを**学べます**。ただし、モデルのほかの部分では覚えておけない場合です。
+# 上のモデルには、ほかに置き場所がありませんでした。普通のモデルには、ほかにも置き場所があります。
+#
+# ## 8. 訓練した Titans では何を学んだか
+#
+# この教材には、訓練した小さな MAC が付いています。
+# 6組のペアを伝えられ、雑音を読み、その後で各キーの値を答えるモデルです（レッスン00でその働きを見ます）。
+# 層は1つ、ヘッドは2つ、永続トークンは4個です。
+# このような系列を64本読ませて、アテンションの行き先を集計します。
+# 行き先は、$P$、メモリから読み出したもの（$h$、レッスン07）、セグメント自身のトークンの3つです。
+#
+# 図の横軸「share of attention」は割合です。
+# told はペアを伝える間、noise は雑音の間、asked はたずねる間、persistent は永続トークン、
+# retrieved は読み出したもの、segment はセグメントのトークンを表します。
+# 黒い印（equal scores）については、図の後で説明します。
+
+# %%
+task = Recall()
+model, facts, _ = load_checkpoint("recall-live/mac")
+tokens = task.sample(64, 36, torch.Generator().manual_seed(5)).tokens
+told, noise, asked = slice(0, 12), slice(12, 48), slice(48, 60)
+shares = lesson_06.attention_shares(model, tokens)
+place = torch.arange(60) % model.config.segment_len + 1  # tokens seen
+even = 4 / (4 + 2 * place)  # P's share among P, h and x, equal scores
+
+assert even[told].mean() + 0.05 < shares[:, told, 0].mean()
+assert shares[:, noise, 0].mean() + 0.05 < even[noise].mean()
+stretches = {"told": told, "noise": noise, "asked": asked}
+lesson_06.where_it_goes(shares, even, stretches)
+
+# %% [markdown] lang="en"
+# Where pairs are told and asked for, the four tokens take about 40 percent of the attention. Part of that is counting:
+# both stretches begin a segment, where there is little else to see. The black marks say what equal scores would give,
+# here 29 percent. But the rest is preference, and in the noise it is the other way round. That looks important.
+#
+# **Predict before you run.** We take the four tokens out of the trained model, without training it again. Its answers,
+# after 56 and after 1,024 tokens of noise: how many are still right? For comparison, the last line takes out the
+# *whole* attention and leaves the memory alone.
+
+# %% [markdown] lang="ja" en="de6f5ad0"
+# ペアを伝える間とたずねる間は、4個のトークンがアテンションの約40%を受け取っています。
+# その一部は、個数の問題です。どちらの区間もセグメントの初めにあり、ほかに見るものが少ないからです。
+# 黒い印は、スコアがすべて等しい場合の割合で、ここでは29%です。
+# しかし、残りは好みによるものです。雑音の間は、逆に少なくなっています。重要そうに見えます。
+#
+# **実行する前に予想してみましょう。**
+# 訓練したモデルから、この4個のトークンを取り除きます。訓練し直すことはしません。
+# 56トークンの雑音の後と、1,024トークンの雑音の後で、正しい答えはどれだけ残るでしょうか。
+# 比較のため、最後の行では、アテンションを**丸ごと**取り除き、メモリだけを残します。
+
+# %% tags=["nbval-ignore-output"]
+bare = lesson_06.without_persistent(model)
+memory_only = copy.deepcopy(model)
+with torch.no_grad():
+    memory_only.blocks[0].mixer.attention.W_O.weight.zero_()
+
+right = {}
+for name, one in (
+    ("as trained", model),
+    ("without persistent tokens", bare),
+    ("without attention", memory_only),
+):
+    right[name] = [share_right(one, task, n, rows=32) for n in (56, 1024)]
+    print(f"{name:25}: {right[name][0]:5.1%} and {right[name][1]:5.1%}")
+
+# %%
+trained, no_tokens, no_attention = right.values()
+assert min(trained) > 0.98
+assert min(no_tokens) > 0.97
+assert no_attention[1] < 0.9
+
+# %% [markdown] lang="en"
+# Next to nothing changes. Forty percent of the attention, and the model answers as well without it. A large share of
+# attention is not yet an important share. Attention does matter, at least for long noise, as the last line shows; these
+# tokens in front of it do not.
+#
+# Have they learned anything, then? A seed gives the same random start again, so we can compare.
+
+# %% [markdown] lang="ja" en="849dfbee"
+# ほとんど何も変わりません。アテンションの40%を受け取っていたのに、なくてもモデルは同じように答えます。
+# アテンションの割合が大きいからといって、重要だとはかぎりません。
+# 最後の行からわかるように、少なくとも雑音が長いときには、アテンションは役立っています。
+# しかし、その前に置いたトークンは役立っていません。
+#
+# では、このトークンは何かを学んだのでしょうか。乱数シードから同じ初期値を再現できるので、比べてみましょう。
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(facts["seed"])
+at_start = TitansLM(model.config).blocks[0].mixer.persistent.detach()
+at_end = model.blocks[0].mixer.persistent.detach()
+moved = (at_end - at_start).norm() / at_start.norm()
+print(f"in {facts['steps']} steps they moved by {moved:.0%} of their length")
+assert moved < 0.3
+
+# %% [markdown] lang="en"
+# They are nearly where chance had put them. So here is what we have seen, and no more: in section 7, where facts had no
+# other place, persistent tokens learned them; in this recall task they are random tokens that take part in softmax, and
+# the trained model does not need them. The task has no facts that hold for all sequences, and what it has to know is
+# held by the other weights. The paper's own ablation is on language: without persistent memory its LMM goes from a
+# perplexity of 27.01 to 27.63, the smallest loss among the parts that it takes away.
+#
+# That they are not needed *after* training does not mean that training goes the same way without them. You can find
+# out: it takes some minutes, and you should use more than one seed.
+#
+# ```sh
+# python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
+# ```
+#
+# ## 9. Questions that people ask
+#
+# **One set for all layers, or one a layer?** One a layer: `persistent_tokens=4` with three layers makes twelve.
+#
+# **Are they written into the memory?** In MAG, MAL and LMM, yes: equations 26 and 29 hand $[P \,\Vert\, x]$ to the memory,
+# so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
+# no: only attention sees them.
+
+# %% [markdown] lang="ja" en="8e9b0df4"
+# トークンは、乱数で決まった初期値のほとんどそのままの場所にあります。
+#
+# ここまでに見たことだけをまとめます。
+# 7節では、事実にほかの置き場所がなく、永続トークンがそれを学びました。
+# この想起の課題では、永続トークンは softmax に加わるランダムなトークンで、訓練したモデルには必要ありません。
+# この課題には、すべての系列に当てはまる事実がなく、知っておくべきことは、ほかの重み（weights）が持っているからです。
+#
+# 論文のアブレーション（ablation、要素を1つずつ外して調べる実験）は、言語についてのものです。
+# LMM から永続記憶を外すと、パープレキシティ（perplexity）は27.01から27.63になります。
+# 外した要素の中では、最も小さな損失です。
+#
+# 訓練の**後で**不要だからといって、それなしでも訓練が同じように進むとはかぎりません。
+# 次のコマンドで調べられます。数分かかります。乱数シードは2つ以上使ってください。
+#
+# ```sh
+# python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
+# ```
+#
+# ## 9. よくある質問
+#
+# **全部の層に1組ですか、層ごとに1組ですか。**
+# 層ごとに1組です。`persistent_tokens=4` で3層なら、12個になります。
+#
+# **メモリに書き込まれますか。**
+# MAG、MAL、LMM では書き込まれます。式(26)と式(29)では、$[P \,\Vert\, x]$ をメモリに渡します。
+# そのためメモリは、最初のトークンが来る前に、すでに $P$ から学んでいます
+# （決定D9。永続トークンに対するメモリの答えは捨てます）。
+# MAC では書き込まれません。見るのはアテンションだけです。
+
+# %%
+for variant in ("mac", "mag", "mal", "lmm"):
+    config = TitansConfig(variant, layers=3, persistent_tokens=4)
+    mixers = [block.mixer for block in TitansLM(config).blocks]
+    own = {id(mixer.persistent) for mixer in mixers}
+    first = mixers[0].initial_state(1).memory.weights
+    M_0 = mixers[0].memory.initial_state(1).weights
+    written = any(
+        not torch.equal(a, b) for a, b in zip(first, M_0, strict=True)
+    )
+    print(f"{variant}: {len(own)} sets; written before the text: {written}")
+    assert len(own) == 3
+    assert written == (variant != "mac")
+
+# %% [markdown] lang="en"
+# **Do they have positions?** No (decision D4). Titans turns queries and keys by their positions, so that scores depend on
+# distance. A persistent token with a position would look different from token 10 and from token 1,000. Without one, it
+# looks the same from everywhere: the query is used as it is.
+
+# %% [markdown] lang="ja" en="ca6454bc"
+# **位置はありますか。** ありません（決定D4）。
+# Titans では、クエリとキーを位置に応じて回転させ、スコアが距離で決まるようにします。
+# 永続トークンに位置があると、10番目のトークンから見るのと1,000番目のトークンから見るのとで、違って見えます。
+# 位置がなければ、どこからでも同じに見えます。クエリを回転させずに使うからです。
+#
+# 出力の「with a position」は永続トークンに位置0を与えた場合のスコア、「without」は位置がない場合のスコアです。
+
+# %%
+q, p = torch.randn(2, 1, 16, dtype=torch.float64)
+for place in (0, 10, 1000):
+    with_position = (rotate(q, place) @ rotate(p, 0).mT).item()
+    without = (q @ p.mT).item()
+    print(
+        f"token {place:4}: with a position {with_position:6.2f}, "
+        f"without {without:6.2f}"
+    )
+
+# %% [markdown] lang="en"
+# **Are they repeated in every segment?** MAC starts each segment's attention with $[P \,\Vert\, h \,\Vert\, x]$, and the
+# same $P$ stands in front each time. They are parameters, so they take no room in the state that is carried along:
+
+# %% [markdown] lang="ja" en="fc061f58"
+# **セグメントごとにくり返されますか。**
+# MAC のアテンションは、どのセグメントでも $[P \,\Vert\, h \,\Vert\, x]$ から始まり、毎回同じ $P$ が先頭に立ちます。
+# 永続トークンはパラメータなので、次へ持ち越す状態（state）の大きさは変わりません。
+# 出力は、永続トークンの個数、それによるパラメータの数、状態に含まれる数値の個数です。
+
+# %%
+for persistent in (0, 4, 128):
+    config = TitansConfig("mac", persistent_tokens=persistent)
+    small = TitansLM(config)
+    with torch.no_grad():
+        state = small(torch.zeros(1, 40, dtype=torch.long)).state
+    numbers = sum(tensor.numel() for tensor in state.tensors().values())
+    extra = sum(block.mixer.persistent.numel() for block in small.blocks)
+    print(f"{persistent:3} tokens: {extra:6,} parameters, state {numbers:,}")
+
+# %% [markdown] lang="en"
+# What they cost is time: every query has $N_p$ more keys to look at. The paper's later version uses 128 of them before
+# segments of 512.
+#
+# ## Summary
+#
+# - **Equation 19** puts $N_p$ learned tokens before every sequence. All queries see them, and they have no positions.
+# - Softmax shares out exactly 1. Persistent tokens can take the part that nothing deserves.
+# - One softmax over $[P \,\Vert\, x]$ is a **feed-forward network** (equation 20) and attention over the text, mixed by
+#   $g = Z_P / (Z_P + Z_x)$.
+# - Causal attention favours first tokens before anything is learned; persistent tokens stand there first.
+# - They can learn facts and silence. Whether a model needs them is to be measured, not to be read off attention maps:
+#   ours gave them 40 percent and did as well without.
+# - One set a layer; written into the memory in MAG, MAL and LMM, not in MAC.
+#
+# In **lesson 07** the prefix, the retrieved $h$ and the segment become one block, MAC.
+#
+# ## References
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663), section 3.3, equations 19 and 20, figure 3 and the ablation.
+# - S. Sukhbaatar et al.: *Augmenting Self-attention with Persistent Memory*, arXiv
+#   [1907.01470](https://arxiv.org/abs/1907.01470): feed-forward layers replaced by learned keys and values in
+#   attention.
+# - G. Xiao et al.: *Efficient Streaming Language Models with Attention Sinks*, arXiv
+#   [2309.17453](https://arxiv.org/abs/2309.17453): why first tokens attract attention, and a learned token that does
+#   it better.
+
+# %% [markdown] lang="ja" en="e91b039e"
+# かかるのは時間です。どのクエリも、見るキーが $N_p$ 個増えます。
+# 論文の後の版では、512トークンのセグメントの前に128個を置きます。
+#
+# ## まとめ
+#
+# - **式(19)** は、学習された $N_p$ 個のトークンを、どの系列の前にも置きます。
+#   すべてのクエリから見え、位置はありません。
+# - softmax は、ちょうど1を分け合います。永続トークンは、行き場のない分を引き受けられます。
+# - $[P \,\Vert\, x]$ にわたる1つの softmax は、**順伝播型ネットワーク**（式(20)）とテキストへのアテンションを、
+#   $g = Z_P / (Z_P + Z_x)$ で混ぜたものです。
+# - 因果的なアテンションは、学習する前から最初のトークンに偏ります。永続トークンは、その場所に先に立ちます。
+# - 永続トークンは、事実も沈黙も学べます。モデルに必要かどうかは、アテンションの図からは読み取れません。測って確かめます。
+#   この教材のモデルは、40%を向けていたのに、なくても同じように答えました。
+# - 層ごとに1組あります。MAG、MAL、LMM ではメモリに書き込まれ、MAC では書き込まれません。
+#
+# **レッスン07**では、前置部分、読み出した $h$、セグメントを合わせて、MAC という1つのブロックにします。
+#
+# ## 参考文献
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.3節、式(19)、(20)、図3、アブレーション。
+# - S. Sukhbaatar et al.: *Augmenting Self-attention with Persistent Memory*, arXiv
+#   [1907.01470](https://arxiv.org/abs/1907.01470)。
+#   順伝播型の層を、アテンションの中の学習されたキーと値に置き換えます。
+# - G. Xiao et al.: *Efficient Streaming Language Models with Attention Sinks*, arXiv
+#   [2309.17453](https://arxiv.org/abs/2309.17453)。
+#   最初のトークンがアテンションを集める理由と、それをうまく引き受ける学習されたトークンについて述べています。

@@ -1,0 +1,118 @@
+"""The persistent lab of lesson 06: attention over persistent tokens and a sequence, and how the two share it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from titans.attention import causal_mask
+from titans.lesson.figures import BLUE, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.live import LivePicture, count, slider
+
+TOKENS, MOST, DIM = 24, 8, 16
+
+
+class Heads(NamedTuple):
+    """Queries and keys of a sequence, and persistent keys to be scaled."""
+
+    q: Tensor  # [TOKENS, DIM]
+    k: Tensor  # [TOKENS, DIM]
+    persistent: Tensor  # [MOST, DIM]
+
+
+def heads(seed: int = 0) -> Heads:
+    """Queries that have one direction in common, keys of the tokens at random, persistent keys near that direction.
+
+    As trained heads do: a common part of all queries is what a persistent key can be found by, whatever the token.
+    """
+    draw = torch.randn(TOKENS + TOKENS + MOST, DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    own, k, spread = draw.split((TOKENS, TOKENS, MOST))
+    common = F.normalize(torch.ones(DIM, dtype=torch.float64), dim=0)
+    k = k - (k @ common)[:, None] * common  # tokens' keys know nothing of the common part
+    spread = spread - (spread @ common)[:, None] * common
+    return Heads(2 * common + 0.6 * own, k, 2 * common + 0.3 * spread)
+
+
+def shares(data: Heads, persistent: int, scale: float, window: int) -> Tensor:
+    """Attention over [P | x]: the shares of all columns, [TOKENS, persistent + TOKENS]; each row adds up to 1."""
+    keys = torch.cat((scale * data.persistent[:persistent], data.k))
+    mask = F.pad(causal_mask(TOKENS, 0, data.q.device).triu(1 - window), (persistent, 0), value=True)
+    scores = (data.q @ keys.mT / DIM**0.5).masked_fill(~mask, -torch.inf)
+    return scores.softmax(-1)
+
+
+def persistent_lab() -> LivePicture:
+    """The live picture: number of persistent tokens, scale of their keys, window and query; who gets the attention."""
+    data = heads()
+    figure = new_figure(9, 4.6)
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.3, 1), left=0.06, right=0.98, top=0.93, bottom=0.11)
+    grid.update(hspace=0.55, wspace=0.22)
+    map_axes = tidy(figure.add_subplot(grid[:, 0]), "", "column: persistent tokens (< 0), then the sequence", "query")
+    map_axes.grid(visible=False)
+    colours = colormaps["cividis"].with_extremes(bad="0.92")
+    empty = torch.full((TOKENS, MOST + TOKENS), torch.nan).numpy()
+    extent = (-MOST - 0.5, TOKENS - 0.5, TOKENS - 0.5, -0.5)
+    image = map_axes.imshow(empty, cmap=colours, vmin=0, vmax=0.5, interpolation="nearest", extent=extent)
+    figure.colorbar(image, ax=map_axes, fraction=0.035, pad=0.02, extend="max").ax.tick_params(labelsize=7)
+    map_axes.axvline(-0.5, color="white", linewidth=2)
+    frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=RED, linewidth=1.4)
+    map_axes.add_patch(frame)
+    row_axes = tidy(figure.add_subplot(grid[0, 1]), "", "column", "share")
+    columns = torch.arange(-MOST, TOKENS)
+    bars = row_axes.bar(columns, [0.0] * len(columns), color=[ORANGE] * MOST + [BLUE] * TOKENS)
+    row_axes.set(xlim=(-MOST - 0.7, TOKENS - 0.3), ylim=(0, 1.02))
+    mass_axes = tidy(figure.add_subplot(grid[1, 1]), "on persistent tokens (dotted: equal scores)", "query", "share")
+    axis = range(TOKENS)
+    (mass,) = mass_axes.plot(axis, [0.0] * TOKENS, color=ORANGE, marker="o", markersize=3.5)
+    (even,) = mass_axes.plot(axis, [0.0] * TOKENS, color=GREY, linestyle=":")
+    cursor = mass_axes.axvline(0, color=RED, linewidth=1.2)
+    mass_axes.set(xlim=(-0.5, TOKENS - 0.5), ylim=(-0.02, 1.02))
+
+    def draw(persistent: int, scale: float, window: int, query: int) -> None:
+        seen = F.pad(shares(data, persistent, scale, window), (MOST - persistent, 0))
+        image.set_data(seen.masked_fill(seen == 0, torch.nan).numpy())
+        frame.set_bounds(-persistent - 0.5, query - 0.5, persistent + TOKENS, 1)
+        for bar, height in zip(bars, seen[query].tolist(), strict=True):
+            bar.set_height(height)
+        on_persistent = seen[:, :MOST].sum(1)
+        mass.set_ydata(on_persistent)
+        visible = torch.arange(1, TOKENS + 1).clamp(max=window)
+        even.set_ydata(persistent / (persistent + visible))
+        cursor.set_xdata([query, query])
+        map_axes.set_title(f"{persistent} persistent tokens, their keys × {scale:.1f}", fontsize=10, loc="left")
+        row_axes.set_title(
+            f"query {query}: {float(on_persistent[query]):.0%} on persistent tokens", fontsize=10, loc="left"
+        )
+
+    controls = {
+        "persistent": count("persistent", 2, 0, MOST),
+        "scale": slider("key scale", 1.0, -1.0, 3.0, 0.25),
+        "window": count("window", TOKENS, 1, TOKENS),
+        "query": count("query", 12, 0, TOKENS - 1),
+    }
+    return LivePicture(
+        figure,
+        controls,
+        draw,
+        states=(
+            {"persistent": 0, "scale": 1.0, "window": TOKENS},
+            {"persistent": 2, "scale": 1.0, "window": TOKENS},
+            {"persistent": 2, "scale": 3.0, "window": TOKENS},
+            {"persistent": 8, "scale": 0.0, "window": 6},
+        ),
+        alt="Persistent lab in four settings below one another: no persistent tokens; two; two with keys three times "
+        "as long; eight with keys of zero and a window of 6. Each shows the attention matrix with the persistent "
+        "columns in front, the shares of query 12 as bars, and the share on persistent tokens for every query. It is "
+        "largest for the first queries and grows with the keys' length; with the window of 6 it stays around 8/14, "
+        "late queries included.",
+        alt_ja="永続トークン実験室を、4通りの設定で上から順に示した図。永続トークンなし、2個、2個でキーの長さが3倍、8個でキーがゼロ"
+        "かつウィンドウが6。それぞれ、永続トークンの列を先頭に置いたアテンション行列、クエリ12の割合の棒グラフ、クエリごとの永続トークン"
+        "への割合を示す。この割合は最初のほうのクエリで最も大きく、キーが長いほど増える。"
+        "ウィンドウが6のときは、後のクエリでも8/14のあたりにとどまる。",
+        rows=(("persistent", "scale"), ("window", "query")),
+    )

@@ -49,7 +49,8 @@ def make_trainer(folder: Path, model: TitansMACForCausalLM, **options) -> Traine
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    trainer = make_trainer(folder, make_start(), per_device_train_batch_size=2, ddp_backend="gloo")
+    several = {"ddp_backend": "gloo", "ddp_find_unused_parameters": False}  # there are none: that would be an error
+    trainer = make_trainer(folder, make_start(), per_device_train_batch_size=2, **several)
     trainer.train()
     rank = torch.distributed.get_rank()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]

@@ -87,10 +87,9 @@ def telling_lab(places: Sequence[str] = WHERE) -> LivePicture:
         options=[(f"{wait:,}", wait) for wait in WAITS], value=2000, description="tokens",
         layout=widgets.Layout(width="330px"),
     )  # fmt: skip
-    controls["memory"] = widgets.ToggleButtons(
-        options=list(MEMORY), description="memory", style={"button_width": "140px", "description_width": "60px"},
-        layout=widgets.Layout(width="390px"),
-    )  # fmt: skip
+    controls["memory"] = widgets.Dropdown(
+        options=list(MEMORY), description="memory", layout=widgets.Layout(width="240px")
+    )
     here = dict(zip(WHO, places, strict=True))
     return LivePicture(
         figure,

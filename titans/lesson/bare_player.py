@@ -1,0 +1,118 @@
+"""The first player of lesson 09: a matrix memory hears who drinks what. Small enough to read every number of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from titans.lesson.live import LivePicture
+from titans.lesson.player import Run, Scales, Story, memory_player
+
+PEOPLE, DRINKS = ("Ana", "Anna", "Ben", "Cleo", "Dan"), ("tea", "coffee", "milk", "juice", "cola")
+FEATURES = 7  # one for each person, two for small talk
+PASSAGE = (("Ana", "tea"), ("Ben", "coffee"), ("Cleo", "milk"), ("Dan", "juice"))
+SMALL_TALK = ("small talk", "")
+SCRIPT = (
+    PASSAGE * 3
+    + (SMALL_TALK,) * 6
+    + (("Anna", "cola"),) * 2
+    + (SMALL_TALK,) * 6
+    + (("Ben", "tea"),) * 2
+    + (SMALL_TALK,) * 12
+)
+STRETCHES = {
+    "reading 1": (0, 4),
+    "reading 2": (4, 8),
+    "reading 3": (8, 12),
+    "small talk": (12, 18),
+    "Anna": (18, 20),
+    "small talk ": (20, 26),
+    "Ben": (26, 28),
+    "small talk  ": (28, 40),
+}
+FREEZES = {
+    "never": None,
+    "from the start": 0,
+    "after reading 1": 4,
+    "after reading 3": 12,
+    "before Anna": 18,
+    "after Anna": 20,
+    "after Ben's change": 28,
+}
+THETA, ETA, ALPHA = 0.2, 0.5, 0.02
+
+
+def keys() -> Tensor:
+    """Unit keys of PEOPLE [people, features]: each a feature of its own, but Anna, who sounds like Ana (0.6 of it)."""
+    k = torch.eye(len(PEOPLE), FEATURES, dtype=torch.float64)
+    k[1, :2] = torch.tensor([0.6, 0.8], dtype=torch.float64)
+    return k
+
+
+def pairs() -> tuple[Tensor, Tensor]:
+    """Keys [tokens, features] and values [tokens, drinks] of SCRIPT; small talk is random, with keys of its own."""
+    random = torch.Generator().manual_seed(0)
+    k, v = torch.zeros(len(SCRIPT), FEATURES).double(), torch.zeros(len(SCRIPT), len(DRINKS)).double()
+    for token, (person, drink) in enumerate(SCRIPT):
+        if drink:
+            k[token], v[token, DRINKS.index(drink)] = keys()[PEOPLE.index(person)], 1.0
+        else:
+            k[token, -2:] = torch.nn.functional.normalize(torch.randn(2, generator=random).double(), dim=0)
+            v[token] = 0.2 * torch.randn(len(DRINKS), generator=random).double()
+    return k, v
+
+
+def story() -> Story:
+    """The stream in words."""
+    told = np.full((len(SCRIPT), len(PEOPLE)), -1)
+    for token, (person, drink) in enumerate(SCRIPT):
+        if drink:
+            told[token:, PEOPLE.index(person)] = DRINKS.index(drink)
+    names = [f"{person} → {drink}" if drink else person for person, drink in SCRIPT]
+    return Story(names, STRETCHES, PEOPLE, DRINKS, told, FREEZES)
+
+
+@lru_cache(maxsize=64)
+def run(no_momentum: bool = False, no_forgetting: bool = False, frozen: int | None = None) -> Run:
+    """Equations 13-14 over the stream from an empty memory, states kept; from token `frozen` on all gates are 0."""
+    eta, alpha = 0.0 if no_momentum else ETA, 0.0 if no_forgetting else ALPHA
+    M = S = torch.zeros(len(DRINKS), FEATURES, dtype=torch.float64)
+    rows = []
+    for token, (k, v) in enumerate(zip(*pairs(), strict=True)):
+        step, past, forget = (0.0, 0.0, 0.0) if frozen is not None and token >= frozen else (THETA, eta, alpha)
+        u = torch.outer(2 * (M @ k - v), k)
+        S = past * S - step * u
+        M = (1 - forget) * M + S
+        rows.append((M, S, -step * u, u.norm(), keys() @ M.T))
+    return Run(*(torch.stack(column).numpy() for column in zip(*rows, strict=True)))
+
+
+def bare_player() -> LivePicture:
+    """The player of the small stream."""
+    return memory_player(
+        story(),
+        run,
+        Scales(memory=1.0, momentum=0.5, write=0.5, surprise=2.9, answer=(-0.45, 1.4)),
+        states=(
+            {"token": 11, "probe": "Ana", "no_momentum": True, "no_forgetting": False, "freeze": "never"},
+            {"token": 19, "probe": "Ana", "no_momentum": False, "no_forgetting": False, "freeze": "before Anna"},
+            {"token": 39, "probe": "Ben", "no_momentum": False, "no_forgetting": True, "freeze": "never"},
+        ),
+        alt="Memory player in three moments below one another, each with the memory as it is on the left and another "
+        "run on the right: heat maps of memory, momentum and last write, the surprise at each of 40 tokens, and what "
+        "is answered to a probe. First: after three readings, without momentum on the right; both answer tea for Ana. "
+        "Second: Anna's cola has spoiled the answer for Ana on the left, while the frozen memory on the right still "
+        "answers tea. Third: at the end, without forgetting on the right; Ben's answer is tea in both, weaker on the "
+        "left.",
+        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、左がそのままのメモリ、右がもう1つの実行である。"
+        "メモリ、モーメンタム、最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並ぶ。"
+        "1つ目は3回読んだ後で、右はモーメンタムなし。どちらもAnaにteaと答える。"
+        "2つ目では、左はAnnaのcolaのためにAnaの答えが崩れているが、凍結した右はteaのままである。"
+        "3つ目は最後の時点で、右は忘却なし。Benの答えはどちらもteaだが、左のほうが弱い。",
+        answer="answer",
+        rows=DRINKS,
+        columns=("Ana", "Anna′", "Ben", "Cleo", "Dan", "·", "·"),
+    )

@@ -596,14 +596,14 @@ assert many.invented > 0.6
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do | 35 |
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet |
 # | 05 | Training in parallel | a whole chunk of writes at once | not there yet |
-# | 06 | Persistent memory | tokens that are learned and always there | not there yet |
+# | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 |
 # | 07 | MAC | the model of this lesson, line by line, and trained | not there yet |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet |
 # | 09 | At test time | the memory token by token, far past the training length | not there yet |
 # | 10 | A language model | real text, with and without memory | not there yet |
 # | 11 | After Titans | relatives, decisions, open questions | not there yet |
 #
-# Read 02 next, then 03. Each lesson says at its top what it needs.
+# Read 02 next, then 03, and go on with whichever is there. Each lesson says at its top what it needs.
 #
 # ## 8. How to use the lessons
 #
@@ -631,7 +631,7 @@ assert many.invented > 0.6
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="cbf662f4"
+# %% [markdown] lang="ja" en="b88881de"
 # たいていは前の場所のままで、知らない人には場所をでっち上げます。式のどこにも、そうしろとは書かれていません。
 # 訓練では、同じ名前を2回伝えたことも、伝えていない人についてたずねたこともありませんでした。
 # そのため、上書きすることも、「知らない」と答えることも、教わっていないのです。
@@ -648,14 +648,14 @@ assert many.invented > 0.6
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き | 35 |
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 |
 # | 05 | 並列に訓練する | チャンク全体の書き込みを一度に計算する方法 | 準備中 |
-# | 06 | 永続記憶 | 学習され、いつもそこにあるトークン | 準備中 |
+# | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 |
 # | 07 | MAC | このレッスンのモデルを1行ずつ。その訓練 | 準備中 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 |
 # | 09 | テスト時 | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 準備中 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 |
 # | 11 | Titans のその後 | 似た手法、この教材の決定、残された問い | 準備中 |
 #
-# 次は02、その次は03に進んでください。必要な知識は、各レッスンの初めに書いてあります。
+# 次は02、その次は03に進み、その後は、あるものを順に読んでください。必要な知識は、各レッスンの初めに書いてあります。
 #
 # ## 8. レッスンの使い方
 #

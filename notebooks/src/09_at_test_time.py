@@ -548,7 +548,7 @@ assert len(set(sizes)) == 1
 lesson_09.streaming(moments, *shares, sizes)
 
 # %% [markdown] lang="en"
-# The facts are still there after 200 times the longest sequence of training. The update does not know how long a stream
+# Nearly all facts are still there after 200 times the longest sequence of training. The update does not know how long a stream
 # is; the model learned to write facts, to leave them alone while noise passes, and hardly to forget. This is noise of the kind
 # that it was trained on. Whether other content would overwrite the facts is another question, and no plot here answers it.
 #
@@ -565,8 +565,8 @@ lesson_09.streaming(moments, *shares, sizes)
 # Return how many numbers these three are, for one layer. A memory of depth $L$ has $L$ matrices; hidden layers are
 # `expansion` times as wide as a head has features. Depth 1 is one square matrix.
 
-# %% [markdown] lang="ja" en="9c2e0aae"
-# 事実は、訓練で使った最も長い系列の200倍の後にも残っています。
+# %% [markdown] lang="ja" en="5455c2c8"
+# ほとんどの事実は、訓練で使った最も長い系列の200倍の後にも残っています。
 # 更新式は、ストリームの長さを知りません。
 # モデルが学習したのは、事実を書き込み、雑音の間はそれに触れず、ほとんど忘れないことです。
 # ただし、これは訓練のときと同じ種類の雑音です。
@@ -827,7 +827,7 @@ assert found["attention in noise"]["256"]["median"] == 0
 # %% [markdown] lang="en"
 # That is far from the paper's table, and the two do not measure the same thing: their models have hundreds of millions
 # of parameters and trained on long texts. But the shape is worth a look. In noise MAC finds the needle at 16 times the
-# length of its training, and has lost it at 128 times. The recall model of section 6 lost nothing. In text one of three
+# length of its training, and has lost it at 128 times. The recall model of section 6 lost hardly anything. In text one of three
 # trainings of MAC failed altogether. Without a memory nothing is found at any length.
 #
 # Why is the needle lost? Two suspects: the hay writes over it, or the gate $\alpha$ lets it fade. A player would tell; so
@@ -836,11 +836,11 @@ assert found["attention in noise"]["256"]["median"] == 0
 # **Predict before you run.** We take the same trained model and switch forgetting off at test time, $\alpha = 0$. No
 # training. What happens at 8,192 tokens?
 
-# %% [markdown] lang="ja" en="d4f0f1b3"
+# %% [markdown] lang="ja" en="bb5c7126"
 # 論文の表には遠く及びません。そもそも、この2つは同じものを測っていません。
 # 論文のモデルには数億のパラメータがあり、長いテキストで訓練されています。
 # それでも、傾向は見ておく価値があります。雑音の中では、MAC は訓練の16倍の長さで針を見つけ、128倍では失います。
-# 6節の想起（recall）のモデルは、何も失いませんでした。
+# 6節の想起（recall）のモデルは、ほとんど何も失いませんでした。
 # テキストの中では、MAC の3回の訓練のうち1回が、まったくうまくいきませんでした。
 # メモリがなければ、どの長さでも見つかりません。
 #

@@ -30,13 +30,14 @@
 
 # %%
 import copy
+import json
 
 import torch
 from torch import nn
 
 from titans import TitansConfig, TitansLM
 from titans.attention import attend, causal_mask, rotate
-from titans.checkpoints import load_checkpoint
+from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.lesson import exercises_06 as exercises
 from titans.lesson import lesson_06, persistent_lab, start
 from titans.tasks import Recall
@@ -53,13 +54,13 @@ start()
 #
 # A Titans model has three places to keep things. Attention keeps the tokens of its segment or window. The memory keeps
 # what it wrote about this sequence. Both begin anew with every sequence. Where does the model keep what is true of
-# *all* sequences, say how the task is done? The paper's answer is the smallest of its three memories, and it works
-# through softmax. So first a look at softmax.
+# *all* sequences, say how the task is done? That is the third place. It works through softmax, so first a look at
+# softmax.
 #
 # Three tokens have the values 6, 2 and 4. A query's scores are the logarithms of 1, 1 and 2, so that softmax is easy by
 # hand: the shares are $\tfrac14, \tfrac14, \tfrac12$. Work out the answer before you run.
 
-# %% [markdown] lang="ja" en="9956a875"
+# %% [markdown] lang="ja" en="87e2e48f"
 # import に失敗するときは、この教材のパッケージがまだインストールされていません。
 # クローンしたフォルダーで `pip install -e .` を実行してください。
 # Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
@@ -73,7 +74,7 @@ start()
 # メモリ（memory）は、この系列について書き込んだことを保持します。
 # どちらも、系列が変わるたびに最初からやり直しです。
 # では、**すべての**系列に当てはまること、たとえば課題の解き方は、どこに置けばよいのでしょうか。
-# 論文の答えは3つのうちで最も小さな記憶で、softmax を通して働きます。そこで、まず softmax を見ておきましょう。
+# それが3つ目の場所です。softmax を通して働くので、まず softmax を見ておきましょう。
 #
 # 3つのトークンの値が6、2、4だとします。
 # あるクエリのスコアは1、1、2の対数です。こうすると softmax を手で計算できて、
@@ -637,18 +638,18 @@ lesson_06.three_kinds(errors)
 
 # %% [markdown] lang="en"
 # Told keys are found with any number. Without persistent tokens the other two kinds are out of reach. The facts cannot
-# be known: an answer of zero would have the error 1, and attention cannot even say zero. And silence is impossible: an
-# average of eight random unit values has a squared length of $\tfrac18 = 0.125$, which is the least that can be reached
-# when all eight shares are equal. One token is not enough for four facts and silence. Six are.
+# be known: an answer of zero would have the error 1, and attention cannot even say zero. And silence is impossible: with
+# equal shares an average of eight random unit values has a squared length of about $\tfrac18 = 0.125$, and no other
+# shares bring it lower. One token is not enough for four facts and silence. Six are.
 #
 # **Predict before you run.** How have the six tokens divided the work?
 
-# %% [markdown] lang="ja" en="de6b5dcc"
+# %% [markdown] lang="ja" en="1a40e38b"
 # 伝えたキーは、何個でも見つけられます。永続トークンがないと、残りの2種類には手が届きません。
 #
 # 事実は、知りようがありません。ゼロと答えれば誤差は1ですが、アテンションはゼロと言うことさえできません。
-# 黙っていることもできません。ランダムな長さ1の値を8つ平均すると、長さの2乗は $\tfrac18 = 0.125$ です。
-# 8つの割合がすべて等しいときのこの値が、届く限界です。
+# 黙っていることもできません。割合をすべて等しくして、ランダムな長さ1の値を8つ平均すると、
+# 長さの2乗は約 $\tfrac18 = 0.125$ です。割合をどう変えても、これより小さくはなりません。
 # 4つの事実と沈黙には、トークン1個では足りません。6個あれば足ります。
 #
 # **実行する前に予想してみましょう。**
@@ -793,8 +794,48 @@ assert moved < 0.3
 # held by the other weights. The paper's own ablation is on language: without persistent memory its LMM goes from a
 # perplexity of 27.01 to 27.63, the smallest loss among the parts that it takes away.
 #
-# That they are not needed *after* training does not mean that training goes the same way without them. You can find
-# out: it takes some minutes, and you should use more than one seed.
+# That they are not needed *after* training does not mean that training goes the same way without them. The course ships
+# the results of training both ways on this task, three seeds each, with a memory of depth 2.
+#
+# **Predict before you run.** Which of the two answers better?
+
+# %% [markdown] lang="ja" en="aeb150e6"
+# トークンは、乱数で決まった初期値のほとんどそのままの場所にあります。
+#
+# ここまでに見たことだけをまとめます。
+# 7節では、事実にほかの置き場所がなく、永続トークンがそれを学びました。
+# この想起の課題では、永続トークンは softmax に加わるランダムなトークンで、訓練したモデルには必要ありません。
+# この課題には、すべての系列に当てはまる事実がなく、知っておくべきことは、ほかの重み（weights）が持っているからです。
+#
+# 論文のアブレーション（ablation、要素を1つずつ外して調べる実験）は、言語についてのものです。
+# LMM から永続記憶を外すと、パープレキシティ（perplexity）は27.01から27.63になります。
+# 外した要素の中では、最も小さな損失です。
+#
+# 訓練の**後で**不要だからといって、それなしでも訓練が同じように進むとはかぎりません。
+# この教材には、この課題を両方のやり方で訓練した結果が付いています。
+# メモリの深さ（depth）は2で、乱数シードは3つずつです。
+#
+# **実行する前に予想してみましょう。** よく答えるのは、どちらでしょうか。
+#
+# 出力の full は永続トークンあり、no persistent tokens は永続トークンなしで、3つのシードの正解率が並びます。
+
+# %%
+card = json.loads((SHIPPED / "ablation" / "card.json").read_text())
+found = {
+    name: card["runs"][name]["right"]["56"]["each"]
+    for name in ("full", "no persistent tokens")
+}
+for name, each in found.items():
+    print(f"{name:20}:", "  ".join(f"{share:6.1%}" for share in each))
+
+middle = [sorted(each)[1] for each in found.values()]
+spread = max(max(each) - min(each) for each in found.values())
+assert abs(middle[0] - middle[1]) < 0.05 < spread
+
+# %% [markdown] lang="en"
+# No difference that one could see: in both rows two seeds are near 100 percent and one is far below. Seeds differ much
+# more than the two models do. With three seeds that does not prove that the tokens never matter; it says that here they
+# matter less than the seed. To train them yourself (it takes some minutes):
 #
 # ```sh
 # python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
@@ -808,20 +849,12 @@ assert moved < 0.3
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="8e9b0df4"
-# トークンは、乱数で決まった初期値のほとんどそのままの場所にあります。
-#
-# ここまでに見たことだけをまとめます。
-# 7節では、事実にほかの置き場所がなく、永続トークンがそれを学びました。
-# この想起の課題では、永続トークンは softmax に加わるランダムなトークンで、訓練したモデルには必要ありません。
-# この課題には、すべての系列に当てはまる事実がなく、知っておくべきことは、ほかの重み（weights）が持っているからです。
-#
-# 論文のアブレーション（ablation、要素を1つずつ外して調べる実験）は、言語についてのものです。
-# LMM から永続記憶を外すと、パープレキシティ（perplexity）は27.01から27.63になります。
-# 外した要素の中では、最も小さな損失です。
-#
-# 訓練の**後で**不要だからといって、それなしでも訓練が同じように進むとはかぎりません。
-# 次のコマンドで調べられます。数分かかります。乱数シードは2つ以上使ってください。
+# %% [markdown] lang="ja" en="e6c89a49"
+# 見てわかるような差はありません。どちらの行でも、2つのシードは100%に近く、1つはずっと下です。
+# 2つのモデルの差より、シードによる差のほうが、はるかに大きいのです。
+# シードが3つだけなので、永続トークンがいつでも無意味だという証明にはなりません。
+# わかるのは、この課題では、その効果が偶然による差より小さいということです。
+# 自分で訓練するには、次のようにします（数分かかります）。
 #
 # ```sh
 # python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
@@ -866,10 +899,10 @@ for variant in ("mac", "mag", "mal", "lmm"):
 # 出力の「with a position」は永続トークンに位置0を与えた場合のスコア、「without」は位置がない場合のスコアです。
 
 # %%
-q, p = torch.randn(2, 1, 16, dtype=torch.float64)
+query, p = torch.randn(2, 1, 16, dtype=torch.float64)
 for place in (0, 10, 1000):
-    with_position = (rotate(q, place) @ rotate(p, 0).mT).item()
-    without = (q @ p.mT).item()
+    with_position = (rotate(query, place) @ rotate(p, 0).mT).item()
+    without = (query @ p.mT).item()
     print(
         f"token {place:4}: with a position {with_position:6.2f}, "
         f"without {without:6.2f}"

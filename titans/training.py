@@ -116,6 +116,7 @@ def train(run: Run, seed: int = 0, path: str | Path | None = None, progress: boo
                 bar.set_postfix({"loss": f"{loss:.2f}"} | ({} if share is None else {"right": f"{share:.0%}"}))
                 if path is not None and trained.steps % 100 == 0:
                     _keep(path, run, seed, trained, optimizer)
+            bar.total = trained.steps  # where the goal ended it, the bar is full and not broken off
     except KeyboardInterrupt:
         if path is not None:
             _keep(path, run, seed, trained, optimizer)

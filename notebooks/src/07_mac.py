@@ -1,0 +1,991 @@
+# %% [markdown] lang="en"
+# # 07 · MAC: memory as context
+#
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 40 seconds.
+#
+# **You will learn**
+#
+# - in which order MAC does things: read, concatenate, attend, write, read, gate;
+# - to build the block line by line, and to match the library to ten digits;
+# - why the equations, taken literally, let a token see its future, and which two rules stop that;
+# - what the memory adds to a model, and which part of it does the work: you train it and look.
+#
+# **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), and attention with a causal mask.
+
+# %% [markdown] lang="ja" en="c6df0fa6"
+# # 07 · MAC：コンテキストとしてのメモリ
+#
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約40秒かかります。
+#
+# **このレッスンで学ぶこと**
+#
+# - MAC（memory as a context）の処理の順序。読み、並べ、アテンション（attention）をかけ、書き、また読み、ゲートを通します。
+# - ブロック（block）を1行ずつ組み立て、ライブラリと10桁まで一致させること。
+# - 式を文字どおりに読むと、トークン（token）に未来が見えてしまう理由と、それを防ぐ2つの規則。
+# - メモリ（memory）がモデルに何を加えるか。実際に働いているのはどの部分か。自分で訓練（training）して調べます。
+#
+# **必要な知識**：レッスン02（メモリの読み書き）、レッスン03（ゲート）、因果的な（causal）マスク（mask）のあるアテンション。
+
+# %%
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from titans import TitansConfig, TitansLM
+from titans.attention import rotate
+from titans.blocks import MAC
+from titans.checkpoints import load_checkpoint
+from titans.lesson import exercises_07 as exercises
+from titans.lesson import leaky_mac, lesson_07, mac_lab, start
+from titans.tasks import Recall
+from titans.training import share_right
+
+start()
+
+# %% [markdown] lang="en"
+# ## 1. Two ways to remember
+#
+# Attention is exact and costs more with every token that it may look at. So it gets a short *segment*. The memory of
+# lessons 02 and 03 has a fixed size, reaches back to the first token, and is never quite exact. MAC, *memory as a
+# context*, puts the one into the other: what the memory finds becomes more tokens for attention to look at.
+#
+# Four words that are easy to mix up:
+#
+# | word | what it is |
+# |---|---|
+# | sequence | everything that one reader reads, from its first token on; a memory belongs to one sequence |
+# | batch | several sequences side by side, which never see each other |
+# | segment | the tokens that see one another in attention |
+# | chunk | the tokens whose gradients are taken at the same weights of the memory (D1) |
+#
+# Here are the six steps that MAC takes for a segment. The order is the point: the memory is read *before* attention,
+# written *after* it, and then read once more.
+
+# %% [markdown] lang="ja" en="a1f9acec"
+# ## 1. 2通りの覚え方
+#
+# アテンションは正確ですが、見てよいトークンが増えるほどコストがかかります。そこで、見る範囲を短い**セグメント**（segment）に限ります。
+# レッスン02と03のメモリは、大きさが決まっていて、最初のトークンまでさかのぼれますが、完全に正確にはなりません。
+# MAC（memory as a context、コンテキストとしてのメモリ）は、この2つを組み合わせます。
+# メモリから読み出したものを、アテンションが見るトークンとして加えるのです。
+#
+# 混同しやすい言葉が4つあります。
+#
+# | 言葉 | 意味 |
+# |---|---|
+# | 系列（sequence） | 1人の読み手が最初のトークンから読むもの全部。1つのメモリは1つの系列に属する |
+# | バッチ（batch） | 並べて処理する複数の系列。互いを見ることはない |
+# | セグメント（segment） | アテンションで互いを見るトークンのまとまり |
+# | チャンク（chunk） | 勾配（gradient）を、メモリの同じ重み（weights）でとるトークンのまとまり（D1） |
+#
+# 次の図は、MAC が1つのセグメントに対して行う6つの手順です。大事なのは順序です。
+# メモリは、アテンションの**前**に読み、**後**に書き、それからもう一度読みます。
+# 図の1は読み出し（read）、2は連結（concatenate）、3はアテンション（attend）、4は書き込み（write）、
+# 5は2回目の読み出し、6はゲート（gate）です。persistent は永続トークンです。
+
+# %%
+lesson_07.flow()
+
+# %% [markdown] lang="en"
+# ## 2. On paper first
+#
+# Make everything as small as it gets. A token is one number, and so is the memory $M$. A query is the token itself,
+# so reading is a product. Attention averages what it sees. One persistent token, $P = 0$. A write moves $M$ half of the
+# way to the value ($\theta = \tfrac14$, key 1, as in lesson 03). The gate stands open: $o$ is the last read, $M y$.
+#
+# **Predict before you run.** A segment of two tokens, $x = (1, 3)$, and $M = 2$ before it. Work out with a pencil: the
+# two retrieved tokens $h$; the average that token 0 gets of $P$, both $h$ and $x_0$; the average that token 1 gets.
+
+# %% [markdown] lang="ja" en="9b76219b"
+# ## 2. まず紙の上で
+#
+# すべてを、できるだけ小さくします。トークンは1つの数で、メモリ $M$ も1つの数です。
+# クエリ（query）はトークンそのものなので、読み出しは掛け算です。アテンションは、見えるものの平均をとります。
+# 永続トークン（persistent token）は1個で、$P = 0$ とします。
+# 書き込みは、$M$ を値（value）のほうへ半分だけ動かします（レッスン03と同じく、キー（key）は1、$\theta = \tfrac14$）。
+# ゲートは開いたままにします。最後に読み出した $M y$ が、そのまま $o$ になります。
+#
+# **実行する前に予想してみましょう。**
+# セグメントは2トークンで $x = (1, 3)$、その前のメモリは $M = 2$ です。鉛筆で計算してください。
+# 読み出した2つのトークン $h$ はいくつですか。
+# トークン0は $P$、2つの $h$、$x_0$ の平均をとります。いくつになりますか。トークン1ではどうでしょうか。
+
+
+# %%
+def on_paper(x, M=2.0):
+    h = M * x  # 1 read
+    y = []
+    for i in range(len(x)):
+        context = torch.cat((torch.zeros(1), h, x[: i + 1]))  # 2 concatenate
+        y.append(context.mean())  # 3 attend
+    for value in y:
+        M = M - 0.25 * 2 * (M - value)  # 4 write
+    o = torch.stack(y) * M  # 5 read, 6 gate
+    return h, torch.stack(y), M, o
+
+
+h, y, M, o = on_paper(torch.tensor([1.0, 3.0]))
+print(f"h: {h}\ny: {y}\nM: {M:.4f}\no: {o}")
+
+# %% [markdown] lang="en"
+# $h = (2, 6)$; token 0 averages $0, 2, 6, 1$ to $2.25$ and token 1 averages $0, 2, 6, 1, 3$ to $2.4$. Each write goes
+# half of the way, so $M$ moves from 2 to 2.125 and on to 2.2625. Keep this example. Something is wrong with it, and it
+# will come back.
+#
+# ## 3. The block, line by line
+#
+# Now with vectors. These are the paper's equations 21 to 25 for segment $S^{(t)}$:
+#
+# $$h_t = M^*_{t-1}(q_t), \quad q_t = S^{(t)} W_Q$$
+#
+# $$\tilde S^{(t)} = [\,P \,\Vert\, h_t \,\Vert\, S^{(t)}\,], \qquad y_t = \mathrm{Attn}(\tilde S^{(t)})$$
+#
+# $$M_t = M_{t-1}(y_t), \qquad o_t = y_t \otimes M^*_t(y_t)$$
+#
+# The star means reading; without it $M_{t-1}(y_t)$ is a write, all tokens of $y_t$ one after another. Watch the index:
+# here $t$ counts segments.
+#
+# We take the weights from a block of the library, so that we can compare at the end: 8 features, one head, a matrix
+# memory, segments of 4, chunks of 2. All weights are random numbers. A rule about who sees whom has to hold for any.
+
+# %% [markdown] lang="ja" en="cf7b74fa"
+# $h = (2, 6)$ です。トークン0は $0, 2, 6, 1$ の平均で $2.25$、トークン1は $0, 2, 6, 1, 3$ の平均で $2.4$ になります。
+# 書き込みは半分ずつ進むので、$M$ は2から2.125、さらに2.2625へ動きます。
+# この例を覚えておいてください。実は、おかしなところがあります。後でもう一度取り上げます。
+#
+# ## 3. ブロックを1行ずつ
+#
+# 今度はベクトルで考えます。次が、セグメント $S^{(t)}$ についての論文の式(21)～(25)です。
+#
+# $$h_t = M^*_{t-1}(q_t), \quad q_t = S^{(t)} W_Q$$
+#
+# $$\tilde S^{(t)} = [\,P \,\Vert\, h_t \,\Vert\, S^{(t)}\,], \qquad y_t = \mathrm{Attn}(\tilde S^{(t)})$$
+#
+# $$M_t = M_{t-1}(y_t), \qquad o_t = y_t \otimes M^*_t(y_t)$$
+#
+# 星印は読み出しです。星印のない $M_{t-1}(y_t)$ は書き込みで、$y_t$ のトークンを1つずつ順に書きます。
+# 添字に注意してください。ここの $t$ は、セグメントの番号です。
+#
+# 最後に比べられるように、重みはライブラリのブロックから取り出します。
+# 8次元、ヘッド（head）は1つ、行列のメモリ、セグメントは4トークン、チャンクは2トークンです。
+# 重みはすべて乱数です。誰が誰を見るかについての規則は、どんな重みでも成り立たなければならないからです。
+
+# %%
+SEGMENT, CHUNK = 4, 2
+config = TitansConfig(
+    dim=8,
+    heads=1,
+    memory_depth=1,
+    segment_len=SEGMENT,
+    chunk_size=CHUNK,
+    persistent_tokens=2,
+)
+mac = MAC(config).double()
+leaky_mac.randomise(mac, seed=0)
+W = {name: weight.detach() for name, weight in mac.named_parameters()}
+print(len(W), "tensors, among them", *list(W)[:4])
+
+# %% [markdown] lang="en"
+# Three small tools: a causal convolution over a token and the three before it (section 4.4 of the paper), unit length,
+# and a normalisation with a learned scale.
+
+# %% [markdown] lang="ja" en="b196fa97"
+# 小さな道具を3つ用意します。トークンとその前の3つにわたる因果的な畳み込み（convolution、論文の4.4節）、
+# 長さを1にする関数、学習されたスケールを持つ正規化です。
+
+
+# %%
+def conv(x, kernel):
+    width = kernel.shape[-1]
+    padded = F.pad(x, (0, 0, width - 1, 0))  # nothing before the first token
+    return sum(padded[j : j + len(x)] * kernel[:, 0, j] for j in range(width))
+
+
+def unit(x):
+    return x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def norm(x, scale):
+    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * scale
+
+
+# %% [markdown] lang="en"
+# **Read** (equation 21). Every token of the segment asks the memory, which is still as it was before the segment. There
+# are as many $h$ as there are tokens.
+
+# %% [markdown] lang="ja" en="64369555"
+# **読み出し**（式(21)）。セグメントの各トークンがメモリにたずねます。メモリは、まだセグメントの前のままです。
+# $h$ は、トークンと同じ数だけできます。
+
+
+# %%
+def ask(x):  # q: [tokens, dim]
+    return unit(F.silu(conv(x @ W["W_Q.weight"].T, W["conv.weight"])))
+
+
+def retrieve(M, q):  # h: [tokens, dim]
+    return norm(q @ M.T, W["norm.weight"])
+
+
+# %% [markdown] lang="en"
+# **Concatenate and attend** (equations 22 and 23). `seen` says what each token may look at; we come to it below.
+#
+# What does "position" mean for something that was retrieved? Here $h_j$ carries the position of its own token $j$,
+# turned by rotary positions (`rotate`) just as $x_j$ is. The persistent tokens carry none (decision D4).
+
+# %% [markdown] lang="ja" en="28e2cbe6"
+# **連結とアテンション**（式(22)と式(23)）。`seen` は、各トークンが見てよいものを表します。これは後で作ります。
+#
+# 読み出したものにとって、「位置」（position）とは何でしょうか。
+# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように回転位置（rotary position、`rotate`）で回します。
+# 永続トークンには位置がありません（決定D4）。
+
+
+# %%
+def attend(x, h, seen):
+    Q, K, V, out = (W[f"attention.W_{name}.weight"].T for name in "QKVO")
+    P, q = W["persistent"], x @ Q
+    turned = rotate(q, 0)
+    scores = [
+        q @ (P @ K).T,
+        turned @ rotate(h @ K, 0).T,
+        turned @ rotate(x @ K, 0).T,
+    ]
+    scores = torch.cat(scores, dim=1) / q.shape[1] ** 0.5
+    shares = scores.masked_fill(~seen, -torch.inf).softmax(dim=1)
+    return shares @ torch.cat((P, h, x)) @ V @ out
+
+
+# %% [markdown] lang="en"
+# ### Exercise 1: how much does a token see?
+#
+# Suppose a token sees, of $h$ and of $x$, its own and those before it in its segment. How many entries of
+# $[\,P \,\Vert\, h \,\Vert\, S\,]$ does token number `t` of a stream see, counted from 0?
+
+# %% [markdown] lang="ja" en="e209d7b1"
+# ### 演習1：1つのトークンは何個を見るか
+#
+# $h$ も $x$ も、同じセグメントの中の、自分の分とそれより前の分だけが見えるものとします。
+# ストリーム（stream）の `t` 番目のトークン（0から数えます）は、
+# $[\,P \,\Vert\, h \,\Vert\, S\,]$ のうち、何個を見ることになりますか。
+
+
+# %%
+def sees(t, segment_len, persistent):
+    return ...  # a whole number
+
+
+exercises.SEES.check(sees)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# Token `t` has place `t % segment_len` in its segment. Each token up to it stands there twice.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="0734a5dc"
+# <details><summary>ヒント</summary>
+#
+# トークン `t` は、セグメントの中で `t % segment_len` 番目です。そこまでの各トークンは、2つの形で並んでいます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def sees(t, segment_len, persistent):
+#     return persistent + 2 * (t % segment_len + 1)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# **Write** (equation 24). What attention made of the segment, $y$, is written, not the segment itself: attention has
+# already decided what matters. The update is that of lesson 03, with keys and values of $y$; `project` is equation 11.
+
+# %% [markdown] lang="ja" en="793c48bb"
+# **書き込み**（式(24)）。書き込むのはセグメントそのものではなく、アテンションがそこから作った $y$ です。
+# 何が大事かは、アテンションがすでに選んでいます。
+# 更新はレッスン03と同じで、キーと値は $y$ から作ります。`project` は式(11)です。
+
+
+# %%
+def project(y):
+    three = torch.cat([W[f"memory.W_{name}.weight"] for name in "QKV"])
+    mixed = F.silu(conv(y @ three.T, W["memory.conv.weight"]))
+    q, k, v = mixed.chunk(3, dim=1)
+    gates = y @ W["memory.to_gates.weight"].T + W["memory.to_gates.bias"]
+    return unit(q), unit(k), v, torch.sigmoid(gates)
+
+
+def write(M, S, M_chunk, k, v, gates):
+    theta, eta, alpha = gates
+    u = torch.outer(2 * (M_chunk @ k - v), k)
+    S = eta * S - theta * u
+    return (1 - alpha) * M + S, S
+
+
+# %% [markdown] lang="en"
+# Token by token, a write and a read. Taken literally, equation 25 reads $M^*_t$, the memory after the *whole* segment,
+# for all its tokens. `per_token=True` reads with the memory right after the token's own write instead.
+
+# %% [markdown] lang="ja" en="bff1ccef"
+# トークンごとに書き込み、読み出します。
+# 式(25)を文字どおりに読むと、$M^*_t$、つまりセグメント**全体**を書いた後のメモリで、全部のトークンに答えます。
+# `per_token=True` では、そのトークン自身を書いた直後のメモリで読みます。
+
+
+# %%
+def write_and_read(state, written, first, per_token):
+    M, S, M_chunk = state
+    q, k, v, gates = project(written)
+    segment, reads = range(first, len(written)), []
+    for t in segment:
+        if t % CHUNK == 0:
+            M_chunk = M  # gradients of a chunk share these weights (D1)
+        M, S = write(M, S, M_chunk, k[t], v[t], gates[t])
+        reads.append(M @ q[t])
+    if not per_token:
+        reads = [M @ q[t] for t in segment]
+    return torch.stack(reads), (M, S, M_chunk)
+
+
+# %% [markdown] lang="en"
+# **Gate** (equation 25). The read leaves the memory through an output gate of its own, as every memory layer of the
+# paper has it (section 4.4). Then $\otimes$: both sides normalised, one squashed by a sigmoid, multiplied. The paper
+# leaves open which non-linearity; the sigmoid is a decision of this course (D14).
+
+# %% [markdown] lang="ja" en="c7ad8dfe"
+# **ゲート**（式(25)）。読み出したものは、まずメモリ自身の出力ゲートを通ります。論文のメモリの層（layer）には、これが付いています（4.4節）。
+# 次に $\otimes$ です。両方を正規化し、片方をシグモイド（sigmoid）に通してから、掛け合わせます。
+# どの非線形関数を使うかを論文は決めていません。シグモイドは、この教材の決定です（D14）。
+
+
+# %%
+def gate(y, written, reads):
+    z = norm(reads, W["memory.norm.weight"])
+    z = z * torch.sigmoid(written @ W["memory.W_G.weight"].T)
+    z = z @ W["memory.W_O.weight"].T
+    left = norm(y, W["combine.norm_attention.weight"])
+    right = norm(z, W["combine.norm_memory.weight"])
+    return torch.sigmoid(left) * right
+
+
+# %% [markdown] lang="en"
+# And the whole block, segment by segment. One thing in it is not in the equations: `x[part] +`, a residual around
+# attention (D13). Section 7 shows what it is for. `mask_h` decides who sees the retrieved tokens: with `False` every
+# token of the segment sees every $h$, which is what the equations say.
+
+# %% [markdown] lang="ja" en="2a3adfb4"
+# そして、ブロックの全体です。セグメントごとに進みます。
+# 式にないものが1つあります。`x[part] +` という、アテンションのまわりの残差（residual）です（D13）。何のためかは7節で調べます。
+# `mask_h` は、読み出したトークンを誰が見るかを決めます。`False` なら、セグメントのどのトークンも、すべての $h$ を見ます。
+# 式が言っているのは、これです。
+
+
+# %%
+def visible(tokens, mask_h):  # [tokens, P + h + x], True: may be seen
+    P = torch.ones(tokens, len(W["persistent"]), dtype=torch.bool)
+    everything = torch.ones(tokens, tokens, dtype=torch.bool)
+    past = everything.tril()
+    return torch.cat((P, past if mask_h else everything, past), dim=1)
+
+
+# %%
+def mac_by_hand(x, mask_h, per_token):
+    M = W["memory.memory.weights.0"][0]
+    state, written, o = (M, torch.zeros_like(M), M), x[:0], []
+    for part in torch.arange(len(x)).split(SEGMENT):
+        h = retrieve(state[0], ask(x)[part])  # 21
+        y = x[part] + attend(x[part], h, visible(len(h), mask_h))  # 22, 23
+        y_written = norm(y, W["norm_written.weight"])
+        written = torch.cat((written, y_written))
+        first = int(part[0])
+        reads, state = write_and_read(state, written, first, per_token)  # 24
+        o.append(gate(y, y_written, reads))  # 25
+    return torch.cat(o)
+
+
+# %% [markdown] lang="en"
+# ## 4. Can a token see its future?
+#
+# A language model predicts the next token. If the output for token $i$ depends on token $i + 1$, it can look the answer
+# up, trains to perfection, and fails when it has to generate. So ask it with the sharpest tool there is, the Jacobian:
+# how much does output $o_i$ change with input $x_j$? For $j > i$ the answer must be exactly 0.
+#
+# **Predict before you run.** 11 tokens in segments of 4, the equations taken literally. The mask on $x$ is causal. Is
+# the Jacobian zero above the diagonal?
+
+# %% [markdown] lang="ja" en="194719c0"
+# ## 4. トークンに未来は見えるか
+#
+# 言語モデル（language model）は、次のトークンを予測します。
+# トークン $i$ の出力がトークン $i + 1$ によって変わるなら、モデルは答えをのぞき見できます。
+# 訓練では完璧になり、生成するときに失敗します。
+# そこで、いちばん鋭い道具であるヤコビ行列（Jacobian）で調べます。
+# 入力 $x_j$ を変えると、出力 $o_i$ はどれだけ変わるでしょうか。$j > i$ なら、ちょうど0でなければなりません。
+#
+# **実行する前に予想してみましょう。**
+# 11トークン、セグメントは4トークンで、式は文字どおりとします。$x$ のマスクは因果的です。
+# ヤコビ行列の対角線より上は、ゼロになるでしょうか。
+
+# %%
+torch.manual_seed(0)
+x = torch.randn(11, 8, dtype=torch.float64)
+
+
+def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
+    slopes = torch.autograd.functional.jacobian(
+        lambda x: mac_by_hand(x, mask_h, per_token), x
+    )
+    return lesson_07.sizes(slopes)
+
+
+literal = influence(mask_h=False, per_token=False)
+print(f"largest influence of the future: {literal.triu(1).max():.2g}")
+print(f"largest influence of the past:   {literal.tril().max():.2g}")
+assert literal.triu(1).max() > 0.1
+
+# %% [markdown] lang="en"
+# It is not zero at all. Go back to the numbers on paper and change the *last* token from 3 to 4. What happens to the
+# *first* token's average?
+
+# %% [markdown] lang="ja" en="34b7e4ed"
+# ゼロどころではありません。紙の上の例に戻って、**最後**のトークンを3から4に変えてみましょう。
+# **最初**のトークンの平均は、どうなるでしょうか。
+
+# %%
+for last in (3.0, 4.0):
+    _, y, _, o = on_paper(torch.tensor([1.0, last]))
+    print(f"x = (1, {last:.0f}): first y {y[0]:.2f}, first o {o[0]:.4f}")
+
+# %% [markdown] lang="en"
+# The first $y$ moved from 2.25 to 2.75, because it averages over both $h$, and the second $h$ was asked for with the
+# second token. That is the first leak: **a retrieved token carries the token that asked.**
+#
+# **Predict before you run.** So let $h_j$ be seen only by tokens $i \ge j$. Is that enough?
+
+# %% [markdown] lang="ja" en="6f689164"
+# 最初の $y$ が、2.25から2.75に動きました。この平均には2つの $h$ が含まれ、2つ目の $h$ は2つ目のトークンでたずねたものだからです。
+# これが1つ目の漏れ（leak）です。**読み出したトークンには、たずねたトークンが入っています。**
+#
+# **実行する前に予想してみましょう。**
+# では、$h_j$ を $i \ge j$ のトークンだけに見せることにします。これで十分でしょうか。
+
+# %%
+found = {name: influence(*rules) for name, rules in leaky_mac.MODES.items()}
+for name, size in found.items():
+    print(f"{name:20} the future: {size.triu(1).max():.2g}")
+assert all(
+    (size.triu(1).max() > 0) == (name != "both")
+    for name, size in found.items()
+)
+
+# %% [markdown] lang="en"
+# It is not, and neither is the other rule alone. The second leak: **the memory that answers has read the whole
+# segment.** Token 0 is answered by weights into which tokens 1, 2 and 3 have been written. Only with both rules is
+# every number above the diagonal 0, not small but exactly 0 (decision D3).
+#
+# In the picture a cross marks each entry of the future; white is exactly 0. The leaks end at the border of the segment:
+# a test with segments of a single token would never see them.
+
+# %% [markdown] lang="ja" en="ca249bc0"
+# 十分ではありません。もう一方の規則だけでも足りません。
+# 2つ目の漏れは、**答えるメモリが、セグメント全体を読み終えている**ことです。
+# トークン0に答える重みには、トークン1、2、3がもう書き込まれています。
+# 両方の規則があるときだけ、対角線より上の数がすべて0になります。小さいのではなく、ちょうど0です（決定D3）。
+#
+# 図の×印は、未来からの影響です。白いところは、ちょうど0です。漏れはセグメントの境目で止まります。
+# そのため、1トークンだけのセグメントで試していると、漏れには決して気づきません。
+# 図は左から、文字どおり（literal）、h のマスクだけ（mask on h only）、
+# トークンごとの読み出しだけ（read per token only）、両方（both）です。
+
+# %%
+lesson_07.leaks(found, SEGMENT)
+
+# %% [markdown] lang="en"
+# ### Exercise 2: the mask
+#
+# Write the mask of $[\,P \,\Vert\, h \,\Vert\, x\,]$ for one segment: a row for each token, `True` where it may look.
+# No leak, and nothing hidden that belongs to the past.
+
+# %% [markdown] lang="ja" en="28daabcb"
+# ### 演習2：マスク
+#
+# 1つのセグメントについて、$[\,P \,\Vert\, h \,\Vert\, x\,]$ のマスクを書いてください。
+# 行がトークン、見てよいところが `True` です。漏れがあってはいけません。過去のものを隠しすぎてもいけません。
+
+
+# %%
+def mask(tokens, persistent):
+    return ...  # booleans, [tokens, persistent + 2 * tokens]
+
+
+exercises.MASK.check(mask)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# `torch.ones(tokens, tokens).tril().bool()` is the triangle of what is past. You need it twice, and something for $P$ in
+# front; `torch.cat(..., dim=1)` puts them side by side.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="4e49a5b0"
+# <details><summary>ヒント</summary>
+#
+# `torch.ones(tokens, tokens).tril().bool()` が、過去を表す三角形です。これが2つ必要です。
+# 先頭には $P$ の分も要ります。`torch.cat(..., dim=1)` で横に並べます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def mask(tokens, persistent):
+#     past = torch.ones(tokens, tokens).tril().bool()
+#     everyone = torch.ones(tokens, persistent).bool()
+#     return torch.cat((everyone, past, past), dim=1)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ### Exercise 3: read after your own write
+#
+# A matrix memory without momentum and forgetting, every token a chunk of its own. Write the tokens `K[t]`, `V[t]` one
+# after another with step `theta`, and let each token read with its query `Q[t]`, so that nothing leaks and equation 25
+# holds for its own write. Return the answers, `[tokens, dim]`.
+
+# %% [markdown] lang="ja" en="cc462cc6"
+# ### 演習3：自分の書き込みの後で読む
+#
+# モーメンタム（momentum）も忘却（forgetting）もない行列のメモリで、1トークンを1チャンクとします。
+# トークン `K[t]`、`V[t]` を、ステップ幅（step size）`theta` で順に書き込みます。
+# 各トークンは、自分のクエリ `Q[t]` で読みます。漏れがなく、自分の書き込みについては式(25)が成り立つようにしてください。
+# 答えを `[tokens, dim]` の形で返します。
+
+
+# %%
+def answers(M, K, V, Q, theta):
+    return ...  # [tokens, dim]
+
+
+exercises.WRITE_AND_READ.check(answers)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# One loop over the tokens, and in it two lines: the write of lesson 02, `M = M - theta * ...`, then the read `M @ Q[t]`.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="a551564d"
+# <details><summary>ヒント</summary>
+#
+# トークンについてのループを1つ書き、その中を2行にします。まずレッスン02の書き込み `M = M - theta * ...`、
+# 次に読み出し `M @ Q[t]` です。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def answers(M, K, V, Q, theta):
+#     reads = []
+#     for t in range(len(K)):
+#         M = M - theta * torch.outer(2 * (M @ K[t] - V[t]), K[t])
+#         reads.append(M @ Q[t])
+#     return torch.stack(reads)
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## 5. The same as the library
+#
+# With both rules on, your lines are `titans.blocks.MAC`. The library computes a chunk at once and keeps what it needs
+# between calls; the numbers are the same.
+
+# %% [markdown] lang="ja" en="9f6de87d"
+# ## 5. ライブラリと同じ
+#
+# 両方の規則を入れると、ここまでの行は `titans.blocks.MAC` と同じものになります。
+# ライブラリは1チャンクをまとめて計算し、次の呼び出しに必要なものを保存しますが、数値は同じです。
+# 出力の「equal to ten digits: True」は、10桁まで一致したという意味です。
+
+# %%
+by_library, state = mac(x[None], mac.initial_state(batch=1))
+by_hand = mac_by_hand(x, mask_h=True, per_token=True)
+difference = (by_hand - by_library[0]).abs().max().item()
+print("equal to ten digits:", difference < 1e-10)
+assert difference < 1e-10
+print("above the diagonal, exactly:", found["both"].triu(1).max().item())
+assert (found["both"].triu(1) == 0).all()
+
+# %% [markdown] lang="en"
+# ## 6. Who can see whom
+#
+# The lab shows 16 tokens. Above, the mask: persistent tokens, $h$, and $x$, with the row of the token that you ask for
+# in full colour. Below, the Jacobian: which inputs reach its output, through attention *and* through the memory. Red
+# bars with a cross belong to the future. (Where no kernel runs, you see the four modes below one another.)
+#
+# 1. Literal mode, query token 11, the last of its segment: does it see the future?
+# 2. Both rules, segments of 2: attention sees two tokens. How far back does the output reach?
+# 3. How many persistent tokens does it take to close a leak?
+
+# %% [markdown] lang="ja" en="a0ded3a2"
+# ## 6. 誰が誰を見るか
+#
+# MAC 実験室では、16個のトークンを扱います。上の図はマスクで、左から永続トークン、$h$、$x$ です。
+# 調べているトークンの行だけが濃い色になります。
+# 下の図はヤコビ行列です。アテンションと**メモリ**の両方を通って、どの入力がその出力に届くかを示します。
+# ×印の付いた赤い棒は、未来のトークンです。
+# スライダーは、segment がセグメントの長さ、persistent が永続トークンの数、query token が調べるトークンです。
+# mode では、文字どおり（literal）、h のマスクだけ（mask on h only）、トークンごとの読み出しだけ（read per token only）、
+# 両方（both）を選びます。図の「later tokens that do」は、出力に届いている未来のトークンの数です。
+# （カーネルが動いていないときは、4つのモードが上から順に並びます。）
+#
+# 1. 文字どおりのモードで、セグメントの最後であるトークン11を調べます。未来は見えますか。
+# 2. 両方の規則を入れ、セグメントを2トークンにします。アテンションは2トークンしか見ません。
+#    出力には、どこまで前のトークンが届きますか。
+# 3. 永続トークンを何個にすれば、漏れを止められますか。
+
+# %%
+lab = mac_lab.mac_lab()
+lab
+
+# %% [markdown] lang="en"
+# <details><summary>Answers</summary>
+#
+# 1. No: there is nothing left of its segment. That is why the error is easy to miss, the last token of a segment is
+#    always innocent.
+# 2. To token 0. Attention ends at the segment; what is older arrives through the memory alone (grey bars).
+# 3. No number does. The mask decides that, not what stands in front.
+#
+# </details>
+#
+# ## 7. What the memory is worth
+#
+# Now train it. The task is key-value recall: four pairs of a key and a value are told, noise passes, and then each
+# key is asked for. A key and its value are one token each, and there are 8 values. Segments have 8 tokens: the telling
+# fills one, so when the questions come attention cannot see it any more.
+#
+# **Predict before you run.** What share of right answers does a model without a memory get?
+
+# %% [markdown] lang="ja" en="42566ffb"
+# <details><summary>答え</summary>
+#
+# 1. 見えません。セグメントに、もう残りがないからです。この間違いが見落とされやすいのは、そのためです。
+#    セグメントの最後のトークンは、いつも潔白です。
+# 2. トークン0まで届きます。アテンションはセグメントで終わります。それより古いものは、メモリだけを通って届きます（灰色の棒）。
+# 3. 何個でも止められません。それを決めるのはマスクで、前に何が並んでいるかではありません。
+#
+# </details>
+#
+# ## 7. メモリにはどれだけの価値があるか
+#
+# では、訓練してみましょう。課題はキーと値の想起（key-value recall）です。
+# キーと値のペア（pair）を4つ聞かせ、無関係なトークン、つまり雑音（noise）を流し、それから各キーについてたずねます。
+# キーも値も1トークンで、値は8種類です。セグメントは8トークンです。ペアを聞かせるだけで1セグメントが埋まります。
+# そのため、質問が来るころには、アテンションからはもう見えません。
+#
+# **実行する前に予想してみましょう。**
+# メモリのないモデルの正解率（accuracy）は、どれくらいになるでしょうか。
+
+# %% tags=["nbval-ignore-output"]
+run = lesson_07.RUN
+trained = {"MAC": lesson_07.train_variant(run)}
+last = trained["MAC"].history[-1][2]
+print(f"{trained['MAC'].steps} steps, right answers: {last:.0%}")
+assert last > 0.85
+
+# %% tags=["nbval-ignore-output"]
+no_memory = lesson_07.without_memory(run)
+trained["without memory"] = lesson_07.train_variant(no_memory)
+last = trained["without memory"].history[-1][2]
+print(f"without memory, right answers: {last:.0%}")
+assert last < 0.3
+
+# %% [markdown] lang="en"
+# Without the memory it guesses: one in eight. Nothing that was told is within its reach, and no training changes that.
+# With the memory it finds the pairs again, although attention never sees question and telling together.
+#
+# A larger model of the same kind comes with this course: six pairs, 32 keys and values, segments of 16, trained on
+# sequences of at most 80 tokens. Here it is asked after 1,000 tokens, 62 segments later.
+
+# %% [markdown] lang="ja" en="5a8a80a5"
+# メモリがないと、当てずっぽうと同じで、8回に1回しか当たりません。
+# 聞いたことは何も手の届くところになく、どれだけ訓練しても変わりません。
+# メモリがあれば、ペアを思い出せます。アテンションが質問とペアを同時に見ることは一度もないのに、です。
+#
+# この教材には、同じ種類の少し大きな訓練済みモデルが付いています。ペアは6つ、キーと値は32種類ずつ、セグメントは16トークンで、
+# 訓練で読んだ系列は長くても80トークンです。ここでは、1000トークン後、62セグメント先でたずねます。
+
+# %% tags=["nbval-ignore-output"]
+shipped, _, _ = load_checkpoint("recall-live/mac")
+bare, _, _ = load_checkpoint("recall-live/attention")
+with_memory = share_right(shipped, Recall(), between=1000)
+without = share_right(bare, Recall(), between=1000)
+print(
+    f"right after 1,000 tokens: {with_memory:.1%}, without memory "
+    f"{without:.1%}"
+)
+assert with_memory > 0.95
+assert without < 0.1
+
+# %% [markdown] lang="en"
+# ### Which of the two reads does it?
+#
+# MAC reads its memory twice: as context, $h$, and at the end, $M^*_t(y_t)$. The block is named after the first.
+#
+# **Predict before you run.** Switch $h$ off in the trained models: its scale is set to zero, so that attention sees
+# empty tokens where the retrieved ones were. How many answers are lost?
+
+# %% [markdown] lang="ja" en="91da188a"
+# ### 2つの読み出しのうち、働いているのはどちらか
+#
+# MAC はメモリを2回読みます。コンテキストとしての $h$ と、最後の $M^*_t(y_t)$ です。ブロックの名前は、1つ目からきています。
+#
+# **実行する前に予想してみましょう。**
+# 訓練済みのモデルで、$h$ を止めます。スケールをゼロにするので、アテンションから見ると、読み出したトークンの場所が空になります。
+# 答えはどれだけ失われるでしょうか。
+
+# %% tags=["nbval-ignore-output"]
+models = {
+    "trained here": (trained["MAC"].model, lesson_07.TASK, 20),
+    "shipped": (shipped, Recall(), 56),
+}
+for name, (model, task, between) in models.items():
+    before = share_right(model, task, between)
+    after = share_right(lesson_07.without_h(model), task, between)
+    print(f"{name}: {before:.1%}, without h {after:.1%}")
+    assert before - after < 0.1
+
+# %% [markdown] lang="en"
+# Hardly any. On this task the model lives on the last read; what stands in the context is decoration. That is worth
+# knowing before you explain a result by "memory as context". It is a fact about recall with one layer, where nothing
+# has to be *done* with what was retrieved. With two layers, or where an answer combines several facts, it may differ.
+# You have the tool to find out.
+#
+# It also tells you something about positions. Decision D4 gives $h_j$ the position of its token. If $h$ hardly
+# matters here, its position should not either. Below, the same training with $h$ without positions.
+#
+# ### What the residual is for
+#
+# And the other thing that we added to the equations, `x +` around attention (D13)? Without it, what is written is a
+# blend of what attention sees. **Predict before you run.** Does the model still learn?
+
+# %% [markdown] lang="ja" en="fed4da33"
+# ほとんど失われません。この課題では、モデルは最後の読み出しに頼っています。コンテキストに並べたものは、飾りにすぎません。
+# 結果を「コンテキストとしてのメモリ」で説明する前に、知っておく価値のあることです。
+# ただし、これは1層のモデルでの想起についての事実です。ここでは、読み出したものを使って何かを**する**必要がありません。
+# 2層にした場合や、いくつかの事実を組み合わせて答える場合は、違うかもしれません。それを調べる道具は、もう手元にあります。
+#
+# このことから、位置についてもわかることがあります。決定D4では、$h_j$ にそのトークンの位置を与えました。
+# ここで $h$ がほとんど働いていないなら、その位置も効かないはずです。$h$ に位置を与えずに、同じ訓練をしてみます。
+#
+# ### 残差は何のためにあるか
+#
+# 式に付け加えたものがもう1つありました。アテンションのまわりの `x +` です（D13）。
+# これがないと、アテンションが見たものの混ぜ合わせだけが書き込まれます。
+#
+# **実行する前に予想してみましょう。** それでもモデルは学習できるでしょうか。
+
+# %% tags=["nbval-ignore-output"]
+trained["h without positions"] = lesson_07.train_variant(
+    run, leaky_mac.PositionlessH
+)
+last = trained["h without positions"].history[-1][2]
+print(f"h without positions, right answers: {last:.0%}")
+assert last > 0.85
+
+# %% tags=["nbval-ignore-output"]
+trained["without residual"] = lesson_07.train_variant(
+    replace(run, steps=75), leaky_mac.WithoutResidual
+)
+last = trained["without residual"].history[-1][2]
+print(f"without residual, right answers: {last:.0%}")
+assert 0.3 < last < 0.8
+
+# %%
+lesson_07.curves(trained)
+
+# %% [markdown] lang="en"
+# Positions on $h$ make no visible difference here, as the test above suggested: the two curves lie on each other. They
+# are kept because they cost nothing and say which $h$ belongs to which token.
+#
+# The residual does make one. Without it the model gets stuck near a peculiar share, far above guessing and far below
+# MAC. Which half-knowledge would give that? Suppose you know *which values were told*, but not to which keys they
+# belong. You pick one of the $n$ values that are left; when an answer is shown, you cross it off. You are right once in
+# $n$ times, and otherwise once in 8, since two values may happen to be equal:
+
+# %% [markdown] lang="ja" en="0fddac32"
+# $h$ の位置は、ここでは目に見える違いを生みません。2本の曲線は重なっています。上の実験から予想されたとおりです。
+# それでも位置を与えるのは、コストがかからず、どの $h$ がどのトークンのものかを表せるからです。
+#
+# 残差のほうは、違いを生みます。残差がないと、当てずっぽうよりはるかに高く、MAC よりはるかに低い、奇妙な正解率のあたりで止まります。
+# どんな「半分だけの知識」があれば、そうなるのでしょうか。
+# **どの値を聞いたか**は知っていて、どのキーの値かは知らないとします。残っている $n$ 個の値から1つを選んで答えます。
+# 正解が示されたら、その値を消去します。$n$ 回に1回は当たります。外れても、2つの値がたまたま等しいことが8回に1回あります。
+# 出力の question 1 to 4 は質問1から4まで、altogether は全体での正解率です。
+
+# %%
+shares = [1 / n + (1 - 1 / n) / 8 for n in (4, 3, 2, 1)]
+print("question 1 to 4:", [f"{share:.0%}" for share in shares])
+print(f"altogether: {sum(shares) / 4:.0%}")
+
+# %% [markdown] lang="en"
+# If the model does that, its answers must name values that were told, and get better from question to question as fewer
+# are left. Ask it:
+
+# %% [markdown] lang="ja" en="f729fc19"
+# モデルがこうしているなら、答えは聞いた値のどれかであり、質問が進んで残りが減るほど、よく当たるはずです。
+# 確かめてみましょう。出力の right は質問1から4までの正解率、told は「答えが、聞いた値のどれかだった」割合です。
+
+# %% tags=["nbval-ignore-output"]
+for name in ("MAC", "without residual"):
+    right, told = lesson_07.by_question(trained[name].model)
+    print(name)
+    print("  right, question 1 to 4:", [f"{share:.0%}" for share in right])
+    print("  told,  question 1 to 4:", [f"{share:.0%}" for share in told])
+assert right[-1] > right[0] + 0.2
+assert min(told) > 0.85
+
+# %% [markdown] lang="en"
+# That is the pattern of someone who crosses off: nearly all its answers were told, and the last question is far easier
+# than the first. The memory holds the values, without their keys. A key and its value stand in two neighbouring tokens,
+# and binding them needs a token that still is itself when it is written. With attention alone it is an average; with
+# `x +` it keeps its name.
+#
+# ## 8. Questions
+#
+# **What if the input is shorter than a segment, or than a chunk?** Nothing waits for a border. Each token is written
+# and read at once; a border only moves the weights at which gradients are taken, or what attention sees.
+
+# %% [markdown] lang="ja" en="94a2af63"
+# これは、消去しながら答える人のふるまいです。答えのほとんどは聞いた値で、最後の質問は最初の質問よりずっと当たりやすくなっています。
+# メモリは、値だけを、キーなしで覚えているのです。
+# キーと値は、隣り合う2つのトークンです。両者を結びつけるには、書き込むときのトークンが、まだそのトークン自身でなければなりません。
+# アテンションだけだと、トークンは平均になってしまいます。`x +` があれば、自分の名前を保てます。
+#
+# ## 8. 質問
+#
+# **入力がセグメントやチャンクより短いと、どうなりますか。**
+# 境目が来るのを待つものは、何もありません。どのトークンも、すぐに書き込まれ、すぐに読まれます。
+# 境目で変わるのは、勾配をとる重みと、アテンションが見る範囲だけです。
+# 次の出力の written は「書き込まれたか」、as in the whole は「全体を読んだときと同じ出力か」を表します。
+
+# %%
+for tokens in (1, 3, 6):
+    o, state = mac(x[None, :tokens], mac.initial_state(batch=1))
+    moved = state.memory.weights[0] - W["memory.memory.weights.0"]
+    same = (o - by_library[:, :tokens]).abs().max() < 1e-10
+    print(
+        f"{tokens} tokens: written {bool(moved.abs().max() > 0)}, "
+        f"as in the whole {bool(same)}"
+    )
+    assert moved.abs().max() > 0
+    assert same
+
+# %% [markdown] lang="en"
+# **Chunk or segment, which is which?** Change one at a time, with the same weights, and look for the first output that
+# differs from ours.
+
+# %% [markdown] lang="ja" en="5f172a7b"
+# **チャンクとセグメントは、どう違いますか。**
+# 同じ重みのまま1つずつ変えて、最初に変わる出力を探してみましょう。
+
+# %%
+for chunk, segment in ((4, 4), (2, 8), (2, 3)):
+    other = lesson_07.resized(mac, config, chunk, segment)
+    o, _ = other(x[None], other.initial_state(batch=1))
+    changed = (o - by_library).abs().amax((0, 2)) > 1e-10
+    first = int(changed.nonzero()[0])
+    print(f"chunk {chunk}, segment {segment}: from token {first} on")
+
+# %% [markdown] lang="en"
+# With chunks of 4 in place of 2, token 2 is the first whose gradient is taken at other weights. With segments of 8,
+# token 4 is the first that sees more: it used to begin a segment. With segments of 3, token 3 is the first that sees
+# less. The two have nothing to do with each other; a chunk may even be longer than a segment.
+#
+# **Is there one memory per sequence, per layer, per head?** All three.
+
+# %% [markdown] lang="ja" en="e0b31680"
+# チャンクを2から4にすると、トークン2から変わります。勾配をとる重みが、そこで初めて違うからです。
+# セグメントを8にすると、トークン4から変わります。これまでセグメントの最初だったトークンに、もっと多くが見えるからです。
+# セグメントを3にすると、トークン3から変わります。見えるものが減るからです。
+# 2つは互いに無関係です。チャンクがセグメントより長くてもかまいません。
+#
+# **メモリは、系列ごと、層ごと、ヘッドごとに1つですか。** その3つともです。
+
+# %%
+model = TitansLM(
+    TitansConfig(dim=64, layers=3, memory_heads=2, memory_depth=1)
+)
+state = model.initial_state(batch=5)
+print(len(state.layers), "layers, and in each a memory of the shape")
+print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
+
+# %% [markdown] lang="en"
+# **Is the memory read before or after the write?** Both. $h$ is read with the weights from before the segment: these
+# tokens are to look *back*. $o$ is read right after the token's own write.
+#
+# **Why is $y$ written and not $x$?** Attention has put a token into its context by then. A value alone says little;
+# "this value, after that key" can be bound.
+#
+# **In which order does MAC do things?** Read, concatenate, attend, write, read, gate: section 1's picture.
+#
+# ## Summary
+#
+# - MAC reads its memory into the context of a segment, attends over $[\,P \,\Vert\, h \,\Vert\, S\,]$, writes what came
+#   out, and gates it with a second read.
+# - Taken literally, the equations leak the future twice: through $h$, which carries the token that asked, and through
+#   a memory that has read the whole segment. Each rule alone still leaks; both together give exactly 0.
+# - A segment is what attention sees, a chunk is where gradients are taken. Neither delays a write.
+# - The same model without the memory guesses. With it, attention of 8 tokens answers about what lies far before.
+# - On this task the last read does the work, and $h$ hardly any. Without a residual around attention, the memory
+#   learns which values were told, but not whose they are.
+#
+# ## References
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663), section 4.1, equations 21 to 25, figure 3 and section 4.4.
+# - J. Su et al.: *RoFormer*, arXiv [2104.09864](https://arxiv.org/abs/2104.09864): rotary positions.
+# - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927): recall of pairs as a measure of
+#   sequence models.
+
+# %% [markdown] lang="ja" en="e921fc0b"
+# **メモリを読むのは、書き込みの前ですか、後ですか。** 両方です。
+# $h$ は、セグメントの前の重みで読みます。過去を**振り返る**ためのトークンだからです。
+# $o$ のためには、そのトークン自身を書いた直後に読みます。
+#
+# **書き込むのが $x$ ではなく $y$ なのは、なぜですか。**
+# そのときには、アテンションがトークンを文脈の中に置いているからです。値だけでは、多くを語りません。
+# 「あのキーの後の、この値」なら、結びつけることができます。
+#
+# **MAC は、どの順序で処理しますか。** 読み、並べ、アテンションをかけ、書き、読み、ゲートを通します。1節の図のとおりです。
+#
+# ## まとめ
+#
+# - MAC は、メモリから読み出したものをセグメントのコンテキストに加え、$[\,P \,\Vert\, h \,\Vert\, S\,]$ にアテンションをかけます。
+#   その結果を書き込み、2回目の読み出しとゲートで合わせます。
+# - 式を文字どおりに読むと、未来が2か所で漏れます。1つは $h$ で、たずねたトークンが入っています。
+#   もう1つは、セグメント全体を読み終えたメモリです。規則が片方だけではまだ漏れ、両方あれば、ちょうど0になります。
+# - セグメントは、アテンションが見る範囲です。チャンクは、勾配をとる重みを決めます。どちらも、書き込みを遅らせません。
+# - 同じモデルでも、メモリがないと当てずっぽうになります。メモリがあれば、8トークンのアテンションで、ずっと前のことに答えられます。
+# - この課題で働いているのは最後の読み出しで、$h$ はほとんど働いていません。
+#   アテンションのまわりに残差がないと、メモリは、どの値を聞いたかを覚えても、どのキーの値かを覚えられません。
+#
+# ## 参考文献
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。4.1節、式(21)～(25)、図3、4.4節。
+# - J. Su et al.: *RoFormer*, arXiv [2104.09864](https://arxiv.org/abs/2104.09864)。回転位置の原典です。
+# - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927)。
+#   ペアの想起で、系列のモデルを評価します。

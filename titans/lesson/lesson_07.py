@@ -1,0 +1,197 @@
+"""The pictures of lesson 07, and the small models that it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from unittest.mock import patch
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+from torch import Tensor, nn
+
+import titans.model
+from titans.blocks import MAC
+from titans.config import TitansConfig
+from titans.lesson.figures import BLUE, CYCLE, GREEN, GREY, ORANGE, PINK, RED, Picture, new_figure, tidy
+from titans.model import IGNORED_LABEL, TitansLM
+from titans.recipes import small
+from titans.tasks import Recall
+from titans.training import EVALUATION_SEED, Run, Trained, train
+
+PAIRS, SYMBOLS = 4, 8
+TASK = Recall(PAIRS, SYMBOLS, SYMBOLS, SYMBOLS)
+
+
+RUN = Run(
+    small(TASK, dim=48, segment_len=8, window=8, chunk_size=8),
+    TASK,
+    between=(10, 20),
+    steps=150,
+    rows=24,
+    learning_rate=5e-3,
+    goal=0.94,
+)
+
+
+def crossing_off(left: int, values: int = SYMBOLS) -> float:
+    """How often a guesser is right who picks one of `left` told values, not knowing whose they are.
+
+    It is the value that was asked for once in `left` times; else it may happen to be equal to that.
+    """
+    return 1 / left + (1 - 1 / left) / values
+
+
+@torch.no_grad()
+def by_question(model: TitansLM, task: Recall = TASK, between: int = 20, rows: int = 256) -> tuple[list, list]:
+    """For the first question, the second, ...: the share of right answers, and of answers that were told at all."""
+    batch = task.sample(rows, between, torch.Generator().manual_seed(EVALUATION_SEED))
+    asked = batch.labels[:, 1:] != IGNORED_LABEL
+    answers = model(batch.tokens).logits[:, :-1].argmax(-1)[asked].view(rows, task.pairs)
+    right = answers == batch.tokens[:, 1:][asked].view(rows, task.pairs)
+    told = batch.tokens[:, 1 : 2 * task.pairs : 2]
+    among = (answers[:, :, None] == told[:, None]).any(-1)
+    return right.float().mean(0).tolist(), among.float().mean(0).tolist()
+
+
+def without_h(model: TitansLM) -> TitansLM:
+    """A copy of a MAC in which the retrieved tokens are zero vectors."""
+    model = deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, MAC):
+            nn.init.zeros_(module.norm.weight)
+    return model
+
+
+def resized(block: MAC, config: TitansConfig, chunk_size: int, segment_len: int) -> MAC:
+    """A block of the same weights with other chunks and segments."""
+    other = MAC(replace(config, chunk_size=chunk_size, segment_len=segment_len)).to(block.W_Q.weight)
+    other.load_state_dict(block.state_dict())
+    return other
+
+
+def flow() -> Picture:
+    """MAC as boxes and arrows: read, put side by side, attend, write, read again, gate."""
+    figure = new_figure(9, 3.4)
+    axes = figure.add_axes((0.01, 0.02, 0.98, 0.96))
+    axes.set(xlim=(0, 9), ylim=(0, 3.4))
+    axes.axis("off")
+    _box(axes, 0.15, 1.35, 1.0, "segment\n$S^{(t)}$", BLUE)
+    _box(axes, 1.65, 2.45, 1.25, "1 read\n$h_t = M^*_{t-1}(q_t)$", ORANGE)
+    _box(axes, 1.65, 0.25, 1.25, "persistent\n$P$", GREEN)
+    _box(axes, 3.4, 1.35, 1.35, "2 concatenate\n$[P \\,\\Vert\\, h_t \\,\\Vert\\, S^{(t)}]$", GREY)
+    _box(axes, 5.2, 1.35, 1.0, "3 attend\n$y_t$", PINK)
+    _box(axes, 6.6, 2.45, 1.0, "4 write\n$M_t$", ORANGE)
+    _box(axes, 6.6, 0.25, 1.0, "6 gate\n$\\otimes$", GREY)
+    _box(axes, 8.0, 1.35, 0.9, "5 read\n$M^*_t(y_t)$", ORANGE)
+    for start, end in (
+        ((0.65, 2.05), (1.65, 2.8)), ((1.15, 1.7), (3.4, 1.7)), ((2.9, 2.8), (3.75, 2.05)), ((2.9, 0.6), (3.75, 1.35)),
+        ((4.75, 1.7), (5.2, 1.7)), ((5.95, 2.05), (6.6, 2.8)), ((5.95, 1.35), (6.6, 0.6)), ((6.2, 1.7), (8.0, 1.7)),
+        ((7.6, 2.8), (8.45, 2.05)), ((8.45, 1.35), (7.6, 0.6)), ((2.28, 3.35), (2.28, 3.15)), ((7.1, 0.25), (7.1, 0.0)),
+    ):  # fmt: skip
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.25", "linewidth": 1.2})
+    axes.text(2.4, 3.24, "memory before the segment, $M_{t-1}$", fontsize=8, va="center")
+    axes.text(7.2, 0.1, "output $o_t$", fontsize=8, va="center")
+    return Picture(
+        figure,
+        alt="MAC as boxes and arrows. The segment asks the memory as it was before: 1 read, h. 2 concatenate: "
+        "persistent tokens P, h and the segment side by side. 3 attend over them gives y. 4 write y into the memory. "
+        "5 read the new memory with y. 6 gate: y and what was read give the output o.",
+        alt_ja="MAC の流れを箱と矢印で示した図。セグメントが、その前のメモリにたずねる（1 読み出し、h）。"
+        "永続トークン P、h、セグメントを横に並べる（2 連結）。その全体にアテンションをかけて y を得る（3）。"
+        "y をメモリに書き込む（4）。新しいメモリを y で読む（5）。"
+        "y と読み出したものをゲートで合わせて、出力 o を得る（6）。",
+    )
+
+
+def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
+    shape = FancyBboxPatch(
+        (x, y), width, 0.7, boxstyle="round,pad=0,rounding_size=0.08", facecolor=colour, alpha=0.25, edgecolor="none"
+    )
+    axes.add_patch(shape)
+    outline = FancyBboxPatch(
+        (x, y), width, 0.7, boxstyle="round,pad=0,rounding_size=0.08", facecolor="none", edgecolor=colour
+    )
+    axes.add_patch(outline)
+    axes.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=9)
+
+
+def sizes(jacobian: Tensor) -> Tensor:
+    """From d o / d x, [tokens, dim, tokens, dim], the size of every block d o_i / d x_j: [tokens, tokens]."""
+    return jacobian.square().sum((1, 3)).sqrt()
+
+
+def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
+    """Heat maps of |d o_i / d x_j|, a panel for each way to compute the block, the future marked."""
+    figure = new_figure(9, 2.7)
+    figure.subplots_adjust(left=0.06, right=0.92, top=0.88, bottom=0.18, wspace=0.18)
+    bound = max(float(size.max()) for size in found.values())
+    tokens = next(iter(found.values())).shape[0]
+    all_axes = []
+    for place, (name, size) in enumerate(found.items()):
+        axes = figure.add_subplot(1, len(found), place + 1)
+        shown = torch.where(size > 0, size, torch.nan).log10()
+        image = axes.imshow(shown.numpy(), cmap="cividis", vmin=-3, vmax=torch.tensor(bound).log10().item())
+        axes.set_facecolor("white")
+        rows, columns = torch.nonzero(size.triu(1), as_tuple=True)
+        axes.plot(columns, rows, color=RED, marker="x", linestyle="none", markersize=4)
+        for border in range(segment_len, tokens, segment_len):
+            axes.axhline(border - 0.5, color=GREY, linewidth=0.6)
+            axes.axvline(border - 0.5, color=GREY, linewidth=0.6)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("input token j", fontsize=8)
+        axes.set_ylabel("output token i" if place == 0 else "", fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set_xticks(range(0, tokens, 5))
+        axes.set_yticks(range(0, tokens, 5))
+        all_axes.append(axes)
+    bar = figure.colorbar(image, ax=all_axes, fraction=0.012, pad=0.015, ticks=(-3, -2, -1, 0, 1))
+    bar.ax.set_yticklabels(["0.001", "0.01", "0.1", "1", "10"], fontsize=7)
+    return Picture(
+        figure,
+        alt="Four heat maps of how strongly input j reaches output i, for 11 tokens in segments of 4: literal, mask on "
+        "h only, read per token only, both. In the first three there are entries above the diagonal, marked with a "
+        "cross, within each segment. With both rules everything above the diagonal is empty.",
+        alt_ja="入力 j が出力 i にどれだけ強く届くかを示す4枚のヒートマップ。11トークン、セグメントの長さ4。"
+        "左から、文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方。"
+        "初めの3枚では、各セグメントの中で対角線より上に値があり、×印が付いている。"
+        "両方の規則があると、対角線より上は空である。",
+    )
+
+
+def train_variant(run: Run, mixer: type[MAC] = MAC, seed: int = 2, progress: bool = True) -> Trained:
+    """Train a model whose MAC is `mixer`."""
+    with patch.dict(titans.model.MIXERS, mac=mixer):
+        return train(run, seed, progress=progress)
+
+
+def curves(trained: Mapping[str, Trained]) -> Picture:
+    """The share of right answers over the steps of training, with the two guessers' shares."""
+    figure = new_figure(9, 3.4)
+    axes = tidy(figure.add_subplot(), "", "training step", "right answers")
+    figure.subplots_adjust(left=0.08, right=0.74, top=0.95, bottom=0.15)
+    for (name, one), (colour, marker, line) in zip(trained.items(), CYCLE, strict=False):
+        points = [(step, share) for step, _, share in one.history if share is not None]
+        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=line, markersize=4, label=name)
+    knowing = sum(crossing_off(left) for left in range(1, PAIRS + 1)) / PAIRS
+    for share, name in ((knowing, "crossing off"), (1 / SYMBOLS, "guessing")):
+        axes.axhline(share, color=GREY, linewidth=0.9, linestyle=":")
+        axes.text(1.01, share, name, transform=axes.get_yaxis_transform(), fontsize=8, va="center", color="0.35")
+    axes.set_ylim(-0.03, 1.05)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    return Picture(
+        figure,
+        alt="Right answers over the steps of training. MAC with the memory climbs close to 1; the same model without "
+        "the memory stays at the dotted line of guessing, one in eight. Without positions on h nothing changes. "
+        "Without the residual the curve stops near a second dotted line, of crossing off values, far below MAC.",
+        alt_ja="訓練のステップに対する正解率。メモリのある MAC は1の近くまで上がる。メモリのない同じモデルは、"
+        "当てずっぽうの点線（8分の1）のところにとどまる。h に位置を与えなくても変わらない。"
+        "残差がないと、値を消去しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低い。",
+    )
+
+
+def without_memory(run: Run) -> Run:
+    """The same run without the memory, and half as long: nothing comes of it."""
+    return replace(run, config=replace(run.config, variant="attention"), steps=75)

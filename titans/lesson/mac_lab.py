@@ -1,0 +1,121 @@
+"""The MAC lab of lesson 07: what a token sees inside its segment, and which tokens reach its output."""
+
+from __future__ import annotations
+
+import ipywidgets as widgets
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from titans.lesson.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.leaky_mac import MODES, influence
+from titans.lesson.live import LivePicture, count
+
+TOKENS, MOST_PERSISTENT = 16, 4
+H_FIRST, X_FIRST = MOST_PERSISTENT + 1, MOST_PERSISTENT + TOKENS + 2  # columns; an empty one between the three parts
+COLUMNS = X_FIRST + TOKENS
+PALE = 0.3  # how much colour a row has that is not asked for
+
+
+def visible(segment_len: int, persistent: int, mask_h: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which entries of [P | h | x] every token sees, as truth values: [tokens, 4], [tokens, tokens] twice."""
+    i, j = np.arange(TOKENS)[:, None], np.arange(TOKENS)
+    same = i // segment_len == j // segment_len
+    x = same & (j <= i)
+    p = np.broadcast_to(np.arange(MOST_PERSISTENT) >= MOST_PERSISTENT - persistent, (TOKENS, MOST_PERSISTENT))
+    return p, (x if mask_h else same), x
+
+
+def mask_image(segment_len: int, persistent: int, mask_h: bool, query: int) -> np.ndarray:
+    """The mask as colours, [tokens, columns, 3]: the query's row in full colour, the others pale."""
+    p, h, x = visible(segment_len, persistent, mask_h)
+    image = np.ones((TOKENS, COLUMNS, 3))
+    future = np.arange(TOKENS) > np.arange(TOKENS)[:, None]
+    parts = ((p, 0, GREEN), (h & ~future, H_FIRST, ORANGE), (h & future, H_FIRST, RED), (x, X_FIRST, BLUE))
+    for seen, first, colour in parts:
+        view = image[:, first : first + seen.shape[1]]
+        view[seen] = to_rgb(colour)
+    strength = np.full((TOKENS, 1, 1), PALE)
+    strength[query] = 1
+    return 1 - strength * (1 - image)
+
+
+def _mask_axes(axes: Axes) -> None:
+    axes.set_title("who sees what in attention: a row for each token", fontsize=10, loc="left")
+    axes.set_ylabel("token", fontsize=9)
+    places = [MOST_PERSISTENT / 2 - 0.5]
+    places += [first + token for first in (H_FIRST, X_FIRST) for token in range(0, TOKENS, 5)]
+    axes.set_xticks(places, ["P", *(f"{name}{token}" for name in "hx" for token in range(0, TOKENS, 5))], fontsize=8)
+    axes.set_yticks(range(0, TOKENS, 5))
+    axes.tick_params(labelsize=8)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(COLUMNS + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(TOKENS + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.93", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+
+
+def mac_lab() -> LivePicture:
+    """The live picture: segment length, persistent tokens, mode and query; the mask, and what reaches the output."""
+    figure = new_figure(9, 5.6)
+    grid = figure.add_gridspec(2, 1, height_ratios=(1.7, 1), hspace=0.42, left=0.08, right=0.97, top=0.94, bottom=0.09)
+    mask_axes = figure.add_subplot(grid[0])
+    image = mask_axes.imshow(np.ones((TOKENS, COLUMNS, 3)), interpolation="nearest", aspect="auto")
+    _mask_axes(mask_axes)
+    row = Rectangle((-0.5, -0.5), COLUMNS, 1, fill=False, edgecolor=BLACK, linewidth=1.5)
+    mask_axes.add_patch(row)
+    (crosses,) = mask_axes.plot([], [], color="white", marker="x", markersize=4, linestyle="none")
+
+    reach_axes = tidy(figure.add_subplot(grid[1]), "", "input token j", r"$|\partial o_i / \partial x_j|$")
+    reach_axes.set(xlim=(-0.6, TOKENS - 0.4), yscale="log", ylim=(1e-3, 3), xticks=range(0, TOKENS, 5))
+    places = np.arange(TOKENS)
+    bars = reach_axes.bar(places, np.full(TOKENS, 1e-3), width=0.7)
+    (marks,) = reach_axes.plot([], [], color=RED, marker="x", markersize=7, linestyle="none")
+    segment = reach_axes.axvspan(0, 1, color="0.9", zorder=0, linewidth=0)
+    cursor = reach_axes.axvline(0, color=BLACK, linewidth=1, linestyle=":")
+    note = reach_axes.set_title("", fontsize=10, loc="left")
+
+    def draw(segment_len: int, persistent: int, mode: str, query: int) -> None:
+        mask_h, _ = MODES[mode]
+        image.set_data(mask_image(segment_len, persistent, mask_h, query))
+        row.set_y(query - 0.5)
+        first = query - query % segment_len
+        last = min(first + segment_len, TOKENS) - 1
+        ahead = range(query + 1, last + 1) if not mask_h else range(0)
+        crosses.set_data([H_FIRST + j for j in ahead], [query] * len(ahead))
+        sizes = influence(mode, segment_len, persistent, TOKENS)[query].numpy()
+        for j, (bar, size) in enumerate(zip(bars, sizes, strict=True)):
+            bar.set_height(max(size, 0.0))
+            bar.set_color(RED if j > query else BLUE if first <= j else GREY)
+        future = [j for j in range(query + 1, TOKENS) if sizes[j] > 0]
+        marks.set_data(future, [min(2.0, 1.6 * sizes[j]) for j in future])
+        segment.set_bounds(first - 0.5, 0, last + 1 - first, 1)
+        cursor.set_xdata([query, query])
+        found = f"later tokens that do: {len(future)}" if future else "exactly 0 for every later token"
+        note.set_text(f"what reaches output {query}; {found}   (grey band: its segment)")
+
+    controls = {
+        "segment_len": count("segment", 6, 2, 16),
+        "persistent": count("persistent", 2, 0, MOST_PERSISTENT),
+        "mode": widgets.Dropdown(
+            options=list(MODES), value="literal", description="mode", layout=widgets.Layout(width="290px")
+        ),
+        "query": count("query token", 8, 0, TOKENS - 1),
+    }
+    return LivePicture(
+        figure,
+        controls,
+        draw,
+        states=[{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES],
+        alt="MAC lab for token 8 in segments of 6 with two persistent tokens, in four modes below one another: "
+        "literal, mask on h only, read per token only, both. Each shows which entries of P, h and x every token sees "
+        "in attention, and how strongly each input token reaches output 8. In the first three modes tokens 9 to 11, "
+        "later ones of the same segment, reach it; with both rules they do not. Tokens of earlier segments always do.",
+        alt_ja="MAC 実験室。セグメントの長さ6、永続トークン2個で、トークン8を調べたもの。"
+        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方、の4通りを上から順に示す。"
+        "それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、各入力トークンが出力8にどれだけ届くかを示す。"
+        "最初の3通りでは、同じセグメントの後ろにあるトークン9から11が届いてしまう。両方の規則があると届かない。"
+        "前のセグメントのトークンはいつも届く。",
+        rows=(("segment_len", "persistent"), ("mode", "query")),
+    )

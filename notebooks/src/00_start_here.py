@@ -597,7 +597,7 @@ assert many.invented > 0.6
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet |
 # | 05 | Training in parallel | a whole chunk of writes at once | not there yet |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 |
-# | 07 | MAC | the model of this lesson, line by line, and trained | not there yet |
+# | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet |
 # | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 40 |
 # | 10 | A language model | real text, with and without memory | not there yet |
@@ -631,7 +631,7 @@ assert many.invented > 0.6
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="06f8b25f"
+# %% [markdown] lang="ja" en="aaa32250"
 # たいていは前の場所のままで、知らない人には場所をでっち上げます。式のどこにも、そうしろとは書かれていません。
 # 訓練では、同じ名前を2回伝えたことも、伝えていない人についてたずねたこともありませんでした。
 # そのため、上書きすることも、「知らない」と答えることも、教わっていないのです。
@@ -649,7 +649,7 @@ assert many.invented > 0.6
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 |
 # | 05 | 並列に訓練する | チャンク全体の書き込みを一度に計算する方法 | 準備中 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 |
-# | 07 | MAC | このレッスンのモデルを1行ずつ。その訓練 | 準備中 |
+# | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 |
 # | 09 | [テスト時](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 40 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 |

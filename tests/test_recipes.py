@@ -64,6 +64,22 @@ def test_recall_live_asks_beyond_the_attention_segment():
     assert RECIPES["recall-live"].runs["attention"].config == replace(run.config, variant="attention")
 
 
+@pytest.mark.parametrize("run", ["matrix"])
+def test_recall_long_holds_what_it_was_told_far_beyond_its_training(run):
+    for between, least in ((16384, 0.99), (65536, 0.9)):  # 64 and 256 times 256 tokens; trained at 80 at most
+        assert right("recall-long", run, between)["worst"] >= least
+    model, _, _ = load_checkpoint(f"recall-long/{run}")
+    torch.set_num_threads(1)
+    assert share_right(model, RECIPES["recall-long"].runs[run].task, 4096, rows=32) >= 0.99
+
+
+def test_with_forgetting_what_was_told_is_held_over_a_thousand_tokens():
+    model, _, _ = load_checkpoint("recall-live/mac")
+    torch.set_num_threads(1)
+    assert model.config.forgetting
+    assert share_right(model, RECIPES["recall-live"].runs["mac"].task, 1024, rows=32) >= 0.99
+
+
 def test_ablation_what_the_readmes_say_of_it():
     """The convolution is what binds. A guess among six values, those answered crossed off, is right in 41 %."""
     short, long = (lambda name, n=n: right("ablation", name, n) for n in (56, 4096))

@@ -56,8 +56,9 @@ class SwiGLU(nn.Module):
 
 
 def full_precision(device: str) -> AbstractContextManager:
-    """Autocast switched off, where the kind of device knows it."""
-    return torch.autocast(device, enabled=False) if is_autocast_available(device) else nullcontext()
+    """Autocast switched off, where it is on."""
+    on = is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 class Block(nn.Module):

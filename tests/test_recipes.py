@@ -66,11 +66,11 @@ def test_recall_live_asks_beyond_the_attention_segment():
 
 @pytest.mark.parametrize("run", ["matrix"])
 def test_recall_long_holds_what_it_was_told_far_beyond_its_training(run):
-    for between, least in ((16384, 0.99), (65536, 0.9)):  # 64 and 256 times 256 tokens; trained at 80 at most
-        assert right("recall-long", run, between)["worst"] >= least
+    assert right("recall-long", run, 16384)["worst"] >= 0.99
     model, _, _ = load_checkpoint(f"recall-long/{run}")
     torch.set_num_threads(1)
-    assert share_right(model, RECIPES["recall-long"].runs[run].task, 4096, rows=32) >= 0.99
+    for between, least in ((64 * 80, 0.99), (256 * 80, 0.9)):  # it was trained with 80 tokens at most
+        assert share_right(model, RECIPES["recall-long"].runs[run].task, between, rows=32) >= least
 
 
 def test_with_forgetting_what_was_told_is_held_over_a_thousand_tokens():

@@ -303,4 +303,4 @@ def test_D12_a_limit_bounds_what_a_token_writes():
             _, state = layer(x.double())
         largest.append(max(float(weight.abs().max()) for weight in state.weights))
     assert largest[0] < 640 * 10 * 8**0.5 * 2  # tokens, times the largest write, with momentum
-    assert largest[1] > 1e9
+    assert not largest[1] < 1e9  # nor is it a number any more

@@ -119,6 +119,8 @@ def test_a_tuple_holds_what_the_output_holds():
     assert torch.equal(logits, output.logits)
     assert isinstance(cache, TitansCache)
     assert all(map(torch.equal, hidden, output.hidden_states))
+    model.config.return_dict = False
+    assert torch.equal(model(ids)[0], logits)
 
 
 def test_eager_attention_gives_the_same_by_the_plainest_kernel():
@@ -163,26 +165,30 @@ def test_what_stands_at_padding_is_never_read(name):
     assert torch.equal(model(ids, attention_mask=mask).logits, model(other, attention_mask=mask).logits)
 
 
-@each_mask
+@pytest.mark.parametrize("name", ["left", "right", "none"])
 def test_padding_changes_neither_loss_nor_gradients(name):
     """The loss of a padded batch is the mean over what its rows alone would predict; labels at padding do not count."""
     model, ids, mask = make_model().double(), random_ids(4, 9), mask_of(name)
     found = []
     for alone in (False, True):
-        model.zero_grad()
         if alone:
             rows = [ids[row : row + 1, mask[row].bool()] for row in range(4)]
             chances = [model(row).logits.log_softmax(-1)[0, :-1].gather(1, row[:, 1:].T) for row in rows]
             loss = -torch.cat(chances).mean()
-        elif name == "both, and holes":  # a label right after a hole does not count either: only rows without holes
-            loss = None
         else:
             loss = model(ids, attention_mask=mask, labels=ids).loss
-        if loss is None:
-            return
+        model.zero_grad()
         loss.backward()
-        found.append({"loss": loss} | {key: weight.grad for key, weight in model.named_parameters()})
+        found.append({"loss": loss} | {key: weight.grad.clone() for key, weight in model.named_parameters()})
     assert_same(*found, 1e-5)
+
+
+def test_a_label_at_a_hole_or_right_after_one_does_not_count():
+    model, ids = make_model().double(), random_ids(1, 6)
+    mask, counted = torch.tensor([[1, 1, 0, 1, 1, 1]]), [1, 4, 5]
+    output = model(ids, attention_mask=mask, labels=ids)
+    chances = output.logits[0].log_softmax(-1)
+    assert_same({"loss": output.loss}, {"loss": -sum(chances[t - 1, ids[0, t]] for t in counted) / 3}, 1e-6)
 
 
 def test_the_last_position_holds_what_comes_next_whichever_side_is_padded():
@@ -510,6 +516,9 @@ def test_wrong_tokens_and_embeddings_are_refused():
     refused(ValueError, lambda: model(ids - 49), "input_ids must be in [0, 48]")
     refused(ValueError, lambda: model(inputs_embeds=x[..., :-1]), "inputs_embeds must have shape", "d_model=16", "15]")
     refused(TypeError, lambda: model(inputs_embeds=x.double()), "inputs_embeds must have dtype torch.float32")
+    refused(
+        TypeError, lambda: model(inputs_embeds=torch.ones(2, 5, 16).long()), "inputs_embeds must hold floating-point"
+    )
     refused(TypeError, lambda: model(ids, position_ids=ids), "position_ids")
     refused(ValueError, lambda: model(ids, output_attentions=True), "output_attentions is not implemented")
 

@@ -305,6 +305,7 @@ def test_a_wrong_field_is_refused(options, kind, message):
         ("is_encoder_decoder", True),
         ("per_layer_config", {0: {"dropout": 0.5}}),
         ("problem_type", "regression"),
+        ("experts_implementation", "eager"),
     ],
 )
 def test_what_is_not_implemented_says_so_and_its_neutral_value_is_accepted(name, value):

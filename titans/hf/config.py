@@ -25,12 +25,13 @@ NOT_IMPLEMENTED: dict[str, Any] = {
     "is_encoder_decoder": False,
     "per_layer_config": None,
     "problem_type": None,
+    "experts_implementation": None,
 }
 TWO_LABELS = {0: "LABEL_0", 1: "LABEL_1"}  # what transformers gives every configuration, if it needs labels or not
 # What transformers itself passes, reads and stores besides fields.
 OF_TRANSFORMERS = {
-    *("name_or_path", "_name_or_path", "model_type", "torch_dtype", "attn_implementation", "experts_implementation"),
-    *("_commit_hash", "_attn_implementation_internal", "_experts_implementation_internal", "_output_attentions"),
+    *("name_or_path", "_name_or_path", "model_type", "torch_dtype", "attn_implementation", "_commit_hash"),
+    *("_attn_implementation_internal", "_experts_implementation_internal", "_output_attentions"),
 }
 
 

@@ -31,6 +31,9 @@ class TitansCache(Cache):
     def __len__(self) -> int:
         return 0 if self.state is None else len(self.state.groups[0].layers)
 
+    def __repr__(self) -> str:
+        return f"TitansCache({self.get_seq_length()} positions of {max(self.batch_size, 0)} rows)"
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)(self.state)
 

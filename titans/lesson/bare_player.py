@@ -107,11 +107,11 @@ def bare_player() -> LivePicture:
         "Second: Anna's cola has spoiled the answer for Ana on the left, while the frozen memory on the right still "
         "answers tea. Third: at the end, without forgetting on the right; Ben's answer is tea in both, weaker on the "
         "left.",
-        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、左がそのままのメモリ、右がもう1つの実行である。"
-        "メモリ、モーメンタム、最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並ぶ。"
-        "1つ目は3回読んだ後で、右はモーメンタムなし。どちらもAnaにteaと答える。"
-        "2つ目では、左はAnnaのcolaのためにAnaの答えが崩れているが、凍結した右はteaのままである。"
-        "3つ目は最後の時点で、右は忘却なし。Benの答えはどちらもteaだが、左のほうが弱い。",
+        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、左がそのままのメモリ、右がもう1つの実行です。"
+        "メモリ、モーメンタム、最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並びます。"
+        "1つ目は3回読んだ後で、右はモーメンタムなしです。どちらも Ana には tea と答えます。"
+        "2つ目では、左は Anna の cola のために Ana の答えが崩れていますが、凍結した右は tea のままです。"
+        "3つ目は最後の時点で、右は忘却なしです。Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
         answer="answer",
         rows=DRINKS,
         columns=("Ana", "Anna′", "Ben", "Cleo", "Dan", "·", "·"),

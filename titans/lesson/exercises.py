@@ -62,7 +62,7 @@ class Exercise(NamedTuple):
                 given.append(answer(*case))
             except Exception as error:
                 what = f"{type(error).__name__}: {error}"
-                return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました: {what}")
+                return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました：{what}")
             if _is_unfinished(given[-1]):
                 return TODO
         truths = [self.truth(*case) for case in cases]
@@ -172,7 +172,7 @@ HAND_GRADIENT = Exercise(
             "factor 2",
             lambda *case: tuple(part / 2 for part in _gradient_truth(*case)),
             "Everything is half as large as it should be: the square in equation 12 leaves a factor 2 behind.",
-            "すべて半分の大きさです。式(12)の2乗を微分すると係数2が残ります。",
+            "すべて半分の大きさです。式(12)の2乗を微分すると、係数2が出ます。",
         ),
         Mistake(
             "no slope",
@@ -184,7 +184,7 @@ HAND_GRADIENT = Exercise(
             "slope at the wrong place",
             _gradient_slope_of_activated,
             "The slope of gelu is taken at h1, before the activation, not at a1.",
-            "gelu の傾きは活性化後の a1 ではなく、活性化前の h1 で計算します。",
+            "GELU の傾きは、活性化後の a1 ではなく、活性化前の h1 で計算します。",
         ),
         Mistake(
             "input of the second layer",
@@ -212,7 +212,7 @@ ONE_WRITE = Exercise(
             "factor 2",
             lambda k: 1 / k.square().sum(),
             "Twice too large: with it M(k) lands as far behind v as it was before it. The gradient has a factor 2.",
-            "2倍大きすぎます。これでは M(k) が v を同じ距離だけ通り過ぎます。勾配には係数2があります。",
+            "2倍の大きさです。これでは、M(k) が v を元と同じ距離だけ通り過ぎます。勾配には係数2があります。",
         ),
         Mistake(
             "unit keys",
@@ -307,7 +307,7 @@ UPDATE = Exercise(
             "forgets the write",
             _update_forget_after,
             "The new write is forgotten along with the old memory: (1 − α) belongs to M alone (equation 13).",
-            "新しい書き込みまで忘れています。(1 − α) が掛かるのは M だけです(式(13))。",
+            "新しい書き込みまで忘れています。(1 − α) が掛かるのは M だけです（式(13)）。",
         ),
         Mistake(
             "gradient at the wrong weights",
@@ -319,7 +319,7 @@ UPDATE = Exercise(
             "write before surprise",
             _update_old_momentum,
             "M moves by the old S: work out the new S first, then add it (the token must feel its own surprise).",
-            "M に古い S を足しています。先に新しい S を求めてから足します(自分の驚きがすぐ反映されるように)。",
+            "M に古い S を足しています。先に新しい S を求めてから足してください（自分の驚きがすぐ反映されます）。",
         ),
         Mistake(
             "factor 2",
@@ -359,7 +359,7 @@ HALF_LIFE = Exercise(
             "one over",
             lambda tokens: 1 / tokens,
             "After 1/α tokens a share of about 1/e = 37 % is left, not one half.",
-            "1/α トークン後に残るのは約 1/e = 37 % で、半分ではありません。",
+            "1/α トークン後に残るのは約 1/e = 37% で、半分ではありません。",
         ),
         Mistake(
             "approximation",
@@ -395,7 +395,7 @@ def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
         gates = [schedule(token) for token in range(tokens)]
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました: {what}")
+        return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました：{what}")
     if any(_is_unfinished(gate) for gate in gates):
         return TODO
     theta, eta, alpha = torch.tensor(gates, dtype=torch.float64).T
@@ -413,13 +413,13 @@ def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
         return Verdict(
             "slow",
             f"By token {LIE[0]} the memory has not learned the new rule (squared error {adapted:.2f}, at most 0.1).",
-            f"トークン{LIE[0]}までに新しい規則を覚えきれていません(平均2乗誤差 {adapted:.2f}、目標0.1以下)。",
+            f"トークン{LIE[0]}までに新しい規則を覚えきれていません（平均2乗誤差 {adapted:.2f}、目標は0.1以下）。",
         )
     if believed > 0.1:
         return Verdict(
             "believes the lie",
             f"The memory believed the lie (squared error {believed:.2f} against the truth, at most 0.1).",
-            f"メモリがうそを信じてしまいました(真の値との2乗誤差 {believed:.2f}、目標0.1以下)。",
+            f"メモリがうそを信じてしまいました（真の値との2乗誤差 {believed:.2f}、目標は0.1以下）。",
         )
     low, high = float(kept.min()), float(kept.max())
     if low < 0.8 or high > 1.2:

@@ -88,13 +88,13 @@ SEGMENTS_BETWEEN = Exercise(
             "only the filler",
             lambda told, filler, segment_len: filler // segment_len,
             "You count segments in the filler alone. It begins where the telling ends, in the middle of a segment.",
-            "埋め草だけでセグメントを数えています。埋め草は、伝え終わったところ(セグメントの途中)から始まります。",
+            "埋め草だけでセグメントを数えています。埋め草は、伝え終わったところ（セグメントの途中）から始まります。",
         ),
         Mistake(
             "rounded up",
             lambda told, filler, segment_len: -(-filler // segment_len),
             "You round the filler up to whole segments. A short filler can end in the segment in which it began.",
-            "埋め草の長さをセグメント単位に切り上げています。短い埋め草は、始まったセグメントの中で終わることもあります。",
+            "埋め草の長さをセグメント単位に切り上げています。短い埋め草なら、始まったセグメントの中で終わることもあります。",
         ),
         Mistake(
             "from the start",

@@ -203,7 +203,7 @@ WRITE_AND_READ = Exercise(
             "never written",
             lambda M, K, V, Q, theta: _reads([M] * len(K), Q),
             "All answers come from the memory before the segment. Keep what a write returns: M = M − θ · gradient.",
-            "すべての答えが最初のメモリから出ています。書き込んだ結果を M に入れてください: M = M − θ · 勾配。",
+            "すべての答えが最初のメモリから出ています。書き込んだ結果を M に入れてください：M = M − θ · 勾配。",
         ),
         Mistake(
             "each alone",
@@ -227,7 +227,7 @@ WRITE_AND_READ = Exercise(
             "factor 2",
             lambda M, K, V, Q, theta: _write_truth(M, K, V, Q, theta / 2),
             "The writes are half as large as they should be: the square in the loss leaves a factor 2 behind.",
-            "書き込みが半分の大きさです。損失の2乗を微分すると、係数2が残ります。",
+            "書き込みが半分の大きさです。損失の2乗を微分すると、係数2が出ます。",
         ),
         Mistake(
             "asks with the key",

@@ -195,7 +195,7 @@ SLOPE = AnyAnswer(
             "cut",
             lambda theta, alpha, tokens: 2 * theta if tokens == 1 else 0.0,
             "That is what is left after state.detach(). The state itself carries the gradient on.",
-            "それは state.detach() で切り離した後の値です。状態そのものは勾配を伝えます。",
+            "それは state.detach() で切り離した場合の値です。状態そのものは、勾配を伝えます。",
         ),
         Mistake(
             "one too many",

@@ -111,9 +111,10 @@ def gates_lab(stream: Stream | None = None) -> LivePicture:
         "(eta 0.8), with forgetting (alpha 0.1). Each shows heat maps of the memory, the momentum and the token's own "
         "write, the surprise over 64 tokens, and how much of the early pair is still answered. Momentum makes surprise "
         "ring after every event; forgetting lets the early pair fade to nothing.",
-        alt_ja="ゲート実験室のトークン20での様子を、3通りの設定で上から順に示した図。ステップ幅のみ(θ=0.25)、モーメンタムあり(η=0.8)、"
-        "忘却あり(α=0.1)。それぞれ、メモリ、モーメンタム、そのトークン自身の書き込みのヒートマップと、64トークンにわたる驚きの大きさ、"
-        "最初のペアをどれだけ答えられるかを示す。モーメンタムがあると出来事のたびに驚きが振動し、忘却があると最初のペアは消えていく。",
+        alt_ja="ゲート実験室のトークン20での様子を、3通りの設定で上から順に示した図。"
+        "ステップ幅のみ（θ = 0.25）、モーメンタムあり（η = 0.8）、忘却あり（α = 0.1）です。"
+        "それぞれ、メモリ、モーメンタム、そのトークン自身の書き込みのヒートマップと、64トークンにわたる驚きの大きさ、"
+        "最初のペアをどれだけ答えられるかを示します。モーメンタムがあると出来事のたびに驚きが振動し、忘却があると最初のペアは消えていきます。",
         rows=(("theta", "eta", "alpha"), ("token", player(controls["token"]))),
     )
 

@@ -171,9 +171,9 @@ def by_distance() -> Picture:
         alt="Share of right answers against the filler between telling and asking, from 0 to 2,048 tokens. With the "
         "memory on it stays near 1 at every distance, but for the last fact when it is asked for at once. With the "
         "memory never written, and in a model trained without memory, it lies near 0.03 throughout.",
-        alt_ja="伝えてからたずねるまでの埋め草の長さ（0～2,048トークン）に対する正解の割合。メモリありでは、"
-        "どの距離でも1に近いが、最後の事実だけは、すぐにたずねると低い。メモリに書き込まない場合と、"
-        "メモリなしで訓練したモデルでは、どの距離でも約0.03である。",
+        alt_ja="伝えてからたずねるまでの埋め草の長さ（0〜2,048トークン）に対する正解の割合。メモリありでは、"
+        "どの距離でも1に近いのですが、最後の事実だけは、すぐにたずねると低くなります。メモリに書き込まない場合と、"
+        "メモリなしで訓練したモデルでは、どの距離でも約0.03です。",
     )
 
 
@@ -221,9 +221,9 @@ def idea(facts: dict[str, str]) -> Picture:
         "memory changes at each token: much while the facts are told and just after, little during the filler. The "
         "question reads from what this leaves.",
         alt_ja=f"上は、{last + 1}トークンの流れを{segment}トークンずつのセグメントに区切った図。"
-        "6つの事実、埋め草、質問の順に並ぶ。アテンションに見えるのは、質問から自分のセグメントの始まりまでで、"
-        "事実には届かない。下は、トークンごとのメモリの変化の大きさ。事実を伝えている間とその直後に大きく、"
-        "埋め草では小さい。質問は、こうして残ったものを読む。",
+        "6つの事実、埋め草、質問の順に並びます。アテンションに見えるのは、質問から自分のセグメントの始まりまでで、"
+        "事実には届きません。下は、トークンごとのメモリの変化の大きさです。事実を伝えている間とその直後に大きく、"
+        "埋め草では小さくなります。質問は、こうして残ったものを読みます。",
     )
 
 

@@ -50,8 +50,8 @@ def first_writes() -> Picture:
         alt="Weights and gradients of a two-layer memory at its first three writes of one pair. At the first write W2 "
         "and the gradient of W1 are all zero; the gradient of W2 has rank 1. From the second write on both gradients "
         "are outer products. Each panel has its own colour scale.",
-        alt_ja="2層のメモリに同じペアを3回書き込むときの重みと勾配。1回目は W2 と W1 の勾配がすべて0で、"
-        "W2 の勾配は階数1である。2回目からはどちらの勾配も外積の形になる。色の範囲はパネルごとに異なる。",
+        alt_ja="2層のメモリに同じペアを3回書き込むときの重みと勾配。1回目は、W2 も、W1 の勾配も、すべて0です。"
+        "W2 の勾配は階数1です。2回目からは、どちらの勾配も外積の形になります。色の範囲はパネルごとに異なります。",
     )
 
 
@@ -89,6 +89,6 @@ def interference() -> Picture:
         figure,
         alt="Error of pair A against the number of other pairs written since, mean over 20 random draws. It starts "
         "near 0 and rises for the matrix and for the two-layer memory, past the error 1 of an empty memory.",
-        alt_ja="ペアAの誤差を、その後に書き込んだ他のペアの数に対して示したグラフ(乱数20回の平均)。0付近から始まり、行列でも2層のメモリでも"
-        "上昇し、空のメモリの誤差1を超える。",
+        alt_ja="ペアAの誤差を、その後に書き込んだほかのペアの数に対して示したグラフ（乱数20回の平均）。0付近から始まり、行列でも2層のメモリでも"
+        "上昇し、空のメモリの誤差1を超えます。",
     )

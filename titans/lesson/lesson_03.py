@@ -54,7 +54,7 @@ def step_sizes() -> Picture:
         "creeps up to 1, with 0.5 it is there after one token, with 0.9 it swings around 1 and settles, with 1.05 it "
         "swings ever further.",
         alt_ja="1つの数だけのメモリが値1を12回読むときの中身。θが0.1と0.25ではゆっくり1に近づき、0.5では1トークンで到達し、0.9では1の"
-        "まわりで振動しながら落ち着き、1.05では振れ幅が広がっていく。",
+        "まわりで振動しながら落ち着き、1.05では振れ幅が広がっていきます。",
     )
 
 
@@ -68,7 +68,7 @@ def momentum_overshoots() -> Picture:
         "with eta 0.5 it is there sooner; with 0.8 it overshoots and comes back; with 0.95 it still swings widely "
         "after twenty tokens.",
         alt_ja="1つの数だけのメモリがθ=0.1で値1を30回読む様子。モーメンタムなしではゆっくり1に近づき、η=0.5では早く到達し、0.8では"
-        "行き過ぎてから戻り、0.95では20トークンを過ぎても大きく振れている。",
+        "行き過ぎてから戻り、0.95では20トークンを過ぎても大きく振れています。",
     )
 
 
@@ -82,7 +82,7 @@ def fading() -> Picture:
         alt="Share of a memory that is left over 100 tokens. With alpha 0.002 most of it is left at the end, with 0.01 "
         "about a third, with 0.1 half is gone after 7 tokens, with 0.5 after a single one.",
         alt_ja="メモリの残る割合を100トークンにわたって示したグラフ。αが0.002では最後まで大部分が残り、0.01では約3分の1、0.1では7トークンで"
-        "半分になり、0.5では1トークンで半分になる。",
+        "半分になり、0.5では1トークンで半分になります。",
     )
 
 
@@ -115,6 +115,6 @@ def repeated_passage() -> Picture:
         figure,
         alt="Surprise at every token while a passage of 32 tokens is read four times. With chunks of 1 and of 16 "
         "tokens it falls from reading to reading; with one chunk of 128 tokens it is 2 all the time.",
-        alt_ja="32トークンの文章を4回読むときの、トークンごとの驚き。チャンクが1トークンと16トークンのときは読むたびに下がるが、"
-        "128トークンを1つのチャンクにすると、ずっと2のままである。",
+        alt_ja="32トークンの文章を4回読むときの、トークンごとの驚き。チャンクが1トークンと16トークンのときは読むたびに下がりますが、"
+        "128トークンを1つのチャンクにすると、ずっと2のままです。",
     )

@@ -61,9 +61,9 @@ def sinks() -> Picture:
         alt="Attention that each of 32 columns receives before anything is learned. Without persistent tokens the "
         "first token receives about 13 percent and the last 0.1; with four in front, each of them receives 6 to 7 "
         "percent and the first token about as much. Equal scores and random ones give nearly the same curve.",
-        alt_ja="何も学習していないときに32個の列が受け取るアテンション。永続トークンがないと、最初のトークンは約13%、最後は約0.1%を受け取る。"
-        "4個を前に置くと、それぞれが6~7%を受け取り、最初のトークンも同じくらいになる。スコアがすべて等しい場合とランダムな場合で、"
-        "曲線はほぼ同じである。",
+        alt_ja="何も学習していないときに32個の列が受け取るアテンション。永続トークンがないと、最初のトークンは約13%、最後は約0.1%を受け取ります。"
+        "4個を先頭に置くと、それぞれが6〜7%を受け取り、最初のトークンも同じくらいになります。スコアがすべて等しい場合とランダムな場合で、"
+        "曲線はほぼ同じです。",
     )
 
 
@@ -121,8 +121,8 @@ def three_kinds(errors: Mapping[int, Tensor]) -> Picture:
         alt="Squared errors of three seeds for each number of persistent tokens. Told keys: small for all. Facts that "
         "are always true: above 1 without persistent tokens, about 0.6 with one, near 0 with six. Unknown keys: above "
         "0.2 without, about 0.15 with one, near 0 with six.",
-        alt_ja="永続トークンの個数ごとに、3つの乱数シードの2乗誤差を示した図。伝えたキーでは、どれも小さい。いつも正しい事実では、永続トークン"
-        "なしだと1を超え、1個で約0.6、6個ではほぼ0。知らないキーでは、永続トークンなしで0.2を超え、1個で約0.15、6個ではほぼ0。",
+        alt_ja="永続トークンの個数ごとに、3つの乱数シードの2乗誤差を示した図。伝えたキーでは、どれも小さくなります。いつも正しい事実では、永続トークン"
+        "なしだと1を超え、1個で約0.6、6個ではほぼ0です。知らないキーでは、永続トークンなしで0.2を超え、1個で約0.15、6個ではほぼ0です。",
     )
 
 
@@ -148,8 +148,8 @@ def who_is_asked(shares: Tensor, asked: Questions) -> Picture:
         alt="Where the attention of each kind of question goes, six persistent tokens and the eight told pairs as "
         "columns. Unknown keys go almost all to one persistent token; each of the four facts goes to a token of its "
         "own and to the one for unknown keys; told keys go to the told pairs.",
-        alt_ja="質問の種類ごとのアテンションの行き先。列は6個の永続トークンと、伝えた8組。知らないキーは、ほとんどが1個の永続トークンに向かう。"
-        "4つの事実は、それぞれ専用のトークンと、知らないキー用のトークンに向かう。伝えたキーは、伝えた組に向かう。",
+        alt_ja="質問の種類ごとのアテンションの行き先。列は6個の永続トークンと、伝えた8つのペアです。知らないキーは、ほとんどが1個の永続トークンに向かいます。"
+        "4つの事実は、それぞれ専用のトークンと、知らないキー用のトークンに向かいます。伝えたキーは、伝えたペアに向かいます。",
     )
 
 
@@ -223,9 +223,9 @@ def where_it_goes(shares: Tensor, even: Tensor, stretches: Mapping[str, slice]) 
         alt="Where the attention of a trained MAC goes, for both heads and three stretches. While pairs are told and "
         "asked for, about 40 to 50 percent goes to the four persistent tokens, more than the 29 percent of equal "
         "scores; during noise 10 to 20 percent, less than equal scores would give, most goes to the segment itself.",
-        alt_ja="訓練した MAC のアテンションの行き先を、2つのヘッドと3つの区間について示した図。ペアを伝える間と"
-        "たずねる間は、約40~50%が4個の永続トークンに向かい、スコアが等しい場合の29%より多い。雑音の間は10~20%で、"
-        "スコアが等しい場合より少なく、ほとんどはセグメント自身のトークンに向かう。",
+        alt_ja="学習済みの MAC のアテンションの行き先を、2つのヘッドと3つの区間について示した図。ペアを伝える間と"
+        "たずねる間は、約40〜50%が4個の永続トークンに向かい、スコアが等しい場合の29%より多くなります。雑音の間は10〜20%で、"
+        "スコアが等しい場合より少なく、ほとんどはセグメント自身のトークンに向かいます。",
     )
 
 

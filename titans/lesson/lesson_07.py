@@ -99,10 +99,10 @@ def flow() -> Picture:
         alt="MAC as boxes and arrows. The segment asks the memory as it was before: 1 read, h. 2 concatenate: "
         "persistent tokens P, h and the segment side by side. 3 attend over them gives y. 4 write y into the memory. "
         "5 read the new memory with y. 6 gate: y and what was read give the output o.",
-        alt_ja="MAC の流れを箱と矢印で示した図。セグメントが、その前のメモリにたずねる（1 読み出し、h）。"
-        "永続トークン P、h、セグメントを横に並べる（2 連結）。その全体にアテンションをかけて y を得る（3）。"
-        "y をメモリに書き込む（4）。新しいメモリを y で読む（5）。"
-        "y と読み出したものをゲートで合わせて、出力 o を得る（6）。",
+        alt_ja="MAC の流れを箱と矢印で示した図。セグメントが、その前のメモリにたずねます（1 読み出し、h）。"
+        "永続トークン P、h、セグメントを横に並べます（2 連結）。その全体にアテンションをかけて y を得ます（3）。"
+        "y をメモリに書き込みます（4）。新しいメモリを y で読みます（5）。"
+        "y と読み出したものをゲートで合わせて、出力 o を得ます（6）。",
     )
 
 
@@ -154,10 +154,10 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         alt="Four heat maps of how strongly input j reaches output i, for 11 tokens in segments of 4: literal, mask on "
         "h only, read per token only, both. In the first three there are entries above the diagonal, marked with a "
         "cross, within each segment. With both rules everything above the diagonal is empty.",
-        alt_ja="入力 j が出力 i にどれだけ強く届くかを示す4枚のヒートマップ。11トークン、セグメントの長さ4。"
-        "左から、文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方。"
-        "初めの3枚では、各セグメントの中で対角線より上に値があり、×印が付いている。"
-        "両方の規則があると、対角線より上は空である。",
+        alt_ja="入力 j が出力 i にどれだけ強く届くかを示す4枚のヒートマップ。11トークンで、セグメントの長さは4です。"
+        "左から、文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方です。"
+        "初めの3枚では、各セグメントの中で対角線より上に値があり、×印が付いています。"
+        "両方の規則があると、対角線より上は空です。",
     )
 
 
@@ -186,9 +186,9 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
         alt="Right answers over the steps of training. MAC with the memory climbs close to 1; the same model without "
         "the memory stays at the dotted line of guessing, one in eight. Without positions on h nothing changes. "
         "Without the residual the curve stops near a second dotted line, of crossing off values, far below MAC.",
-        alt_ja="訓練のステップに対する正解率。メモリのある MAC は1の近くまで上がる。メモリのない同じモデルは、"
-        "当てずっぽうの点線（8分の1）のところにとどまる。h に位置を与えなくても変わらない。"
-        "残差がないと、値を消去しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低い。",
+        alt_ja="訓練のステップに対する正解率。メモリのある MAC は1の近くまで上がります。メモリのない同じモデルは、"
+        "当てずっぽうの点線（8分の1）のところにとどまります。h に位置を与えなくても変わりません。"
+        "残差がないと、候補を消しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低くなります。",
     )
 
 

@@ -81,8 +81,8 @@ def told_twice(surprise: Tensor) -> Picture:
         alt="Mean surprise of the trained memory over 96 tokens of 64 sequences. It is between 1 and 5 while facts are "
         "told, stays high for the first noise, falls to a third of it with the chunk that begins at token 32, and "
         "rises again when the same facts are told once more, to as much as the first time.",
-        alt_ja="学習済みのメモリの平均の驚きを、64系列、96トークンについて示したグラフ。事実が告げられる間は1から5の間で、最初の雑音の間は高く、"
-        "トークン32から始まるチャンクでその約3分の1に下がる。同じ事実がもう一度告げられると、また1回目と同じくらいまで上がる。",
+        alt_ja="学習済みのメモリの平均の驚きを、64本の系列、96トークンについて示したグラフ。事実が伝えられる間は1から5の間です。最初の雑音の間は高く、"
+        "トークン32から始まるチャンクで、その約3分の1に下がります。同じ事実がもう一度伝えられると、また1回目と同じくらいまで上がります。",
     )
 
 
@@ -111,9 +111,10 @@ def streaming(tokens: Sequence[int], known: Sequence[float], without: Sequence[f
         alt="Left: share of right answers against the tokens between telling and asking, from 64 to 16,384. MAC stays "
         "near 1 throughout, without its memory the model stays at the level of a guess. Right: bytes carried; MAC's "
         "state stays the same, a cache of all keys and values grows in proportion and passes it early.",
-        alt_ja="左は、告げてから尋ねるまでのトークン数（64から16,384）に対する正解率。MACはずっと1に近く、メモリのないモデルは"
-        "当て推量の水準にとどまる。右は引き継ぐバイト数。MACの状態は変わらず、全トークンのキーと値のキャッシュは比例して増え、"
-        "早いうちにそれを追い越す。",
+        alt_ja="左は、伝えてからたずねるまでのトークン数（64から16,384）に対する正解率です。"
+        "MAC はずっと1に近く、メモリのないモデルは当てずっぽうの水準にとどまります。"
+        "右は、引き継ぐバイト数です。MAC の状態は変わらず、全トークンのキーと値のキャッシュは"
+        "比例して増え、早いうちにそれを追い越します。",
     )
 
 
@@ -212,9 +213,10 @@ def memory_at_work() -> Picture:
         "a stream; nearly empty at first, then a pattern of rows and columns that stays. Middle: the chance of the "
         "right value if asked for each of six keys at any token; each key lights up soon after it is told, and stays "
         "known through noise, repetition and questions. Bottom: the memory's surprise at each token.",
-        alt_ja="働くメモリ。上段は、学習済みMACのメモリの64×64の重みを、トークン0、5、11、47、95の後に示したもの。最初はほとんど空で、"
-        "やがて行と列の模様ができ、残る。中段は、6つのキーのそれぞれを尋ねたときの、正しい値の確率をトークンごとに示したもの。"
-        "どのキーも告げられた直後に明るくなり、雑音、くり返し、質問の間もずっと答えられる。下段は、各トークンでのメモリの驚き。",
+        alt_ja="働くメモリ。上段は、学習済みの MAC のメモリの64×64の重みを、"
+        "トークン0、5、11、47、95の後に示したものです。最初はほとんど空で、やがて行と列の模様ができ、それが残ります。"
+        "中段は、6つのキーのそれぞれについてたずねたときの、正しい値の確率をトークンごとに示したものです。"
+        "どのキーも、伝えられてまもなく明るくなり、雑音、くり返し、質問の間もずっと答えられます。下段は、各トークンでのメモリの驚きです。",
     )
 
 

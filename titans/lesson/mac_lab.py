@@ -112,10 +112,11 @@ def mac_lab() -> LivePicture:
         "literal, mask on h only, read per token only, both. Each shows which entries of P, h and x every token sees "
         "in attention, and how strongly each input token reaches output 8. In the first three modes tokens 9 to 11, "
         "later ones of the same segment, reach it; with both rules they do not. Tokens of earlier segments always do.",
-        alt_ja="MAC 実験室。セグメントの長さ6、永続トークン2個で、トークン8を調べたもの。"
-        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方、の4通りを上から順に示す。"
-        "それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、各入力トークンが出力8にどれだけ届くかを示す。"
-        "最初の3通りでは、同じセグメントの後ろにあるトークン9から11が届いてしまう。両方の規則があると届かない。"
-        "前のセグメントのトークンはいつも届く。",
+        alt_ja="MAC 実験室。セグメントの長さ6、永続トークン2個で、トークン8を調べたものです。"
+        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方の4通りを、上から順に示します。"
+        "それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、各入力トークンが出力8に"
+        "どれだけ届くかを示します。"
+        "最初の3通りでは、同じセグメントの後ろにあるトークン9から11が届いてしまいます。両方の規則があると届きません。"
+        "前のセグメントのトークンは、いつも届きます。",
         rows=(("segment_len", "persistent"), ("mode", "query")),
     )

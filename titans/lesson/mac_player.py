@@ -152,10 +152,11 @@ def mac_player() -> LivePicture:
         "is not there yet on the left and there without momentum on the right. At token 47 the memory that was frozen "
         "right after the facts does not know the last pair, the other does. At the end a memory frozen four tokens "
         "later knows it too. Surprise is as high at the second telling as at the first.",
-        alt_ja="学習済みMACのメモリプレーヤーの3つの時点を上から順に示した図。左がそのままのメモリ、右がもう1つの実行である。"
-        "64×64の重み、モーメンタム、最後の書き込みのヒートマップと、96トークンの驚き、最後のペアの正しい値の確率が並ぶ。"
-        "告げられた瞬間のトークン11では、左にはまだ答えがなく、モーメンタムなしの右にはある。"
-        "トークン47では、事実の直後に凍結したメモリは最後のペアを知らないが、左は知っている。"
-        "最後の時点では、4トークン後に凍結したメモリも知っている。驚きは、2回目に告げられたときも1回目と同じくらい高い。",
+        alt_ja="学習済みの MAC のメモリプレーヤーの3つの時点を上から順に示した図。"
+        "左がそのままのメモリ、右がもう1つの実行です。"
+        "64×64の重み、モーメンタム、最後の書き込みのヒートマップと、96トークンの驚き、最後のペアの正しい値の確率が並びます。"
+        "最後のペアが伝えられた瞬間のトークン11では、左にはまだ答えがなく、モーメンタムなしの右にはあります。"
+        "トークン47では、事実の直後に凍結したメモリは最後のペアを知りませんが、左は知っています。"
+        "最後の時点では、4トークン後に凍結したメモリも知っています。驚きは、2回目に伝えられたときも、1回目と同じくらい大きくなります。",
         answer="chance",
     )

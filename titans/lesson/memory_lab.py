@@ -116,7 +116,7 @@ def memory_lab() -> LivePicture:
         "pair as bars, and the mean error over the writes. The matrix stops at an error near 0.5; the deeper memories "
         "go below the dotted line that bounds a matrix.",
         alt_ja="メモリ実験室で200回書き込んだ後の様子を、4通りの設定で上から順に示した図。行列に16ペア、深さ2に16ペア、深さ2に48ペア、"
-        "深さ3に48ペア。それぞれ各層の重みのヒートマップ、ペアごとの誤差の棒グラフ、書き込み回数に対する平均誤差を示す。"
-        "行列の誤差は約0.5で止まるが、深いメモリは行列の限界を示す点線より下まで下がる。",
+        "深さ3に48ペアです。それぞれ、各層の重みのヒートマップ、ペアごとの誤差の棒グラフ、書き込み回数に対する平均誤差を示します。"
+        "行列の誤差は約0.5で止まりますが、深いメモリの誤差は、行列の限界を示す点線より下まで下がります。",
         rows=(("depth", "width"), ("pairs", "step", player(controls["step"]))),
     )

@@ -105,9 +105,9 @@ def telling_lab(places: Sequence[str] = WHERE) -> LivePicture:
         "memory never written, with two facts changed to Tokyo, and asked at once. Each is a map of the probability of "
         "32 places for six names, a frame around the place that was told. With the memory on the framed places are "
         "answered; never written, the answers have nothing to do with the frames; asked at once, the last fact fails.",
-        alt_ja="「伝える実験室」の4通りの設定を上から順に示した図。メモリありで2,000トークン後、同じ条件でメモリに"
-        "書き込まない場合、2つの事実を Tokyo に変えた場合、すぐにたずねた場合。それぞれ、6つの名前に対する32の場所の"
-        "確率を色で表し、伝えた場所を枠で囲む。メモリありでは枠の場所を答える。書き込まない場合、答えは枠と"
-        "関係がない。すぐにたずねると、最後の事実だけ答えられない。",
+        alt_ja="伝言実験室の4通りの設定を上から順に示した図。メモリありで2,000トークン後、同じ条件でメモリに"
+        "書き込まない場合、2つの事実を Tokyo に変えた場合、すぐにたずねた場合です。それぞれ、"
+        "6つの名前に対する32の場所の確率を色で表し、伝えた場所を枠で囲みます。メモリありでは枠の場所を答えます。書き込まない場合、答えは枠と"
+        "関係がありません。すぐにたずねると、最後の事実だけ答えられません。",
         rows=(WHO[:3], WHO[3:], ("wait", "memory")),
     )

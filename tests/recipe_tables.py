@@ -11,7 +11,7 @@ from titans.recipes import RECIPES
 
 ROOT = Path(__file__).parents[1]
 LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
-HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "学習時間（秒）")}
+HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
 
 
 def cards() -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
 WHAT = {
     "same function: scan": {
         "en": "titans-pytorch per token / the same layer with this scan",
-        "ja": "titans-pytorch（トークン単位）／同じ層で走査だけ本実装",
+        "ja": "titans-pytorch（トークン単位）／同じ層で、スキャンだけこのライブラリ",
     },
     "same function: layer": {
         "en": "titans-pytorch per token / `NeuralMemory`",
@@ -27,7 +27,7 @@ WHAT = {
     },
     "coarse": {
         "en": "titans-pytorch, one write a chunk / `NeuralMemory`",
-        "ja": "titans-pytorch（チャンクごとに 1 回書き込み）／`NeuralMemory`",
+        "ja": "titans-pytorch（チャンクごとに1回書き込み）／`NeuralMemory`",
     },
     "floor": {
         "en": "`chunked_scan` / its matrix products alone",
@@ -43,15 +43,15 @@ WHAT = {
     },
     "length: forward": {
         "en": "reading, a token of many / a token of few",
-        "ja": "読み取り（順伝播のみ）、長い系列の 1 トークン／短い系列の 1 トークン",
+        "ja": "読み取り（順伝播のみ）、長い系列の1トークン／短い系列の1トークン",
     },
     "length: training": {
         "en": "training, a token of many / a token of few",
-        "ja": "学習（順伝播と逆伝播）、長い系列の 1 トークン／短い系列の 1 トークン",
+        "ja": "訓練（順伝播と逆伝播）、長い系列の1トークン／短い系列の1トークン",
     },
     "length: generation": {
         "en": "generating a token after many / after few",
-        "ja": "生成、長い文脈の後の 1 トークン／短い文脈の後の 1 トークン",
+        "ja": "生成、長い文脈の後の1トークン／短い文脈の後の1トークン",
     },
     "length: memory": {
         "en": "peak memory, streaming many / few tokens",
@@ -59,19 +59,19 @@ WHAT = {
     },
     "model: training": {
         "en": "`MemoryAsContextTransformer` / `TitansLM`, a training step",
-        "ja": "`MemoryAsContextTransformer`／`TitansLM`、学習の 1 ステップ",
+        "ja": "`MemoryAsContextTransformer`／`TitansLM`、訓練の1ステップ",
     },
     "model: generation": {
         "en": "`MemoryAsContextTransformer` / `TitansLM`, generating a token",
-        "ja": "`MemoryAsContextTransformer`／`TitansLM`、1 トークンの生成",
+        "ja": "`MemoryAsContextTransformer`／`TitansLM`、1トークンの生成",
     },
     "model: length": {
         "en": "`TitansLM` reading, a token of many / a token of few",
-        "ja": "`TitansLM` の読み取り、長い系列の 1 トークン／短い系列の 1 トークン",
+        "ja": "`TitansLM` の読み取り、長い系列の1トークン／短い系列の1トークン",
     },
     "model: late generation": {
         "en": "`TitansLM` generating a token after many / after few",
-        "ja": "`TitansLM` の生成、長い文脈の後の 1 トークン／短い文脈の後の 1 トークン",
+        "ja": "`TitansLM` の生成、長い文脈の後の1トークン／短い文脈の後の1トークン",
     },
     "model: memory": {
         "en": "`TitansLM`, peak memory, streaming many / few tokens",
@@ -100,14 +100,14 @@ NOTES = {
     ),
     "ja": (
         "特に断りのない行は、float32 での順伝播と逆伝播の時間です。"
-        "両者を交互に {repeats} 回ずつ測り、中央値をとりました。"
-        "メモリの深さは 2、拡大率は 4 です。"
-        "{cpu}、{cores} コア、{memory_gb} GB、{os}、Python {python}、PyTorch {torch}、{threads} スレッド、{date}。"
+        "両者を交互に{repeats}回ずつ測り、中央値をとりました。"
+        "メモリの深さは2、拡大率は4です。"
+        "{cpu}、{cores}コア、{memory_gb} GB、{os}、Python {python}、PyTorch {torch}、{threads}スレッド、{date}。"
         "titans-pytorch は {theirs} です。"
         "「トークン単位」は `chunk_size=1`、`batch_size=chunk` で追加機能を外した設定で、"
-        "本実装の走査と同じ関数を計算します（相対差 {difference}）。"
+        "このライブラリのスキャンと同じ関数を計算します（相対差 {difference}）。"
         "「メモリ不足」は、この計算機の空きメモリでは足りなかったという意味です。"
-        "titans-pytorch の時間の多くは、システムに返したメモリを再び確保するのに費やされます。"
+        "titans-pytorch の時間の多くは、システムに返したメモリをもう一度確保することに費やされます。"
         "「保持」の列は、解放したメモリを手元に残す設定"
         "（glibc の `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`）で測った比です。"
         "`python -m tests.benchmarks` で測り直せます。`--readme` を付けると、この節を書き換えます。"
@@ -115,7 +115,7 @@ NOTES = {
 }
 BUSY = {
     "en": " Rows marked ~ were disturbed by other programs.",
-    "ja": " ~ の付いた行は、ほかのプログラムの影響を受けています。",
+    "ja": "~ の付いた行は、ほかのプログラムの影響を受けています。",
 }
 
 

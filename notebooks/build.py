@@ -12,6 +12,9 @@ A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands
     # %% [markdown] lang="ja" en="0a1b2c3d"
     # `en` is the fingerprint of the English text that was translated: change that text, and --check asks for this one.
 
+seconds.json keeps how long each lesson ran, rounded, and moves when a lesson runs 1.5 times as long, or as short. What
+a lesson says of its time, in both languages, must be within a factor of 2 of it.
+
 The two notebooks have the same code, cell ids and outputs. A figure carries its alt text in both languages, as
 display metadata {"image/png": {"alt": ..., "alt_ja": ...}}; each notebook keeps its own.
 """
@@ -27,7 +30,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jupytext
@@ -38,7 +41,13 @@ from nbformat import NotebookNode
 
 NOTEBOOKS = Path(__file__).resolve().parent
 LANGUAGES = ("en", "ja")
-CELL_SECONDS, LESSON_SECONDS, MAX_BYTES = 60, 120, 2_000_000
+CELL_SECONDS, LESSON_SECONDS, CELL_LINES, MAX_BYTES = 60, 120, 15, 2_000_000
+SECONDS = "seconds.json"  # beside this file: how long each lesson's code ran
+STEADY, HONEST = 1.5, 2.0  # the record moves beyond the first factor; what a lesson states is within the second
+STATED = {
+    "en": re.compile(r"About (\d+) minutes to read; the code runs in about (\d+) seconds\."),
+    "ja": re.compile(r"読むのに約(\d+)分、コードの実行に約(\d+)秒かかります。"),
+}
 # No version of Python in it: one file, whichever built it.
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -102,8 +111,11 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 # --- Building --------------------------------------------------------------------------------------------------------
 
 
-def build(source: Path) -> None:
-    """Execute a source once and write its notebooks. Raises what nbclient raises when a cell fails."""
+def build(source: Path) -> float:
+    """Execute a source once and write its notebooks; the seconds that it ran, its kernel's start included.
+
+    Raises what nbclient raises when a cell fails.
+    """
     cells = read_source(source)
     executed = unexecuted(cells, "en")
     folder = notebook_path(source, "en").parent
@@ -120,7 +132,9 @@ def build(source: Path) -> None:
         store_widget_state=False,
         coalesce_streams=True,
     )
+    start = time.perf_counter()
     client.execute(env=environment)
+    seconds = time.perf_counter() - start
     for language in LANGUAGES:
         notebook = unexecuted(cells, language)
         for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
@@ -129,6 +143,26 @@ def build(source: Path) -> None:
         path = notebook_path(source, language)
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
+    return seconds
+
+
+def measured(folder: Path) -> dict[str, int]:
+    """Seconds by lesson, as recorded."""
+    path = folder / SECONDS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def record(source: Path, seconds: float) -> None:
+    """Keep how long a lesson ran. A record that still holds stays as it is, so that a rebuild changes nothing."""
+    folder = source.parent.parent
+    known = measured(folder)
+    if not within(known.get(source.stem, 0), seconds, STEADY):
+        known[source.stem] = max(1, round(seconds))
+        (folder / SECONDS).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def within(one: float, other: float, factor: float) -> bool:
+    return one <= factor * other and other <= factor * one
 
 
 def notebook_path(source: Path, language: str) -> Path:
@@ -158,6 +192,8 @@ def check(source: Path) -> Iterator[str]:
     cells = read_source(source)
     for problem in source_problems(cells):
         yield f"src/{source.name}, {problem}"
+    for problem in time_problems(cells, measured(source.parent.parent).get(source.stem)):
+        yield f"src/{source.name}: {problem}"
     built = {}
     for language in LANGUAGES:
         path = notebook_path(source, language)
@@ -196,8 +232,32 @@ def source_problems(cells: list[NotebookNode]) -> Iterator[str]:
         if original is not None:
             for problem in translation_problems(cell, original):
                 yield f"{name}: {problem}"
+        code = [line for line in cell.source.splitlines() if not re.match(r"\s*(#|$)", line)]
+        if cell.cell_type == "code" and len(code) > CELL_LINES:
+            yield f"{name}: {len(code)} lines of code, more than {CELL_LINES}"
         if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(|<img(?![^>]*\salt=.[^\"'])", cell.source):
             yield f"{name}: a picture without alt text"
+
+
+def stated_time(cells: list[NotebookNode], language: str) -> tuple[int, int] | None:
+    """What a lesson says at its top: minutes to read, seconds to run."""
+    text = next((" ".join(cell.source.split()) for cell in cells if cell.metadata.get("lang") == language), "")
+    found = STATED[language].search(text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def time_problems(cells: list[NotebookNode], seconds: int | None) -> Iterator[str]:
+    """A lesson that does not say how long it takes, or says what is not so."""
+    stated = {language: stated_time(cells, language) for language in LANGUAGES}
+    for language, time_ in stated.items():
+        if time_ is None:
+            yield f"its first {language} cell must say {STATED[language].pattern!r}"
+        elif seconds is not None and not within(time_[1], seconds, HONEST):
+            yield f"says that its code runs in {time_[1]} s, and it ran {seconds} s ({SECONDS}), in {language}"
+    if None not in stated.values() and stated["en"] != stated["ja"]:
+        yield f"takes {stated['en']} minutes and seconds in English, {stated['ja']} in Japanese"
+    if seconds is None:
+        yield f"how long it runs is not in {SECONDS}: build it"
 
 
 def translation_problems(cell: NotebookNode, original: NotebookNode) -> Iterator[str]:
@@ -280,15 +340,18 @@ def stamp(source: Path) -> None:
 
 def build_timed(source: Path) -> str | None:
     """Build a lesson, print how long it took, and return what went wrong."""
-    start = time.perf_counter()
     try:
-        build(source)
+        seconds = build(source)
     except (CellControlSignal, DeadKernelError, nbformat.ValidationError) as error:
         reason = str(error)[-3000:]  # its end says most
         return f"src/{source.name}: not built, a cell failed (the limit is {CELL_SECONDS} s a cell)\n{reason}"
-    seconds = time.perf_counter() - start
+    record(source, seconds)
     print(f"{source.stem}: built in {seconds:.1f} s", flush=True)
     return f"{source.stem} took {seconds:.0f} s, more than {LESSON_SECONDS} s" if seconds > LESSON_SECONDS else None
+
+
+def unsourced(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not (folder / "src" / f"{name}.py").exists()]
 
 
 def orphans(folder: Path) -> list[str]:
@@ -319,6 +382,7 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         problems += [failure] if failure else check(source)
     if not options.stamp and not options.lessons:
         problems += orphans(folder)
+        problems += [f"{SECONDS} knows {name}, which has no source" for name in unsourced(folder, measured(folder))]
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

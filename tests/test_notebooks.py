@@ -18,12 +18,14 @@ spec.loader.exec_module(build)
 SOURCE = """\
 # %% [markdown] lang="en"
 # # A line
+# About 5 minutes to read; the code runs in about 1 seconds.
 # See $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).
 #
 # $$y_t = x_t$$
 
 # %% [markdown] lang="ja" en="{english}"
 # # 直線
+# 読むのに約5分、コードの実行に約1秒かかります。
 # [論文](https://arxiv.org/abs/2501.00663)と $y = x$ を見ます。
 #
 # $$y_t = x_t$$
@@ -51,7 +53,8 @@ Picture()
 # %% tags=["raises-exception"]
 base64.b64decode("x")
 """
-ENGLISH = "# A line\nSee $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).\n\n$$y_t = x_t$$"
+TIME = "About 5 minutes to read; the code runs in about 1 seconds."
+ENGLISH = f"# A line\n{TIME}\nSee $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).\n\n$$y_t = x_t$$"
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,9 @@ EDITS = {  # of the source: what is replaced, by what, and the complaint
     "link": ("[論文](https", "[論文](http", "links differ between English and Japanese cell"),
     "heading": ("# # 直線", "# ## 直線", "heading levels differ between English and Japanese cell"),
     "markdown picture": ("# $1 + 1", "# ![](dot.png) $1 + 1", "a picture without alt text"),
+    "time in one language": ("約5分、", "約6分、", "takes (5, 1) minutes and seconds in English, (6, 1) in Japanese"),
+    "no time": ("About 5 minutes", "A while", "its first en cell must say 'About (\\\\d+) minutes to read;"),
+    "long cell": ("# %%\nclass", "# %%\n" + "1\n" * 16 + "class", "25 lines of code, more than 15"),
     "HTML picture": ("# $1 + 1", '# <img src="dot.png"> $1 + 1', "a picture without alt text"),
 }
 
@@ -197,10 +203,41 @@ def test_check_names_foreign_metadata(lesson, capsys, metadata, message):
     assert message in check(lesson, capsys)
 
 
+def seconds(folder, number):
+    (folder / build.SECONDS).write_text(json.dumps({"07_line": number}))
+
+
+@pytest.mark.parametrize(("number", "good"), [(1, True), (2, True), (3, False)])
+def test_what_a_lesson_says_of_its_time_is_within_a_factor_of_two(lesson, capsys, number, good):
+    seconds(lesson, number)
+    complaint = check(lesson, capsys)
+    assert (complaint == "") == good
+    for language in () if good else build.LANGUAGES:
+        assert f"says that its code runs in 1 s, and it ran 3 s (seconds.json), in {language}" in complaint
+
+
+def test_a_lesson_whose_time_is_not_known_is_named(lesson, capsys):
+    (lesson / build.SECONDS).unlink()
+    assert check(lesson, capsys) == "src/07_line.py: how long it runs is not in seconds.json: build it\n"
+
+
+def test_the_record_of_times_knows_no_other_lesson(lesson, capsys):
+    (lesson / build.SECONDS).write_text(json.dumps({"07_line": 1, "08_gone": 3}))
+    assert check(lesson, capsys) == "seconds.json knows 08_gone, which has no source\n"
+
+
+@pytest.mark.parametrize(("before", "ran", "after"), [(10, 14.0, 10), (10, 7.0, 10), (10, 16.0, 16), (10, 6.0, 6)])
+def test_the_record_of_times_moves_only_when_it_no_longer_holds(lesson, before, ran, after):
+    seconds(lesson, before)
+    build.record(source(lesson), ran)
+    assert build.measured(lesson) == {"07_line": after}
+
+
 def test_check_names_missing_files(lesson, capsys):
     (lesson / "ja" / "07_line.ipynb").unlink()
     assert check(lesson, capsys) == "ja/07_line.ipynb is missing: build it\n"
     source(lesson).unlink()
+    (lesson / build.SECONDS).unlink()
     assert check(lesson, capsys) == "en/07_line.ipynb has no source\n"
 
 

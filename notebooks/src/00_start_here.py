@@ -1,7 +1,8 @@
 # %% [markdown] lang="en"
 # # 00 · Start here
 #
-# *Titans, step by step.* About 15 minutes to read; the code runs in about 15 seconds.
+# *Titans, step by step.* About 15 minutes to read; the code runs in about 15 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
@@ -12,10 +13,11 @@
 #
 # **You need** a little PyTorch and a rough idea of attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="596e491a"
+# %% [markdown] lang="ja" en="d7b864ec"
 # # 00 · はじめに
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約15分、コードの実行に約15秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -446,7 +448,7 @@ lesson_00.by_distance()
 
 # %% [markdown] lang="ja" en="9285d563"
 # 成績が最も悪いのは、遠いところではなく、すぐにたずねたときでした。
-# 埋め草が2,048トークンあっても、目に見える損失はありません。
+# 埋め草が2,048トークンあっても、目に見えて悪くなることはありません。
 # 答えられないのは、伝えた直後にたずねた**最後**の事実です。あと4トークンほど必要なのです。その中身は何でもかまいません。
 #
 # この4トークンの間に、何が起こるのでしょうか。

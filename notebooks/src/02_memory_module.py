@@ -1,7 +1,8 @@
 # %% [markdown] lang="en"
 # # 02 · The memory module
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 10 seconds.
+# *Titans, step by step.* About 30 minutes to read; the code runs in about 10 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
@@ -12,10 +13,11 @@
 #
 # **You need** PyTorch, matrix products, and the chain rule. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="c1270dc2"
+# %% [markdown] lang="ja" en="f267687d"
 # # 02 · メモリモジュール
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約30分、コードの実行に約10秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -60,7 +62,7 @@ start()
 # アテンション（attention）は、何も捨てません。
 # これまでに見たキー（key）と値（バリュー、value）をすべて保存し、クエリ（query）をその全部と比べます。
 # テキストが長くなるほど、保存する量は増えていきます。
-# 大きさの決まったメモリ（memory）では、たくさんのペアを同じ数値の中に収めなければなりません。
+# 大きさの決まったメモリ（memory）では、たくさんのペア（pair）を同じ数値の中に収めなければなりません。
 #
 # そのようなメモリのうち最も小さいものは、1つの行列 $M$ です。キーを渡すと、値 $M k$ を答えます。
 # 手で確かめられる例を見てみましょう。
@@ -407,24 +409,15 @@ exercises.HAND_GRADIENT.check(gradient)
 
 # %%
 k3, v3 = torch.randn(1, 1, 1, 3), torch.randn(1, 1, 1, 3)
-weights = [
-    torch.randn_like(weight).requires_grad_() for weight in state.weights
-]
+weights = [torch.randn_like(w).requires_grad_() for w in state.weights]
 inputs, errors = memory.errors(weights, k3, v3)
 loss = (memory.read(weights, k3) - v3).square().sum()
-for a, e, gradient_by_autograd in zip(
-    inputs, errors, torch.autograd.grad(loss, weights), strict=True
-):
+by_autograd = torch.autograd.grad(loss, weights)
+for a, e, wanted in zip(inputs, errors, by_autograd, strict=True):
     outer = e.mT @ a  # [1, 1, out, 1] @ [1, 1, 1, in]
-    same = torch.allclose(outer, gradient_by_autograd, rtol=1e-4, atol=1e-4)
-    print(
-        "outer product of",
-        list(e.shape[2:]),
-        "and",
-        list(a.shape[2:]),
-        "is autograd's gradient:",
-        same,
-    )
+    same = torch.allclose(outer, wanted, rtol=1e-4, atol=1e-4)
+    sizes = f"{e.shape[-1]} errors and {a.shape[-1]} inputs"
+    print(f"outer product of {sizes} is autograd's gradient: {same}")
     assert same
 
 # %% [markdown] lang="en"
@@ -511,8 +504,8 @@ lesson_02.first_writes()
 # これが干渉（interference）です。
 # どれだけ動くかは、メモリから見てキー同士がどれだけ似ているかで決まります。
 #
-# 次の実験では、8次元のメモリにまずペアAを書き込みます。
-# 続けて、ランダムなペアを30個、1回ずつ書き込みます。
+# 次の実験では、8次元のメモリに、まずペアAを伝えます。
+# 続けて、ランダムなペアを30個伝えます。どのペアも、1回ずつ書き込みます。
 # 書き込みのたびにAについてたずね、これを行列（図の matrix）と2層のメモリ（two layers）で比べます。
 # 横軸「other pairs written since」はAの後に書き込んだペアの数、縦軸はAの誤差です。
 # 水平な点線「an empty memory's error」は、空のメモリの誤差を表します。
@@ -595,7 +588,7 @@ for depth in (1, 2, 3):
 #
 # 2つ目。この効果を得るには、**何回もの書き込み**が必要です。
 # ところがテスト時（test time）には、モデルはほとんどのペアを1回しか見ません。
-# 学習されたゲート（gate）、学習された射影、学習された $M_0$ があれば、1回の書き込みでどこまでできるのか。
+# 学習されたゲート（gate）、学習された射影（projection）、学習された $M_0$ があれば、1回の書き込みでどこまでできるのか。
 # それがレッスン04のテーマです。
 #
 # ### メモリ実験室
@@ -648,10 +641,9 @@ lab
 # 重みが状態なので、層の状態の大きさは、その層のメモリを全部合わせた大きさです。
 
 # %%
-memory = DeepMemory(dim=32, heads=2, depth=2, expansion=4)
-state = memory.initial_state(batch=4)
-numbers = sum(weight.numel() for weight in state.weights)
-print("weights of a layer:", [list(weight.shape) for weight in state.weights])
+weights = DeepMemory(dim=32, heads=2).initial_state(batch=4).weights
+numbers = sum(weight.numel() for weight in weights)
+print("weights of a layer:", [list(weight.shape) for weight in weights])
 print(f"numbers in M: {numbers:,}; with the momentum S: {2 * numbers:,}")
 print("for one token or a million")
 
@@ -660,7 +652,7 @@ print("for one token or a million")
 # token. Here it stays what it is. Beyond this many tokens the memory is the smaller of the two:
 
 # %% [markdown] lang="ja" en="80013102"
-# モーメンタムの S を含めても131,072個です。1トークンでも100万トークンでも、この数は変わりません。
+# モーメンタムの S を含めても131,072個です。1トークン（token）でも100万トークンでも、この数は変わりません。
 # 一方、アテンションの状態はテキストとともに大きくなります。
 # 同じ幅のキーと値なら、1トークンにつき $4 \cdot 64 \cdot 2$ 個の数値が必要です。
 # 次のセルが示すトークン数を超えると、メモリのほうが小さくなります。

@@ -1,21 +1,24 @@
 # %% [markdown] lang="en"
 # # 03 · Surprise, momentum, forgetting
 #
-# *Titans, step by step.* About 35 minutes to read; the code runs in about 10 seconds.
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 10 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
 # - what the *momentary* surprise of a token is, and how the *past* surprise carries it on;
 # - what the three gates do: the step size $\theta$, the momentum $\eta$, the forgetting $\alpha$;
 # - to write the update of equations 13 and 14 yourself, and to match the library to ten digits;
-# - why one fixed setting of the gates is never right for everything in a stream.
+# - why one fixed setting of the gates is never right for everything in a stream;
+# - what a chunk of tokens is, why it is fast, and when it blows up.
 #
 # **You need** lesson 02: a memory is read by a forward pass and written by a gradient step.
 
-# %% [markdown] lang="ja" en="9de1d637"
+# %% [markdown] lang="ja" en="d8b97dc9"
 # # 03 · 驚き、モーメンタム、忘却
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約35分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約40分、コードの実行に約10秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -25,6 +28,7 @@
 #   ステップ幅（step size）$\theta$、モーメンタム（momentum）$\eta$、忘却（forgetting）$\alpha$。
 # - 式(13)と式(14)の更新を自分で書き、ライブラリと10桁まで一致させること。
 # - ゲートの値を1通りに決めてしまうと、ストリーム（stream）のどこかで必ず合わなくなる理由。
+# - トークンのまとまりであるチャンク（chunk）とは何か。なぜ速いのか。どんなときに発散するのか。
 #
 # **必要な知識**：レッスン02の内容。メモリ（memory）は順伝播で読み、勾配（gradient）の1ステップで書きます。
 
@@ -43,6 +47,10 @@ from titans.lesson import exercises, gates_lab, lesson_03, start, streams
 start()
 
 # %% [markdown] lang="en"
+# If the import fails, this course's package is not installed: run `pip install -e .` in the folder that you cloned
+# (in Colab: clone the repository, go into its folder with `%cd`, install it there in the same way, then run the cell
+# above). The package that PyPI calls `titans` is another one.
+#
 # ## 1. Surprise
 #
 # A text arrives token by token. Most of it is what you expected, and now and then something is not. What should a
@@ -54,7 +62,13 @@ start()
 # The smallest memory that can be surprised is one number $m$ whose key is always 1. Then $u_t = 2(m - v_t)$. It reads
 # the values 1, 1, 1, 5, 1 and writes $m \leftarrow m - \theta u_t$ with $\theta = 0.25$. Check the first line by hand.
 
-# %% [markdown] lang="ja" en="d404497c"
+# %% [markdown] lang="ja" en="8584c5b9"
+# import に失敗するときは、この教材のパッケージがまだインストールされていません。
+# クローンしたフォルダーで `pip install -e .` を実行してください。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
+# 上のセルを実行します。
+# なお、PyPI で `titans` という名前のパッケージは別物です。
+#
 # ## 1. 驚き
 #
 # テキストは、1トークンずつ届きます。ほとんどは予想どおりですが、ときどき予想外のものが混じります。
@@ -380,13 +394,13 @@ exercises.UPDATE.check(update)
 
 # %% [markdown] lang="en"
 # Now your lines against the library. The stream below has 64 tokens; the library reads it twice, once token by token
-# through autograd (`recurrent_scan`) and once in the closed form of lesson 05 (`chunked_scan`). If you have not solved
+# through autograd (`recurrent_scan`) and once in the closed form of section 9 (`chunked_scan`). If you have not solved
 # the exercise yet, the lesson's own `update` stands in for yours.
 
-# %% [markdown] lang="ja" en="c7cacaf8"
+# %% [markdown] lang="ja" en="61b76ae7"
 # あなたの書いた更新を、ライブラリと比べてみましょう。次のストリームは64トークンです。ライブラリはこれを2回読みます。
 # 1回目は、自動微分（autograd）で1トークンずつ進みます（`recurrent_scan`）。
-# 2回目は、レッスン05で扱う閉じた形（closed form）を使います（`chunked_scan`）。
+# 2回目は、9節で見る閉じた形（closed form）を使います（`chunked_scan`）。
 # 演習をまだ解いていない場合は、レッスンに用意してある `update` が代わりに使われます。
 # 出力の「equal to ten digits: True」は、10桁まで一致したという意味です。
 
@@ -405,26 +419,17 @@ answers = torch.stack(answers)
 
 # %%
 memory = DeepMemory(dim=8, depth=1).double()
-k, v = (
-    stream.k[None, None],
-    stream.v[None, None],
-)  # [batch, heads, tokens, dim]
-gates = Gates(
-    *(
-        torch.full((1, 1, 64), gate, dtype=torch.float64)
-        for gate in (0.25, 0.5, 0.05)
-    )
-)
+k, v = stream.k[None, None], stream.v[None, None]  # [b, h, tokens, dim]
+everywhere = torch.ones(1, 1, 64, dtype=torch.float64)
+gates = Gates(0.25 * everywhere, 0.5 * everywhere, 0.05 * everywhere)
 for scan in (recurrent_scan, chunked_scan):
-    y, state = scan(
-        memory, memory.initial_state(1), k, k, v, gates, chunk_size=1
-    )
-    difference = max(
-        (y[0, 0] - answers).abs().max().item(),
-        (state.weights[0][0, 0] - M).abs().max().item(),
-    )
-    print(f"{scan.__name__}: equal to ten digits: {difference < 1e-10}")
-    assert difference < 1e-10
+    empty = memory.initial_state(1)
+    y, state = scan(memory, empty, k, k, v, gates, chunk_size=1)
+    of_answers = (y[0, 0] - answers).abs().max().item()
+    of_memory = (state.weights[0][0, 0] - M).abs().max().item()
+    same = max(of_answers, of_memory) < 1e-10
+    print(f"{scan.__name__}: equal to ten digits: {same}")
+    assert same
 
 # %% [markdown] lang="en"
 # Three ways, one result: the loop that anyone can read, autograd, and the fast form. The tests of this course check
@@ -454,7 +459,7 @@ for scan in (recurrent_scan, chunked_scan):
 #
 # 行列のメモリが、64トークンのストリームを読みます。その間に、いろいろなことが起こります。
 #
-# - **最初のペア**（early pair、トークン0〜2）：3回だけ現れ、その後は二度と出てこないペアです。
+# - **最初のペア**（early pair、トークン0〜2）：3回だけ伝えられ、その後は二度と出てこないペアです。
 # - その後は、1つの規則が続きます。5つのキーが、それぞれの値とともに、何度もくり返されます。
 # - **バースト**（burst、16〜19）：短い間だけ、新しいキーと「声の大きな」値が現れます。値の長さは、いつもの2倍です。
 # - **変化**（shift、32から）：規則が変わり、5つのキーの値が新しくなります。
@@ -636,19 +641,117 @@ lesson_03.repeated_passage()
 # fourth reading as by the first. Some implementations work like that by default. It is fast, and it is another
 # function.
 #
-# ## 9. When it blows up
+# ## 9. A whole chunk at once
 #
-# Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
-# tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
+# Why is it fast? All gradients of a chunk are known before the first of its writes, so what the chunk leaves behind can
+# be added up in one go. Take a memory without momentum, $M_{t'}$ at the chunk's start, and let $\beta_t$ be the share of
+# it that is left after token $t$ of the chunk, $\beta_t = (1 - \alpha_1) \cdots (1 - \alpha_t)$. A write at token $i$ has
+# faded by token $t$ to the share $\beta_t / \beta_i$. That is equation 16:
+#
+# $$M_t = \beta_t M_{t'} - \sum_{i \le t} \theta_i \, \frac{\beta_t}{\beta_i} \, \nabla \ell(M_{t'}; x_i)$$
+#
+# By hand, for the memory of one number that is 0 at the start, values 1 and 5, $\theta = 0.25$, $\alpha = 0.5$. The
+# gradients are −2 and −10. Token by token: $m = 0.5$, then $0.5 \cdot 0.5 + 2.5 = 2.75$. At once: $\beta = (0.5, 0.25)$,
+# and $0.25 \cdot \frac{0.25}{0.5} \cdot 2 + 0.25 \cdot 10 = 2.75$.
+#
+# For a matrix each gradient is an outer product, and a sum of outer products is a product of matrices. Put the $b$ keys
+# and values of the chunk side by side, as columns of $K$ and $V$. Equation 17:
+#
+# $$M_b = \beta_b M_{t'} - 2\,(M_{t'} K - V)\, \Theta\, B\, K^\top$$
+#
+# $\Theta$ has the $\theta_i$ on its diagonal, $B$ the $\beta_b / \beta_i$. (The paper leaves out the 2, writes $x$ for
+# both keys and values, and misplaces the diagonals.) Below, 16 tokens of the stream are written both ways.
 
-# %% [markdown] lang="ja" en="f0456c15"
+# %% [markdown] lang="ja" en="c1d27a6d"
 # チャンクが小さければ、読むたびに驚きは減ります。
 # チャンクが16トークンでも、正確な曲線（1トークンの場合）に近いところを通ります。
 # 全体が1つのチャンクだと、驚きはまったく減りません。すべての勾配を、最初の重みでとるからです。
 # メモリは、4回目にも1回目と同じだけ驚きます。
 # 初期設定のままだと、このように動く実装もあります。速いのですが、計算しているのは別の関数です。
 #
-# ## 9. 発散するとき
+# ## 9. チャンク全体を一度に
+#
+# なぜ速いのでしょうか。チャンクの勾配は、最初の書き込みより前に、すべてわかっています。
+# そのため、チャンク全体の書き込みを、まとめて足し合わせることができます。
+# モーメンタムのないメモリで考えます。チャンクの始まりのメモリを $M_{t'}$ とし、そのうちチャンクの $t$ 番目のトークンの後に残っている割合を
+# $\beta_t = (1 - \alpha_1) \cdots (1 - \alpha_t)$ とします。
+# $i$ 番目のトークンで書いたものは、$t$ 番目までに $\beta_t / \beta_i$ の割合に薄れます。これが式(16)です。
+#
+# $$M_t = \beta_t M_{t'} - \sum_{i \le t} \theta_i \, \frac{\beta_t}{\beta_i} \, \nabla \ell(M_{t'}; x_i)$$
+#
+# 1つの数だけのメモリで、手で計算してみましょう。最初は0で、値は1と5、$\theta = 0.25$、$\alpha = 0.5$ とします。
+# 勾配は−2と−10です。1トークンずつ進むと $m = 0.5$、次に $0.5 \cdot 0.5 + 2.5 = 2.75$ です。
+# 一度に計算すると、$\beta = (0.5, 0.25)$ なので
+# $0.25 \cdot \frac{0.25}{0.5} \cdot 2 + 0.25 \cdot 10 = 2.75$ です。
+#
+# 行列の場合、勾配はどれも外積（outer product、直積）で、外積の和は行列の積になります。
+# チャンクの $b$ 個のキーと値を、それぞれ $K$ と $V$ の列として並べます。すると式(17)です。
+#
+# $$M_b = \beta_b M_{t'} - 2\,(M_{t'} K - V)\, \Theta\, B\, K^\top$$
+#
+# $\Theta$ の対角線には $\theta_i$、$B$ の対角線には $\beta_b / \beta_i$ が並びます。
+# （論文では2が抜け、キーも値も $x$ と書かれ、対角行列の位置も間違っています。）
+# 次のセルでは、ストリームの16トークンを両方のやり方で書き込みます。
+
+# %%
+K, V = stream.k[32:48].T, stream.v[32:48].T  # [dim, tokens]
+start, theta, alpha = M, 0.05, 0.02
+by_token = start
+for k, v in zip(K.T, V.T, strict=True):
+    u = torch.outer(2 * (start @ k - v), k)
+    by_token = (1 - alpha) * by_token - theta * u
+
+beta = (1 - alpha) ** torch.arange(1, 17).double()
+Theta, B = theta * torch.eye(16).double(), (beta[-1] / beta).diag()
+at_once = beta[-1] * start - 2 * (start @ K - V) @ Theta @ B @ K.T
+same = (by_token - at_once).abs().max().item() < 1e-10
+print("equal to ten digits:", same)
+assert same
+
+# %% [markdown] lang="en"
+# No loop over tokens is left. Momentum needs one more step. Write $u_t$ for the gradient, taken at $M_{t'}$. Equation 18
+# is the first line of the update,
+#
+# $$S_t = \eta_t S_{t-1} - \theta_t u_t$$
+#
+# and since $u_t$ depends neither on $S$ nor on what the chunk has written, it is a linear recurrence. It unrolls like the
+# memory above, with the $\eta$ that come later in place of $1 - \alpha$:
+
+# %% [markdown] lang="ja" en="b53fae4d"
+# トークンについてのループは、もうありません。モーメンタムには、もう一手間かかります。
+# $M_{t'}$ でとった勾配を $u_t$ と書きます。式(18)は、更新の1行目です。
+#
+# $$S_t = \eta_t S_{t-1} - \theta_t u_t$$
+#
+# $u_t$ は、$S$ にも、チャンクの中で書いたものにも依存しません。ですから、これは線形の漸化式です。
+# 上のメモリと同じように展開できます。$1 - \alpha$ の代わりに、後から来る $\eta$ が掛かります。
+
+# %%
+eta, by_token = 0.5, torch.zeros(8, 8).double()
+for k, v in zip(K.T, V.T, strict=True):
+    u = torch.outer(2 * (start @ k - v), k)
+    by_token = eta * by_token - theta * u
+
+later = eta ** torch.arange(15, -1, -1).double()  # eta of the tokens after i
+at_once = -2 * (start @ K - V) @ Theta @ later.diag() @ K.T
+same = (by_token - at_once).abs().max().item() < 1e-10
+print("equal to ten digits:", same)
+assert same
+
+# %% [markdown] lang="en"
+# `chunked_scan` puts the two together, and does it for every layer of a deep memory and for every token of the chunk at
+# once. How is a matter for lesson 05; that the result is the same you saw in section 5.
+#
+# ## 10. When it blows up
+#
+# Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
+# tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
+
+# %% [markdown] lang="ja" en="be90add6"
+# `chunked_scan` は、この2つを合わせたものです。深いメモリのどの層（layer）についても、チャンクのどのトークンについても、一度に計算します。
+# そのやり方はレッスン05の話題です。結果が同じになることは、5節で見ました。
+#
+# ## 10. 発散するとき
 #
 # チャンクには代償があります。1つのチャンクの中の勾配は、どれも同じ重みでとり、それから足し合わせます。
 # そのため、同じトークンが16個並ぶチャンクは、ステップ幅が16倍の書き込み1回と同じ働きをします。
@@ -660,22 +763,11 @@ lesson_03.repeated_passage()
 k = torch.eye(8)[:1].expand(1, 1, 128, 8)  # the same pair, 128 times
 gates = Gates(*(torch.full((1, 1, 128), gate) for gate in (0.25, 0.0, 0.0)))
 memory = DeepMemory(dim=8, depth=1)
-for chunk_size, limit in ((1, None), (16, None), (16, 0.2)):
-    _, state = chunked_scan(
-        memory,
-        memory.initial_state(1),
-        k,
-        k,
-        k,
-        gates,
-        chunk_size,
-        max_surprise=limit,
-    )
-    size = state.weights[0].norm().item()
-    print(
-        f"chunk {chunk_size:2}, max_surprise {limit}: "
-        f"size of M after 128 tokens {size:.3g}"
-    )
+empty = memory.initial_state(1)
+for chunk, limit in ((1, None), (16, None), (16, 0.2)):
+    _, state = chunked_scan(memory, empty, k, k, k, gates, chunk, limit)
+    size = f"size of M after 128 tokens {state.weights[0].norm().item():.3g}"
+    print(f"chunk {chunk:2}, max_surprise {limit}: {size}")
 
 # %% [markdown] lang="en"
 # This is the usual reason why training such a memory ends in NaN: chunks too long, steps too large, or a deep memory
@@ -691,20 +783,21 @@ for chunk_size, limit in ((1, None), (16, None), (16, 0.2)):
 # - **$\eta$** carries past surprise on: one surprise moves the memory by $-\theta u/(1-\eta)$ in the end.
 # - **$\alpha$** forgets: a half-life of $\ln\tfrac12 / \ln(1-\alpha)$ tokens, and a pull towards zero on everything.
 # - No fixed setting suits a whole stream, so the gates follow the data.
-# - Gradients of one chunk share their weights and add up. Small chunks are faithful, long ones need small steps.
+# - Gradients of one chunk share their weights, so a chunk is written at once (equations 16 to 18), and they add up.
+#   Small chunks are faithful, long ones need small steps.
 #
 # Next in this course: lesson 04, in which the gates, the projections and $M_0$ are learned.
 #
 # ## References
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
-#   [2501.00663](https://arxiv.org/abs/2501.00663), section 3.1, equations 8 to 10, 13 and 14. (The prose there speaks
-#   of a gradient with respect to the input; it is the gradient with respect to the memory's weights.)
+#   [2501.00663](https://arxiv.org/abs/2501.00663), sections 3.1 and 3.2, equations 8 to 10, 13, 14 and 16 to 18. (The
+#   prose there speaks of a gradient with respect to the input; it is the gradient with respect to the memory's weights.)
 # - B. T. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964: momentum.
 # - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
 #   [2412.06464](https://arxiv.org/abs/2412.06464): forgetting beside the delta rule, for a matrix memory.
 
-# %% [markdown] lang="ja" en="87d69874"
+# %% [markdown] lang="ja" en="78ce9d01"
 # このようなメモリの訓練が NaN で終わるとき、たいていはこれが原因です。
 # チャンクが長すぎるか、ステップが大きすぎるか、深いメモリで勾配が大きくなっているかです。
 #
@@ -725,7 +818,8 @@ for chunk_size, limit in ((1, None), (16, None), (16, 0.2)):
 # - **$\alpha$** は、忘れる割合を決めます。半減期は $\ln\tfrac12 / \ln(1-\alpha)$ トークンです。
 #   また、すべてをゼロのほうへ引き寄せます。
 # - 固定した設定は、ストリーム全体には合いません。そこで、ゲートはデータに応じて変わります。
-# - 1つのチャンクの勾配は、同じ重みでとられ、足し合わされます。
+# - 1つのチャンクの勾配は、同じ重みでとられます。そのため、チャンク全体を一度に書き込めます（式(16)〜(18)）。
+#   また、勾配は足し合わされます。
 #   小さなチャンクは元の更新に忠実です。長いチャンクには、小さなステップが必要です。
 #
 # 次の**レッスン04**では、ゲート、射影（projection）、$M_0$ が学習されます。
@@ -733,7 +827,7 @@ for chunk_size, limit in ((1, None), (16, None), (16, 0.2)):
 # ## 参考文献
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
-#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.1節、式(8)〜(10)、(13)、(14)。
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.1節と3.2節、式(8)〜(10)、(13)、(14)、(16)〜(18)。
 #   （論文の本文には「入力に関する勾配」とありますが、正しくは、メモリの重みに関する勾配です。）
 # - B. T. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964。モーメンタムの原典です。
 # - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv

@@ -1,7 +1,8 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 30 seconds.
+# *Titans, step by step.* About 30 minutes to read; the code runs in about 30 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
@@ -12,10 +13,11 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="0a172a91"
+# %% [markdown] lang="ja" en="caaf7ef2"
 # # 06 · 永続記憶
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、コードの実行に約30秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -26,7 +28,7 @@
 # - 永続トークンが学ぶもの。そして、訓練（training）した Titans のモデルでは**学ばなかった**もの。
 #
 # **必要な知識**：アテンションのクエリ（query）、キー（key）、値（value）、softmax。
-# 9節では、レッスン02の内容（メモリに書き込むとはどういうことか）に少し触れます。
+# 9節では、レッスン02で学んだ、メモリ（memory）への書き込みに少し触れます。
 
 # %%
 import copy
@@ -71,7 +73,7 @@ start()
 #
 # Titans のモデルには、ものを覚えておく場所が3つあります。
 # アテンションは、セグメント（segment）やウィンドウの中のトークンを保持します。
-# メモリ（memory）は、この系列について書き込んだことを保持します。
+# メモリは、この系列について書き込んだことを保持します。
 # どちらも、系列が変わるたびに最初からやり直しです。
 # では、**すべての**系列に当てはまること、たとえば課題の解き方は、どこに置けばよいのでしょうか。
 # それが3つ目の場所です。softmax を通して働くので、まず softmax を見ておきましょう。
@@ -301,7 +303,7 @@ exercises.FEED_FORWARD.check(feed_forward)
 # divides its scores by $\sqrt d$, so the keys are multiplied by it.
 
 # %% [markdown] lang="ja" en="f963b1a6"
-# 今度は、プレフィックスの後ろの系列を**空**にして、ライブラリに渡します。アテンションに残るのは、このネットワークです。
+# 今度は、プレフィックスの後ろにトークンが**1つもない**系列を、ライブラリに渡します。アテンションに残るのは、このネットワークです。
 # アテンションはスコアを $\sqrt d$ で割るので、キーに同じ数を掛けておきます。
 
 # %%
@@ -358,7 +360,7 @@ assert torch.allclose(network, attention)
 #
 # ## 4. 誰から見えるか
 #
-# 論文の図3では、永続トークンが先頭にあります。どんなに後ろのトークンからも見えるので、**全員に**見えることになります。
+# 論文の図3では、永続トークンが先頭にあります。系列のどんなに後ろのトークンからも見えるので、**全員に**見えることになります。
 # 大きさ2のスライディングウィンドウ（sliding window）、永続トークン2個、トークン4個なら、次のようになります。
 #
 # ```
@@ -809,7 +811,7 @@ assert moved < 0.3
 #
 # 論文のアブレーション（ablation、要素を1つずつ外して調べる実験）は、言語についてのものです。
 # LMM から永続記憶を外すと、パープレキシティ（perplexity）は27.01から27.63になります。
-# 外した要素の中では、最も小さな損失です。
+# 悪化の幅は、外した要素の中で最も小さなものです。
 #
 # 訓練の**後で**不要だからといって、永続トークンなしでも訓練が同じように進むとはかぎりません。
 # この教材には、この課題を両方のやり方で訓練した結果が付いています。

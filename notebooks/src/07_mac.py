@@ -1,7 +1,8 @@
 # %% [markdown] lang="en"
 # # 07 · MAC: memory as context
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 40 seconds.
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 40 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
@@ -10,12 +11,14 @@
 # - why the equations, taken literally, let a token see its future, and which two rules stop that;
 # - what the memory adds to a model, and which part of it does the work: you train it and look.
 #
-# **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), and attention with a causal mask.
+# **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), lesson 06 (persistent tokens), and
+# attention with a causal mask.
 
-# %% [markdown] lang="ja" en="c6df0fa6"
+# %% [markdown] lang="ja" en="5e5d5af0"
 # # 07 · MAC：コンテキストとしてのメモリ
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約40秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -24,7 +27,7 @@
 # - 式を文字どおりに読むと、トークン（token）に未来が見えてしまう理由と、それを防ぐ2つの規則。
 # - メモリ（memory）によって、モデルに何ができるようになるか。実際に働いているのはどの部分か。自分で訓練（training）して調べます。
 #
-# **必要な知識**：レッスン02（メモリの読み書き）、レッスン03（ゲート）、因果的な（causal）マスク（mask）のあるアテンション。
+# **必要な知識**：レッスン02（メモリの読み書き）、レッスン03（ゲート）、レッスン06（永続トークン、persistent token）、因果的な（causal）マスク（mask）のあるアテンション。
 
 # %%
 from dataclasses import replace
@@ -44,6 +47,10 @@ from titans.training import share_right
 start()
 
 # %% [markdown] lang="en"
+# If the import fails, this course's package is not installed: run `pip install -e .` in the folder that you cloned
+# (in Colab: clone the repository, go into its folder with `%cd`, install it there in the same way, then run the cell
+# above). The package that PyPI calls `titans` is another one.
+#
 # ## 1. Two ways to remember
 #
 # Attention is exact and costs more with every token that it may look at. So it gets a short *segment*. The memory of
@@ -62,7 +69,13 @@ start()
 # Here are the six steps that MAC takes for a segment. The order is the point: the memory is read *before* attention,
 # written *after* it, and then read once more.
 
-# %% [markdown] lang="ja" en="a1f9acec"
+# %% [markdown] lang="ja" en="cbcf8385"
+# import に失敗するときは、この教材のパッケージがまだインストールされていません。
+# クローンしたフォルダーで `pip install -e .` を実行してください。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
+# 上のセルを実行します。
+# なお、PyPI で `titans` という名前のパッケージは別物です。
+#
 # ## 1. 2通りの覚え方
 #
 # アテンションは正確ですが、見てよいトークンが増えるほどコストがかかります。そこで、見る範囲を短い**セグメント**（segment）に限ります。
@@ -82,7 +95,7 @@ start()
 # 次の図は、MAC が1つのセグメントに対して行う6つの手順です。大事なのは順序です。
 # メモリは、アテンションの**前**に読み、**後**に書き、それからもう一度読みます。
 # 図の1は読み出し（read）、2は連結（concatenate）、3はアテンション（attend）、4は書き込み（write）、
-# 5は2回目の読み出し、6はゲートです。persistent は永続トークン（persistent token）です。
+# 5は2回目の読み出し、6はゲートです。persistent は永続トークンです。
 
 # %%
 lesson_07.flow()
@@ -229,13 +242,16 @@ def retrieve(M, q):  # h: [tokens, dim]
 
 
 # %% [markdown] lang="en"
-# **Concatenate and attend** (equations 22 and 23). `seen` says what each token may look at; we come to it below.
+# **Concatenate and attend** (equations 22 and 23). One softmax over everything, as in lesson 06, where $P$ stood in front
+# of the text; now $h$ stands between the two. `seen` says what each token may look at; we come to it below.
 #
 # What does "position" mean for something that was retrieved? Here $h_j$ carries the position of its own token $j$,
 # turned by rotary positions (`rotate`) just as $x_j$ is. The persistent tokens carry none (decision D4).
 
-# %% [markdown] lang="ja" en="28e2cbe6"
-# **連結とアテンション**（式(22)と式(23)）。`seen` は、各トークンが見てよいものを表します。これは後で作ります。
+# %% [markdown] lang="ja" en="73675693"
+# **連結とアテンション**（式(22)と式(23)）。レッスン06と同じように、全体に1つの softmax をかけます。
+# レッスン06では $P$ の後にテキストが続きましたが、今度はその間に $h$ が入ります。
+# `seen` は、各トークンが見てよいものを表します。これは後で作ります。
 #
 # 読み出したものにとって、「位置」（position）とは何でしょうか。
 # ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように回転位置（rotary position、`rotate`）で回します。
@@ -651,7 +667,7 @@ assert (found["both"].triu(1) == 0).all()
 # 両方（both）を選びます。図の「later tokens that do」は、出力に届いている未来のトークンの数です。
 # （カーネルが動いていないときは、4つのモードが上から順に並びます。）
 #
-# 1. 文字どおりのモードで、セグメントの最後であるトークン11を調べます。未来は見えますか。
+# 1. 文字どおりのモードで、セグメントの最後であるトークン11（query token）を調べます。未来は見えますか。
 # 2. 両方の規則を入れ、セグメントを2トークンにします。アテンションは2トークンしか見ません。
 #    出力には、どこまで前のトークンが届きますか。
 # 3. 永続トークンを何個にすれば、漏れを止められますか。
@@ -773,22 +789,82 @@ for name, (model, task, between) in models.items():
 # has to be *done* with what was retrieved. With two layers, or where an answer combines several facts, it may differ.
 # You have the tool to find out.
 #
-# It also tells you something about positions. Decision D4 gives $h_j$ the position of its token. If $h$ hardly
-# matters here, its position should not either. Below, the same training with $h$ without positions.
+# ### What the positions of $h$ are for
+#
+# In section 3 each $h_j$ got the position of its token (D4). Why? It is what the memory answered when token $j$ asked,
+# and nothing in an answer needs to say who asked. So let one attention learn one thing: to hand each of 8 tokens its
+# own $h$, where $x$ and $h$ are random and have nothing in common.
+#
+# **Predict before you run.** It is trained twice, with positions and without. What is the best that it can do without?
+
+# %% [markdown] lang="ja" en="b920cc67"
+# ほとんど失われません。この課題では、モデルは最後の読み出しに頼っています。コンテキストに並べたものは、飾りにすぎません。
+# 結果を「コンテキストとしてのメモリ」で説明する前に、知っておく価値のあることです。
+# ただし、これは1層のモデルでの想起についての事実です。ここでは、読み出したものを使って何かを**する**必要がありません。
+# 2層にした場合や、いくつかの事実を組み合わせて答える場合は、違うかもしれません。それを調べる道具は、もう手元にあります。
+#
+# ### $h$ の位置は何のためにあるか
+#
+# 3節では、$h_j$ にそのトークンの位置を与えました（D4）。なぜでしょうか。
+# $h_j$ は、トークン $j$ がたずねたときのメモリの答えです。しかし、答えを見ても、誰がたずねたのかはわかりません。
+# そこで、1つのアテンションに1つのことだけを学習させます。8個のトークンのそれぞれに、自分の $h$ を渡すことです。
+# $x$ も $h$ もランダムで、互いに何の関係もありません。
+#
+# **実行する前に予想してみましょう。**
+# 位置がある場合とない場合の2通りで訓練します。位置がないとき、できることはせいぜい何でしょうか。
+
+
+# %%
+def own_answer(positions, steps=300, tokens=8, dim=16):
+    W_Q, W_K = torch.nn.Linear(dim, dim), torch.nn.Linear(dim, dim)
+    optimizer = torch.optim.Adam([*W_Q.parameters(), *W_K.parameters()], 0.03)
+    past = torch.ones(tokens, tokens).tril().bool()
+    for _ in range(steps):
+        x, h = torch.randn(2, 32, tokens, dim)
+        q, k = W_Q(x), W_K(h)
+        if positions:
+            q, k = rotate(q, 0), rotate(k, 0)
+        scores = (q @ k.mT / dim**0.5).masked_fill(~past, -torch.inf)
+        loss = (scores.softmax(-1) @ h - h).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item()
+
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(0)
+average = sum(1 - 1 / seen for seen in range(1, 9)) / 8
+with_positions, without_positions = own_answer(True), own_answer(False)
+print(f"squared error with positions:    {with_positions:.2f}")
+print(f"squared error without positions: {without_positions:.2f}")
+print(f"of an average of all h seen:     {average:.2f}")
+assert with_positions < 0.05
+assert abs(without_positions - average) < 0.1
+
+# %% [markdown] lang="en"
+# Without positions it fails, and no training can help. Exchange two of the $h$: softmax gives the same answer. They are a
+# set, and the best that a token can do is the average of those that it sees. An average of $n$ random vectors misses
+# each of them by $1 - \tfrac1n$; the mean of that for $n = 1$ to 8 is the last line.
+#
+# A whole model may do without, if something else does the work. On recall that is the last read, as you have just seen.
+# So there the positions of $h$ should not matter. Below, the same training of MAC, with $h$ without positions.
 #
 # ### What the residual is for
 #
 # And the other thing that we added to the equations, `x +` around attention (D13)? Without it, what is written is a
 # blend of what attention sees. **Predict before you run.** Does the model still learn?
 
-# %% [markdown] lang="ja" en="fed4da33"
-# ほとんど失われません。この課題では、モデルは最後の読み出しに頼っています。コンテキストに並べたものは、飾りにすぎません。
-# 結果を「コンテキストとしてのメモリ」で説明する前に、知っておく価値のあることです。
-# ただし、これは1層のモデルでの想起についての事実です。ここでは、読み出したものを使って何かを**する**必要がありません。
-# 2層にした場合や、いくつかの事実を組み合わせて答える場合は、違うかもしれません。それを調べる道具は、もう手元にあります。
+# %% [markdown] lang="ja" en="39796261"
+# 位置がないと失敗します。どれだけ訓練しても、うまくいきません。
+# 2つの $h$ を入れ替えても、softmax の答えは同じだからです。位置のない $h$ は、順序のない集合です。
+# トークンにできるのは、見えている $h$ の平均をとることくらいです。
+# $n$ 個のランダムなベクトルの平均と、そのうちの1つとの2乗誤差は $1 - \tfrac1n$ です。
+# これを $n = 1$ から8まで平均したものが、出力の最後の行です。
 #
-# このことから、位置についてもわかることがあります。決定D4では、$h_j$ にそのトークンの位置を与えました。
-# ここで $h$ がほとんど働いていないなら、その位置も効かないはずです。$h$ に位置を与えずに、同じ訓練をしてみます。
+# ただし、モデル全体では、ほかの部分が働いていれば、位置がなくても困らないことがあります。
+# 想起の課題では、いま見たように、最後の読み出しが働いています。ですから、$h$ の位置は効かないはずです。
+# $h$ に位置を与えずに、MAC で同じ訓練をしてみます。
 #
 # ### 残差は何のためにあるか
 #
@@ -817,17 +893,18 @@ assert 0.3 < last < 0.8
 lesson_07.curves(trained)
 
 # %% [markdown] lang="en"
-# Positions on $h$ make no visible difference here, as the test above suggested: the two curves lie on each other. They
-# are kept because they cost nothing and say which $h$ belongs to which token.
+# Positions on $h$ make no visible difference here: the two curves lie on each other. They are kept for tasks in which
+# the context has to do the work, where without them no token would find its own answer.
 #
 # The residual does make one. Without it the model gets stuck near a peculiar share, far above guessing and far below
 # MAC. Which half-knowledge would give that? Suppose you know *which values were told*, but not to which keys they
 # belong. You pick one of the $n$ values that are left; when an answer is shown, you cross it off. You are right once in
 # $n$ times, and otherwise once in 8, since two values may happen to be equal:
 
-# %% [markdown] lang="ja" en="0fddac32"
-# $h$ の位置は、ここでは目に見える違いを生みません。2本の曲線は重なっています。上の実験から予想されたとおりです。
-# それでも位置を与えるのは、コストがかからず、どの $h$ がどのトークンのものかを表せるからです。
+# %% [markdown] lang="ja" en="e814aacb"
+# $h$ の位置は、ここでは目に見える違いを生みません。2本の曲線は重なっています。
+# それでも位置を与えるのは、コンテキストを使わなければ解けない課題のためです。
+# そこでは、位置がないと、どのトークンも自分への答えを見つけられません。
 #
 # 残差のほうは、違いを生みます。残差がないと、当てずっぽうよりはるかに高く、MAC よりはるかに低い、奇妙な正解率のあたりで止まります。
 # どんな「半分だけの知識」があれば、そうなるのでしょうか。
@@ -949,8 +1026,9 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 #   a memory that has read the whole segment. Each rule alone still leaks; both together give exactly 0.
 # - A segment is what attention sees, a chunk is where gradients are taken. Neither delays a write.
 # - The same model without the memory guesses. With it, attention of 8 tokens answers about what lies far before.
-# - On this task the last read does the work, and $h$ hardly any. Without a residual around attention, the memory
-#   learns which values were told, but not whose they are.
+# - On this task the last read does the work, and $h$ hardly any. Where $h$ has to do it, it needs positions: without
+#   them it is a set, and a token gets the average of all.
+# - Without a residual around attention, the memory learns which values were told, but not whose they are.
 #
 # ## References
 #
@@ -960,7 +1038,7 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927): recall of pairs as a measure of
 #   sequence models.
 
-# %% [markdown] lang="ja" en="e921fc0b"
+# %% [markdown] lang="ja" en="be8a2a81"
 # **メモリを読むのは、書き込みの前ですか、後ですか。** 両方です。
 # $h$ は、セグメントの前の重みで読みます。過去を**振り返る**ためのトークンだからです。
 # $o$ のためには、そのトークン自身を書いた直後に読みます。
@@ -980,7 +1058,8 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - セグメントは、アテンションが見る範囲です。チャンクは、勾配をとる重みを決めます。どちらも、書き込みを遅らせません。
 # - 同じモデルでも、メモリがないと当てずっぽうになります。メモリがあれば、8トークンしか見えないアテンションでも、ずっと前のことを答えられます。
 # - この課題で働いているのは最後の読み出しで、$h$ はほとんど働いていません。
-#   アテンションのまわりに残差がないと、メモリは、どの値が伝えられたかは覚えますが、どのキーの値かを覚えられません。
+#   $h$ が働かなければならないところでは、位置が必要です。位置がなければ $h$ はただの集合で、トークンには平均しか渡りません。
+# - アテンションのまわりに残差がないと、メモリは、どの値が伝えられたかは覚えますが、どのキーの値かを覚えられません。
 #
 # ## 参考文献
 #

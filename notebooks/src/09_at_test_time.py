@@ -1,7 +1,8 @@
 # %% [markdown] lang="en"
 # # 09 · At test time
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 30 seconds.
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 30 seconds. Run the cells from
+# top to bottom.
 #
 # **You will learn**
 #
@@ -14,17 +15,18 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to know
 # that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="50f70766"
+# %% [markdown] lang="ja" en="e920ae79"
 # # 09 · テスト時に起こること
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、コードの実行に約30秒かかります。
+# セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
 # - 読んでいる最中のメモリ（memory）の重み（weights）を眺め、好きな時点で問い合わせ、凍結する（freeze）方法。
 # - 伝えられた直後の事実は、どこにあるのか。凍結すると失われることがあるのは、なぜか。
 # - 学習済みのモデルで、驚き（surprise）からわかることと、わからないこと。
-# - 大きさの変わらない状態（state）のまま、1,000セグメント（segment）を読む方法。状態をファイルに保存する方法。
+# - 大きさの変わらない状態（state）のまま、1,000セグメント（segment）のストリーム（stream）を読む方法。状態をファイルに保存する方法。
 #   状態を通して誤差逆伝播（back-propagation）をする方法。
 #
 # **必要な知識**：レッスン03の内容、つまり $\theta$、$\eta$、$\alpha$ を使う更新。
@@ -46,6 +48,10 @@ from titans.training import share_right
 start()
 
 # %% [markdown] lang="en"
+# If the import fails, this course's package is not installed: run `pip install -e .` in the folder that you cloned
+# (in Colab: clone the repository, go into its folder with `%cd`, install it there in the same way, then run the cell
+# above). The package that PyPI calls `titans` is another one.
+#
 # ## 1. What still changes after training
 #
 # Training ends, the parameters stay as they are. In most models nothing else could change. Here something does: the
@@ -63,11 +69,17 @@ start()
 # **Predict before you run.** The last two lines read two values, stop, and read two more. The first hands on $m$ and
 # $s$, the second $m$ alone. Which of them ends where the whole ends?
 
-# %% [markdown] lang="ja" en="6eb5f5cf"
+# %% [markdown] lang="ja" en="62a85281"
+# import に失敗するときは、この教材のパッケージがまだインストールされていません。
+# クローンしたフォルダーで `pip install -e .` を実行してください。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
+# 上のセルを実行します。
+# なお、PyPI で `titans` という名前のパッケージは別物です。
+#
 # ## 1. 訓練の後にも変わるもの
 #
 # 訓練（training）が終わると、パラメータはもう変わりません。たいていのモデルでは、ほかに変わるものはありません。
-# ところが、ここにはあります。メモリの重み $M_t$ とモーメンタム（momentum）$S_t$ です。トークンが来るたびに、
+# ところが、ここにはあります。メモリの重み $M_t$ とモーメンタム（momentum）$S_t$ です。トークン（token）が来るたびに、
 #
 # $$S_t = \eta_t S_{t-1} - \theta_t \nabla \ell(M_{t-1}; x_t), \qquad M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
 #
@@ -180,7 +192,7 @@ exercises.STREAM.check(stream)
 # ## 2. メモリプレーヤー
 #
 # まずは、中身を全部読めるほど小さなメモリです。誰が何を飲むかを聞いていきます。
-# 全部で40トークンあり、1つのトークンは、人（キー、key）と飲み物（値、value）のペアです。
+# 全部で40トークンあり、1つのトークンは、人をキー（key）、飲み物を値（value）とするペア（pair）です。
 # $\theta = 0.2$、$\eta = 0.5$、$\alpha = 0.02$ で、メモリは5種類の飲み物 × 7成分の行列です。
 #
 # - **1〜3回目の読み**（reading）：Ana → tea、Ben → coffee、Cleo → milk、Dan → juice を3回くり返します。
@@ -226,7 +238,7 @@ for person, drink in bare_player.PASSAGE:
 # 伝えられたばかりの事実は、大部分が $S$ の中にあり、まだ $M$ には入っていません。
 # このことは、後で学習済みのモデルを見るときまで覚えておいてください。
 #
-# では、再生してみましょう。左はそのままのメモリ、右は、同じストリーム（stream）を、何かを切って読ませたメモリです。
+# では、再生してみましょう。左はそのままのメモリ、右は、同じストリームを、何かを切って読ませたメモリです。
 # `probe` では、誰についてたずねるかを選びます。メモリには、どのトークンの後でもたずねています。たずねても何も変わりません。
 # スイッチは、「no momentum」がモーメンタムなし、「no forgetting」が忘却なし、
 # 「freeze」が書き込みを凍結する時点です（never は凍結しない）。
@@ -285,7 +297,7 @@ player
 # ## 3. 学習済みのメモリの書き込みを、手で1回
 #
 # 次は、学習済みのモデルの中にあるメモリです。`recall-live/mac` は、1層の MAC で、次のゲームを学習しています。
-# まず、キーと値の6つのペア（pair）が伝えられます（`k0 v28 k23 v1 …`）。続いて雑音（noise）が流れ、その後で、各キーについてたずねられます。
+# まず、キーと値の6つのペアが伝えられます（`k0 v28 k23 v1 …`）。続いて雑音（noise）が流れ、その後で、各キーについてたずねられます。
 # メモリは64 × 64の行列1つです。
 # セグメントもチャンクも16トークンなので、アテンション（attention）で答えを調べることはできません。
 #
@@ -338,7 +350,7 @@ for mine, library in ((M, after.weights), (S, after.momentum)):
 # ## 4. 学習済みのモデルの中のプレーヤー
 #
 # **実行する前に予想してみましょう。**
-# モデルのコピーを、最後の事実の直後に凍結します。そこから先は、メモリの中身が乱されることはありません。
+# モデルのコピーを、最後の事実の直後に凍結し、書き込みを止めます。そこから先は、メモリの中身が乱されることはありません。
 # 64本の系列に6つずつペアを伝え、雑音を36トークン流した後で、すべてのペアについてたずねます。
 # 凍結すると、答えはよくなるでしょうか、悪くなるでしょうか、それとも変わらないでしょうか。
 # 出力の各行は、凍結した時点（frozen from token）と、1番目から6番目までのペアの正解率です。
@@ -617,7 +629,7 @@ exercises.STATE_NUMBERS.check(numbers_in_state)
 #
 # <details><summary>ヒント2</summary>
 #
-# 隣り合う幅の積を合計し、batch、heads、3を掛けます。
+# 隣り合う幅の積を合計し、バッチの大きさ、ヘッドの数、3を掛けます。
 #
 # </details>
 
@@ -768,13 +780,13 @@ exercises.SLOPE.check(slope_of_first_value)
 # %%
 torch.manual_seed(0)
 layer = NeuralMemory(dim=8)
-x = torch.randn(1, 20, 8)
+text = torch.randn(1, 20, 8)
 with torch.enable_grad():
     for cut in (False, True):
-        earlier = x[:, :10].clone().requires_grad_()
+        earlier = text[:, :10].clone().requires_grad_()
         _, state = layer(earlier)
         state = state.detach() if cut else state
-        y, _ = layer(x[:, 10:], state)
+        y, _ = layer(text[:, 10:], state)
         loss = y.square().sum()
         (slope,) = torch.autograd.grad(loss, earlier, allow_unused=True)
         print(f"detached: {cut}, a gradient arrives: {slope is not None}")

@@ -4,8 +4,11 @@ Nothing outside this package imports it. It needs the extra `lessons` (matplotli
 """
 
 import sys
+from types import TracebackType
+from typing import Any
 
 import torch
+from IPython.core.getipython import get_ipython
 
 
 def start() -> None:
@@ -13,4 +16,15 @@ def start() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_printoptions(precision=4, sci_mode=False)
+    if (shell := get_ipython()) is not None:
+        shell.set_custom_exc((NameError,), name_missing)
     print(f"titans is ready (Python {sys.version_info.major}, PyTorch {torch.__version__.split('.')[0]})")
+
+
+def name_missing(
+    shell: Any, kind: type[NameError], error: NameError, trace: TracebackType, tb_offset: int | None = None
+) -> None:
+    """For a cell that is run before those that it needs: after Python's traceback, what to run first."""
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
+    print(f"✗ Where a cell further up makes `{error.name}`, run that first: best all cells above this one, in order.")
+    print(f"✗ `{error.name}` は、上のセルで作られる名前かもしれません。先に、ここより上のセルを順に実行してください。")

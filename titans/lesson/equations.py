@@ -56,19 +56,19 @@ EQUATIONS = {
         "a chunk without momentum in closed form",
         "titans.chunked.chunk_mix",
         "tests/test_reductions.py::test_equation_16_as_printed",
-        None,
+        "03_surprise_momentum_forgetting",
     ),
     "17": Equation(
         "the linear case as products of matrices",
         "titans.chunked.chunked_scan",
         "tests/test_reductions.py::test_equation_17_as_matrix_products_with_its_misprints_mended",
-        None,
+        "03_surprise_momentum_forgetting",
     ),
     "18": Equation(
         "momentum in a chunk is a linear recurrence",
         "titans.chunked.chunk_mix",
         "tests/test_reductions.py::test_equation_18_momentum_in_a_chunk_is_a_linear_recurrence",
-        None,
+        "03_surprise_momentum_forgetting",
     ),
     "19": Equation(
         "persistent tokens stand before all others",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from unittest.mock import patch
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 import titans.model
@@ -18,11 +17,10 @@ from titans.blocks import MAC
 class ReadAtTheEnd(NeuralMemory):
     """A layer that answers all tokens of a call from the weights that the last of them left."""
 
-    def forward(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        _, after = super().forward(x, state)
+    def learn(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        _, after = super().learn(x, state)
         q, _, _, _ = self.project(x, state.recent)
-        y = rearrange(self.norm(self.memory.read(after.weights, q)), "b h t d -> b t (h d)")
-        return self.W_O(y * torch.sigmoid(self.W_G(x))), after
+        return self.memory.read(after.weights, q), after
 
 
 class LiteralMAC(MAC):

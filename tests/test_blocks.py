@@ -97,13 +97,14 @@ def test_every_layer_has_a_memory_and_persistent_tokens_of_its_own(variant):
 @pytest.mark.parametrize("tokens", [1, 3, 7])
 def test_pieces_cover_the_tokens_and_cross_no_border(segment_len, tokens):
     for place in range(segment_len + 1):
-        found = list(pieces(tokens, place, segment_len))
-        covered = [t for part, _ in found for t in range(part.start, part.stop)]
-        assert covered == list(range(tokens))
+        sizes = pieces(tokens, place, segment_len)
+        assert sum(sizes) == tokens
         at = place % segment_len  # of the first token in its segment
-        for part, begins in found:
-            assert begins == ((at + part.start) % segment_len == 0)
-            assert (at + part.start) // segment_len == (at + part.stop - 1) // segment_len
+        for size in sizes:
+            assert size >= 1
+            assert at + size <= segment_len
+            at = (at + size) % segment_len
+        assert all(size == segment_len for size in sizes[1:-1])
 
 
 # ---- What reaches what -----------------------------------------------------------------------------------------------

@@ -110,8 +110,9 @@ def stops(make: Make) -> None:
 
 
 SEEN = "mask = causal_mask(q.shape[2], place, q.device)"
-READ = "read, memory = self.memory(self.norm_written(y), memory)"
-BEGINS = "start, place = memory.weights, 0"
+READ = "read, memory = self.memory.learn(written, memory)"
+BEGINS = "start = memory.weights\n"
+TURNED = "turned = tuple(turned_k)"
 EMBEDDED = "x, layers = self.embedding(tokens), []"
 NEXT = "self(made[-1], output.state)"
 
@@ -122,15 +123,14 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         attention, f"{SEEN}.repeat(1, len(streams))",
         f"{SEEN}; mask = torch.cat((torch.ones_like(mask), mask)[-len(streams):], dim=1)", causal("mac")),
     "o read with the weights at the segment's end": (
-        blocks, READ, "_, after = self.memory(self.norm_written(y), memory); "
-        "read, memory = self.memory(self.norm_written(y), after)", causal("mac")),
+        blocks, READ, "_, after = self.memory.learn(written, memory); read, memory = self.memory.learn(written, after)",
+        causal("mac")),
     "h without positions": (
-        attention, "turned = tuple(rotate(k, place) for k, _ in streams)",
-        "turned = tuple(rotate(k, place) if k is streams[-1][0] else k for k, _ in streams)", equations("mac")),
+        attention, TURNED, "turned = tuple(k for k, _ in streams[:-1]) + (turned_k[-1],)", equations("mac")),
     "h read with the weights of now": (
-        blocks, "self.retrieve(start, asked[:, part])", "self.retrieve(memory.weights, asked[:, part])", splits("mac")),
+        blocks, "self.retrieve(start, asked_part)", "self.retrieve(memory.weights, asked_part)", splits("mac")),
     "h read with the first weights for ever": (
-        blocks, BEGINS, "start, place = start or memory.weights, 0", equations("mac")),
+        blocks, BEGINS, "start = start or memory.weights\n", equations("mac")),
     "memory tokens read with the weights of now": (
         blocks, "self.with_memory_tokens(persistent, start)", "self.with_memory_tokens(persistent, memory.weights)",
         splits("mac", memory_tokens=2)),
@@ -141,15 +141,15 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "the memory is cut from the graph between segments": (
         blocks, BEGINS, f"memory = memory.detach(); {BEGINS}", carries("mac")),
     "what the memory reads is not used": (
-        blocks, "outputs.append(self.combine(y, read))", "outputs.append(self.combine(y, y))", learns("mac")),
+        blocks, "ys.append(y)", "ys.append(y); read = torch.zeros_like(read)", learns("mac")),
     # Places and positions at a call's border
     "the place in the segment is lost": (
         blocks, "BlockState(memory, start, recent, keys, own(values), place)",
         "BlockState(memory, start, recent, keys, own(values), 0)", splits("mac")),
     "positions restart at each call": (
-        attention, "turned = tuple(rotate(k, place) for", "turned = tuple(rotate(k, 0) for", splits("attention")),
+        attention, TURNED, "turned = tuple(rotate(k, 0) for k, _ in streams)", splits("attention")),
     "queries' positions restart at each call": (
-        attention, "attend(q, rotate(q, place)", "attend(q, rotate(q, 0)", splits("attention")),
+        attention, "attend(q, turned_q", "attend(q, rotate(q, 0)", splits("attention")),
     "keys of the last window off by one": (
         blocks, "- self.window + 1), None", "- self.window + 2), None", splits("mag")),
     "keys of the last window are forgotten": (blocks, "if state.keys:", "if False:", splits("mal")),

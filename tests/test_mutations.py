@@ -364,10 +364,10 @@ LAYER_FAULTS = {
     "the convolution sees ahead": (
         "torch.cat((recent, x), dim=1)", "torch.cat((recent[:, 1:], x, x[:, :1]), dim=1)", layer_causal),
     "a write that reaches nobody": (
-        "y = rearrange(self.norm(finite(y).to(x.dtype))", "y = rearrange(self.norm((q + 0 * y).to(x.dtype))",
+        "return y, replace(state", "return q + 0 * y, replace(state",
         proofs.the_state_carries_from_the_first_token_to_the_last),
     "the state is not handed on": (
-        "replace(state, recent=recent)\n\n    def project", "self.initial_state(x.shape[0])\n\n    def project",
+        "replace(state, recent=recent)\n\n    def output", "self.initial_state(x.shape[0])\n\n    def output",
         layer_splits),
     "the memory is cut from the graph": (
         "return unit(q), unit(k), v, recent", "return unit(q), unit(k).detach(), v.detach(), recent",
@@ -380,7 +380,9 @@ LAYER_FAULTS = {
         proofs.every_parameter_learns_through_the_memory),
     "keys of any length": (
         "return unit(q), unit(k), v, recent", "return unit(q), k, v, recent", proofs.layer_is_section_4_4),
-    "no output gate": ("y * torch.sigmoid(self.W_G(x))", "y + 0 * self.W_G(x)", proofs.layer_is_section_4_4),
+    "no output gate": (
+        "y * torch.sigmoid(self.W_G(x.clamp(-INPUT_LIMIT, INPUT_LIMIT)))", "y + 0 * self.W_G(x)",
+        proofs.layer_is_section_4_4),
     "a parameter is changed by a call": (
         "x = x.clamp(", "self.W_K.weight.data.mul_(1.001); x = x.clamp(", proofs.layer_repeats_itself),
     "chance in the forward pass": (

@@ -86,13 +86,14 @@ def see_segment(
     tokens. Token i sees entry j of every stream if j <= i (D3), at j's position (D4).
     Returns y and the keys and values of the segment so far.
     """
-    turned = tuple(rotate(k, place) for k, _ in streams)
+    turned_q, *turned_k = rotate(torch.stack((q, *(k for k, _ in streams))), place).unbind()
+    turned = tuple(turned_k)
     new_values = tuple(v for _, v in streams)
     if keys:
         turned = tuple(torch.cat(pair, dim=2) for pair in zip(keys, turned, strict=True))
         new_values = tuple(torch.cat(pair, dim=2) for pair in zip(values, new_values, strict=True))
     mask = causal_mask(q.shape[2], place, q.device).repeat(1, len(streams))
-    y = attend(q, rotate(q, place), torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
+    y = attend(q, turned_q, torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
     return y, turned, new_values
 
 

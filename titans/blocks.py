@@ -124,24 +124,21 @@ class SegmentMixer(Mixer):
         prefix = self.prefix(self.persistent, x.shape[0])
         keys, values, place = state.keys, state.values, state.place
         outputs = []
-        for part, begins in pieces(x.shape[1], place, self.segment_len):
-            place = 0 if begins else place
-            y, keys, values = self.see(q[:, :, part], ((k[:, :, part], v[:, :, part]),), keys, values, place, prefix)
+        sizes = pieces(x.shape[1], place, self.segment_len)
+        for q_part, k_part, v_part in zip(*(tensor.split(sizes, dim=2) for tensor in (q, k, v)), strict=True):
+            place %= self.segment_len
+            y, keys, values = self.see(q_part, ((k_part, v_part),), keys, values, place, prefix)
             outputs.append(y)
-            place += part.stop - part.start
+            place += q_part.shape[2]
         y = self.attention.output(torch.cat(outputs, dim=2))
         return y, BlockState(keys=keys, values=own(values), place=place)
 
 
-def pieces(tokens: int, place: int, segment_len: int):
-    """Slices of the tokens that do not cross the border of a segment, and whether each begins one."""
-    done = 0
-    while done < tokens:
-        begins = place in (0, segment_len)
-        size = min(tokens - done, segment_len if begins else segment_len - place)
-        yield slice(done, done + size), begins
-        done += size
-        place = size if begins else place + size
+def pieces(tokens: int, place: int, segment_len: int) -> list[int]:
+    """How many tokens go into each segment, when the first finds `place` tokens in its own."""
+    first = min(tokens, segment_len - place % segment_len)
+    whole, rest = divmod(tokens - first, segment_len)
+    return [first, *[segment_len] * whole, *[rest] * (rest > 0)]
 
 
 def own(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -187,19 +184,26 @@ class MAC(SegmentMixer):
         asked = F.silu(mixed)
         persistent = self.prefix(self.persistent, x.shape[0])
         memory, start, keys, values, place = state.memory, state.start, state.keys, state.values, state.place
-        outputs = []
-        for part, begins in pieces(x.shape[1], place, self.segment_len):
-            if begins:
-                start, place = memory.weights, 0
+        ys, writes, reads = [], [], []
+        sizes = pieces(x.shape[1], place, self.segment_len)
+        cut = (*(t.split(sizes, dim=1) for t in (x, asked)), *(t.split(sizes, dim=2) for t in (q, k, v)))
+        for x_part, asked_part, q_part, k_part, v_part in zip(*cut, strict=True):
+            place %= self.segment_len
+            if place == 0:
+                start = memory.weights
             assert start is not None
-            h = self.attention.keys_values(self.retrieve(start, asked[:, part]))
+            h = self.attention.keys_values(self.retrieve(start, asked_part))
             prefix = self.with_memory_tokens(persistent, start)
-            y, keys, values = self.see(q[:, :, part], (h, (k[:, :, part], v[:, :, part])), keys, values, place, prefix)
-            y = self.surround(x[:, part], self.attention.output(y))
-            read, memory = self.memory(self.norm_written(y), memory)
-            outputs.append(self.combine(y, read))
-            place += part.stop - part.start
-        return torch.cat(outputs, dim=1), BlockState(memory, start, recent, keys, own(values), place)
+            y, keys, values = self.see(q_part, (h, (k_part, v_part)), keys, values, place, prefix)
+            y = self.surround(x_part, self.attention.output(y))
+            written = self.norm_written(y)
+            read, memory = self.memory.learn(written, memory)
+            ys.append(y)
+            writes.append(written)
+            reads.append(read)
+            place += x_part.shape[1]
+        read = self.memory.output(torch.cat(writes, dim=1), torch.cat(reads, dim=2))
+        return self.combine(torch.cat(ys, dim=1), read), BlockState(memory, start, recent, keys, own(values), place)
 
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual around attention (D13)."""

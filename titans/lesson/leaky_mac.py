@@ -9,7 +9,6 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
 from titans.attention import KeysValues, attend, causal_mask, rotate
@@ -29,13 +28,11 @@ MODES = {
 class ReadAtTheEnd(NeuralMemory):
     """A memory layer that answers all tokens of a call from the weights that the last of them left."""
 
-    def forward(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
-        state = self.initial_state(x.shape[0]) if state is None else state
-        _, after = super().forward(x, state)
+    def learn(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        _, after = super().learn(x, state)
         assert state.recent is not None
         q, _, _, _ = self.project(x, state.recent)
-        y = rearrange(self.norm(self.memory.read(after.weights, q)), "b h t d -> b t (h d)")
-        return self.W_O(y * torch.sigmoid(self.W_G(x))), after
+        return self.memory.read(after.weights, q), after
 
 
 class LeakyMAC(MAC):

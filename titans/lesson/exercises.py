@@ -307,7 +307,7 @@ UPDATE = Exercise(
             "forgets the write",
             _update_forget_after,
             "The new write is forgotten along with the old memory: (1 − α) belongs to M alone (equation 13).",
-            "新しい書き込みまで忘れています。(1 − α) が掛かるのは M だけです（式(13)）。",
+            "新しい書き込みまで、前のメモリと一緒に忘れています。(1 − α) が掛かるのは M だけです（式(13)）。",
         ),
         Mistake(
             "gradient at the wrong weights",
@@ -319,7 +319,7 @@ UPDATE = Exercise(
             "write before surprise",
             _update_old_momentum,
             "M moves by the old S: work out the new S first, then add it (the token must feel its own surprise).",
-            "M に古い S を足しています。先に新しい S を求めてから足してください（自分の驚きがすぐ反映されます）。",
+            "M に古い S を足しています。先に新しい S を求めてから足してください。トークン自身の驚きも反映します。",
         ),
         Mistake(
             "factor 2",
@@ -373,7 +373,7 @@ HALF_LIFE = Exercise(
             "linear",
             lambda tokens: 0.5 / tokens,
             "Forgetting multiplies: each token takes a share of what is left, not of what was there at first.",
-            "忘却は掛け算です。最初にあった量ではなく、残っている量から一定の割合が失われます。",
+            "忘却は掛け算です。トークンごとに、最初にあった量ではなく、残っている量の一定の割合が失われます。",
         ),
     ),
     Verdict(
@@ -413,13 +413,13 @@ def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
         return Verdict(
             "slow",
             f"By token {LIE[0]} the memory has not learned the new rule (squared error {adapted:.2f}, at most 0.1).",
-            f"トークン{LIE[0]}までに新しい規則を覚えきれていません（平均2乗誤差 {adapted:.2f}、目標は0.1以下）。",
+            f"トークン{LIE[0]}までに、メモリが新しい規則を覚えきれていません（平均2乗誤差{adapted:.2f}、目標は0.1以下）。",
         )
     if believed > 0.1:
         return Verdict(
             "believes the lie",
             f"The memory believed the lie (squared error {believed:.2f} against the truth, at most 0.1).",
-            f"メモリがうそを信じてしまいました（真の値との2乗誤差 {believed:.2f}、目標は0.1以下）。",
+            f"メモリがうそを信じてしまいました（真の値との2乗誤差{believed:.2f}、目標は0.1以下）。",
         )
     low, high = float(kept.min()), float(kept.max())
     if low < 0.8 or high > 1.2:

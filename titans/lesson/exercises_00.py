@@ -25,7 +25,7 @@ CROSSING_OFF = Exercise(
             "no crossing off",
             lambda pairs: 1 / pairs,
             "That is a guesser who forgets what was answered already. After each question one place fewer is left.",
-            "それは、すでに出た答えを消していかない人の割合です。質問のたびに、残る場所は1つずつ減ります。",
+            "それは、すでに出た答えを忘れる人の当てずっぽうです。質問のたびに、残る場所は1つずつ減ります。",
         ),
         Mistake(
             "number, not share",
@@ -50,7 +50,7 @@ CROSSING_OFF = Exercise(
             "any place",
             lambda pairs: 1 / 32,
             "That is a guesser who knows nothing. This one knows which places were told.",
-            "それは何も知らない人の割合です。この人は、どの場所が伝えられたかを知っています。",
+            "それは、何も知らない人の当てずっぽうです。この人は、どの場所が伝えられたかを知っています。",
         ),
     ),
     Verdict(

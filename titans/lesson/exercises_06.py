@@ -190,7 +190,7 @@ MASK = Exercise(
             "one too many",
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, window + 1),
             "One token too many: a window of w is the token itself and the w − 1 before it.",
-            "1つ多く見えています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+            "トークンが1つ多く見えています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
         ),
         Mistake(
             "no window",
@@ -202,7 +202,7 @@ MASK = Exercise(
             "inverted",
             lambda *case: ~_mask_truth(*case),
             "The mask is inverted: True means that a column is seen.",
-            "マスクが逆です。True は「見える」という意味です。",
+            "マスクが逆です。True は「その列が見える」という意味です。",
         ),
         Mistake(
             "no prefix",

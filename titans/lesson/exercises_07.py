@@ -38,7 +38,7 @@ SEES = Exercise(
             "no segments",
             lambda t, segment_len, persistent: persistent + 2 * (t + 1),
             "This counts all tokens since the beginning. Attention ends at the start of the segment: take t % segment.",
-            "最初からの全トークンを数えています。見るのはセグメントの始まりからです。t % segment を使ってください。",
+            "全トークンを数えています。アテンションが届くのはセグメントの始まりまでです。t % segment を使います。",
         ),
         Mistake(
             "whole segment",
@@ -95,7 +95,7 @@ MASK = Exercise(
             "all of h",
             lambda n, p: _mask(n, p, _square(n)),
             "This is the literal reading: h_j was asked for with token j, so a token before j must not see it.",
-            "式を文字どおりに読んだ形です。h_j はトークン j からできるので、j より前のトークンに見せてはいけません。",
+            "式を文字どおりに読んだ形です。h_j はトークン j でたずねたものなので、j より前に見せてはいけません。",
         ),
         Mistake(
             "one triangle over everything",
@@ -107,7 +107,7 @@ MASK = Exercise(
             "not its own h",
             lambda n, p: _mask(n, p, _square(n).tril(-1)),
             "Token i may see its own h_i: token i asked for it, and a memory from before the segment answered.",
-            "トークン i は自分の h_i を見てかまいません。前のメモリに、トークン i 自身がたずねたものだからです。",
+            "トークン i は h_i を見てかまいません。たずねたのは自分で、答えたのはセグメントの前のメモリだからです。",
         ),
         Mistake(
             "only its own h",
@@ -191,25 +191,25 @@ WRITE_AND_READ = Exercise(
             "read at the end",
             lambda M, K, V, Q, theta: _reads([_memories(M, K, V, theta)[-1]] * len(K), Q),
             "Every token is answered by the last memory, into which later tokens are written: this is the second leak.",
-            "どのトークンにも最後のメモリが答えています。そこには後ろのトークンも入っています。これが2つ目の漏れです。",
+            "どのトークンにも最後のメモリが答えています。そこには後ろのトークンも書き込まれています。これが2つ目の漏れです。",
         ),
         Mistake(
             "read before the write",
             lambda M, K, V, Q, theta: _reads(_memories(M, K, V, theta)[:-1], Q),
             "Nothing leaks, but each token is answered by the memory before its own write. Equation 25 reads M_t.",
-            "漏れはありませんが、自分の書き込みより前のメモリが答えています。式(25)が読むのは M_t です。",
+            "漏れはありませんが、トークンに、自分の書き込みより前のメモリが答えています。式(25)が読むのは M_t です。",
         ),
         Mistake(
             "never written",
             lambda M, K, V, Q, theta: _reads([M] * len(K), Q),
             "All answers come from the memory before the segment. Keep what a write returns: M = M − θ · gradient.",
-            "すべての答えが最初のメモリから出ています。書き込んだ結果を M に入れてください：M = M − θ · 勾配。",
+            "すべての答えがセグメントの前のメモリから出ています。書き込んだ結果を M に残します：M = M − θ · 勾配。",
         ),
         Mistake(
             "each alone",
             _write_each_alone,
             "Every token writes into the first memory and the next one forgets it: carry M from token to token.",
-            "どのトークンも最初のメモリに書いていて、結果が次に残りません。M をトークンごとに引き継いでください。",
+            "どのトークンも最初のメモリに書き、その結果は次のトークンで忘れられています。M を引き継いでください。",
         ),
         Mistake(
             "gradient at the wrong weights",

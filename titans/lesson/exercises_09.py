@@ -107,7 +107,7 @@ STREAM = AnyAnswer(
     Verdict(
         "passed",
         "Correct: in pieces the stream gives the same answers as in one call, across borders of chunks too.",
-        "正解です。分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
+        "正解です。ストリームを分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
     ),
 )
 

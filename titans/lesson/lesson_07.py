@@ -188,7 +188,7 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
         "Without the residual the curve stops near a second dotted line, of crossing off values, far below MAC.",
         alt_ja="訓練のステップに対する正解率。メモリのある MAC は1の近くまで上がります。メモリのない同じモデルは、"
         "当てずっぽうの点線（8分の1）のところにとどまります。h に位置を与えなくても変わりません。"
-        "残差がないと、候補を消しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低くなります。",
+        "残差がないと、値の候補を消しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低くなります。",
     )
 
 

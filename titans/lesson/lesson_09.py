@@ -214,7 +214,7 @@ def memory_at_work() -> Picture:
         "right value if asked for each of six keys at any token; each key lights up soon after it is told, and stays "
         "known through noise, repetition and questions. Bottom: the memory's surprise at each token.",
         alt_ja="働くメモリ。上段は、学習済みの MAC のメモリの64×64の重みを、"
-        "トークン0、5、11、47、95の後に示したものです。最初はほとんど空で、やがて行と列の模様ができ、それが残ります。"
+        "ストリームのトークン0、5、11、47、95の後に示したものです。最初はほとんど空で、やがて行と列の模様ができ、それが残ります。"
         "中段は、6つのキーのそれぞれについてたずねたときの、正しい値の確率をトークンごとに示したものです。"
         "どのキーも、伝えられてまもなく明るくなり、雑音、くり返し、質問の間もずっと答えられます。下段は、各トークンでのメモリの驚きです。",
     )

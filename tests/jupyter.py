@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # playwright is not everywhere that these tests are
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 START_SECONDS, CELLS_SECONDS = 60, 180
@@ -132,6 +132,17 @@ def run_all_cells(page: Page, address: str) -> None:
     status.wait_for(timeout=START_SECONDS * 1000)
     page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
     status.wait_for(timeout=CELLS_SECONDS * 1000)
+
+
+def sliders(page: Page) -> list[tuple[Locator, list[tuple[str, Locator]]]]:
+    """Every live picture of an open notebook, and the sliders that belong to it, with their labels."""
+    found = []
+    for picture in page.locator("img.widget-image").all():
+        view = picture.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
+        rows = view.locator(".widget-slider").filter(has=page.get_by_role("slider")).all()
+        labels = [row.locator(".widget-label").inner_text() for row in rows]
+        found.append((picture, list(zip(labels, (row.get_by_role("slider") for row in rows), strict=True))))
+    return found
 
 
 def close_notebook(page: Page) -> None:

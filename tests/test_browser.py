@@ -1,4 +1,4 @@
-"""The lessons in a real JupyterLab: every cell runs, and a slider that moves changes the picture."""
+"""The lessons in a real JupyterLab: every cell runs, and every live picture follows its sliders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import nbformat
 import pytest
 
-from tests.jupyter import NOTEBOOKS, chromium, close_notebook, jupyterlab, run_all_cells, why_no_browser
+from tests.jupyter import NOTEBOOKS, chromium, close_notebook, jupyterlab, run_all_cells, sliders, why_no_browser
 
 LESSONS = sorted(f"{path.parent.name}/{path.name}" for path in NOTEBOOKS.glob("??/[0-9][0-9]_*.ipynb"))
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TITANS_REQUIRE_BROWSER") == "1"
@@ -41,7 +41,7 @@ def outputs(page, kind):
 
 
 @pytest.mark.parametrize("lesson", LESSONS)
-def test_every_cell_runs_in_jupyterlab(page, address, lesson):
+def test_every_cell_runs_and_every_live_picture_follows_a_slider(page, address, lesson):
     run_all_cells(page, address.format(lesson))
     cells = [cell for cell in nbformat.read(NOTEBOOKS / lesson, as_version=4).cells if cell.cell_type == "code"]
     meant = [cell for cell in cells if "raises-exception" in cell.metadata.get("tags", [])]
@@ -50,6 +50,14 @@ def test_every_cell_runs_in_jupyterlab(page, address, lesson):
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
     reached = cells.index(meant[0]) + 1 if meant else len(cells)  # "run all" stops at an error, meant or not
     assert prompts[:reached] == [f"[{number}]:" for number in range(1, reached + 1)]
+    live = [output for cell in cells for output in cell.outputs if "Live picture" in str(output.get("data", ""))]
+    pictures = sliders(page)
+    assert len(pictures) == len(live) > 0
+    for picture, controls in pictures:
+        _, slider = controls[0]
+        before = picture.get_attribute("src")
+        press(page, slider)
+        page.wait_for_function("([image, src]) => image.src !== src", arg=[picture.element_handle(), before])
 
 
 @pytest.mark.parametrize("lesson", LESSONS[:1])
@@ -58,9 +66,7 @@ def test_a_slider_moved_by_key_and_by_mouse_changes_the_picture(page, address, l
     slider = page.get_by_role("slider").first
 
     with picture_changes(page):
-        slider.focus()
-        at_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
-        page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
+        press(page, slider)
 
     with picture_changes(page):
         slider.scroll_into_view_if_needed()
@@ -72,6 +78,13 @@ def test_a_slider_moved_by_key_and_by_mouse_changes_the_picture(page, address, l
         page.mouse.down()
         page.mouse.move(track["x"] + far * track["width"], y, steps=5)
         page.mouse.up()
+
+
+def press(page, slider):
+    """An arrow key on a slider, towards where there is room."""
+    slider.focus()
+    at_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
+    page.keyboard.press("ArrowLeft" if at_end else "ArrowRight")
 
 
 @contextmanager

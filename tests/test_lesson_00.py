@@ -192,7 +192,7 @@ def test_the_labs_strip_shows_what_its_controls_show():
     for state in lab.states:
         for control, value in state.items():
             lab.controls[control].value = value
-        images.append(figures.pixels(lab.figure).copy())
+        images.append(lab.pixels().copy())
     assert figures.png(figures.strip(images)) == lab.strip()
     assert not any(np.array_equal(one, other) for one, other in itertools.combinations(images, 2))
 

@@ -59,6 +59,7 @@ def gates_lab(stream: Stream | None = None) -> LivePicture:
     maps = [heatmap(figure.add_subplot(grid[0, i]), empty, name, limits[i]) for i, name in enumerate(names)]
     for image in maps:
         figure.colorbar(image, ax=image.axes, fraction=0.046, pad=0.04).ax.tick_params(labelsize=7)
+    frames = [spine for image in maps for spine in image.axes.spines.values()]
     surprise_axes = tidy(figure.add_subplot(grid[1, :]), y="surprise $|u_t|$")
     answer_axes = tidy(figure.add_subplot(grid[2, :]), x="token", y="share of early pair")
     axis = torch.arange(tokens)
@@ -102,6 +103,7 @@ def gates_lab(stream: Stream | None = None) -> LivePicture:
         figure,
         controls,
         draw,
+        moving=[*maps, *frames, surprise, answer, *cursors, *notes],
         states=(
             {"theta": 0.25, "eta": 0.0, "alpha": 0.0, "token": 20},
             {"theta": 0.25, "eta": 0.8, "alpha": 0.0, "token": 20},

@@ -6,17 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from titans.lesson.figures import mimebundle, pixels, png, strip
+from titans.lesson.figures import mimebundle, png, strip
 
 
 class LivePicture:
     """A figure redrawn whenever a control moves, and the same figure in a few states where no kernel runs.
 
-    figure: drawn once with all its artists; `draw` only updates them, which is what makes it fast.
+    figure: drawn once with all its artists; `draw` only updates them.
     controls: widgets by the name under which `draw` takes their values.
     draw: called as draw(**values); an exception in it reaches whoever moved the control.
+    moving: all artists that `draw` changes, from back to front. What stands still is drawn once and these on top of it,
+        which is many times faster than the whole figure.
     states: what a committed notebook shows, one dictionary of values a picture, drawn by the same function.
     alt, alt_ja: what the picture shows, in words.
     rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as widgets.
@@ -27,6 +32,7 @@ class LivePicture:
         figure: Figure,
         controls: Mapping[str, widgets.Widget],
         draw: Callable[..., None],
+        moving: Sequence[Artist],
         states: Sequence[Mapping[str, Any]],
         alt: str,
         alt_ja: str,
@@ -34,6 +40,9 @@ class LivePicture:
     ) -> None:
         self.figure, self.controls, self.draw, self.alt, self.alt_ja = figure, dict(controls), draw, alt, alt_ja
         self.states = [dict(state) for state in states]
+        self.moving, self.background = list(moving), None
+        for artist in self.moving:
+            artist.set_animated(True)  # a drawing of the whole figure leaves these out
         layout = widgets.Layout(align_self="flex-start", max_width="100%")
         self.image = widgets.Image(value=self._render(self.values()), format="png", layout=layout)
         boxes = [
@@ -54,16 +63,28 @@ class LivePicture:
     def _changed(self, change: object) -> None:
         self.image.value = self._render(self.values())
 
+    def pixels(self) -> np.ndarray:
+        """The figure as it is now: [height, width, 3] bytes."""
+        canvas = self.figure.canvas
+        assert isinstance(canvas, FigureCanvasAgg)
+        if self.background is None:
+            canvas.draw()
+            self.background = canvas.copy_from_bbox(self.figure.bbox)
+        canvas.restore_region(self.background)
+        for artist in self.moving:
+            artist.draw(canvas.get_renderer())
+        return np.asarray(canvas.buffer_rgba())[..., :3]
+
     def _render(self, values: Mapping[str, Any]) -> bytes:
         self.draw(**values)
-        return png(pixels(self.figure), compress=1)
+        return png(self.pixels(), compress=1)
 
     def strip(self) -> bytes:
         """The PNG of all `states`, below one another; the live figure is left as it was."""
         images = []
         for state in self.states:
             self.draw(**{**self.values(), **state})
-            images.append(pixels(self.figure).copy())
+            images.append(self.pixels().copy())
         self.draw(**self.values())
         return png(strip(images))
 

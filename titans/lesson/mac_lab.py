@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,10 +52,6 @@ def _mask_axes(axes: Axes) -> None:
     axes.set_yticks(range(0, TOKENS, 5))
     axes.tick_params(labelsize=8)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(COLUMNS + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(TOKENS + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.93", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
 
 
 def mac_lab() -> LivePicture:
@@ -63,6 +61,11 @@ def mac_lab() -> LivePicture:
     mask_axes = figure.add_subplot(grid[0])
     image = mask_axes.imshow(np.ones((TOKENS, COLUMNS, 3)), interpolation="nearest", aspect="auto")
     _mask_axes(mask_axes)
+    look: dict[str, Any] = {"color": "0.93", "linewidth": 0.5}
+    net = [
+        mask_axes.vlines(np.arange(COLUMNS + 1) - 0.5, -0.5, TOKENS - 0.5, **look),
+        mask_axes.hlines(np.arange(TOKENS + 1) - 0.5, -0.5, COLUMNS - 0.5, **look),
+    ]
     row = Rectangle((-0.5, -0.5), COLUMNS, 1, fill=False, edgecolor=BLACK, linewidth=1.5)
     mask_axes.add_patch(row)
     (crosses,) = mask_axes.plot([], [], color="white", marker="x", markersize=4, linestyle="none")
@@ -107,6 +110,7 @@ def mac_lab() -> LivePicture:
         figure,
         controls,
         draw,
+        moving=[image, *net, row, crosses, segment, *bars, marks, cursor, note],
         states=[{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES],
         alt="MAC lab for token 8 in segments of 6 with two persistent tokens, in four modes below one another: "
         "literal, mask on h only, read per token only, both. Each shows which entries of P, h and x every token sees "

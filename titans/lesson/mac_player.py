@@ -46,10 +46,11 @@ class Watched:
 
     def __init__(self, memory: NeuralMemory) -> None:
         self.memory, self.x, self.state = memory, torch.empty(0), memory.initial_state(1)
-        memory.register_forward_pre_hook(self._keep)
+        self.learn, memory.learn = memory.learn, self._keep  # type: ignore[method-assign]
 
-    def _keep(self, module: object, arguments: tuple[Tensor, MemoryState]) -> None:
-        self.x, self.state = arguments
+    def _keep(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        self.x, self.state = x, state
+        return self.learn(x, state)
 
     def surprise(self) -> Tensor:
         """|u_t|, the norm of the gradient, of tokens of one chunk: [rows, tokens]."""

@@ -61,8 +61,10 @@ def memory_lab() -> LivePicture:
     grid = figure.add_gridspec(2, 1, height_ratios=(1.15, 1), hspace=0.5, left=0.09, right=0.97, top=0.93, bottom=0.1)
     top = grid[0].subgridspec(1, 5, width_ratios=(1, 1, 1, 0.15, 3), wspace=0.3)
     maps = [heatmap(figure.add_subplot(top[0, i]), torch.zeros(1, 1), f"$W_{i + 1}$") for i in range(3)]
+    titles = [image.axes.title for image in maps]
     for image in maps:
         image.axes.set_aspect("auto")
+        image.axes.axis("off")
     bars_axes = tidy(figure.add_subplot(top[0, 4]), "error of every pair", "pair", r"$|M(k)-v|^2$")
     bars = bars_axes.stairs([0.0] * 48, fill=True, color=GREEN)
     bars_axes.set(xlim=(0, 48), ylim=(0, 1.1))
@@ -76,7 +78,8 @@ def memory_lab() -> LivePicture:
     def draw(depth: int, width: int, pairs: int, step: int) -> None:
         course = write_repeatedly(depth, width, pairs)
         for layer, image in enumerate(maps):
-            image.axes.set_visible(layer < depth)
+            image.set_visible(layer < depth)
+            titles[layer].set_visible(layer < depth)
             if layer < depth:
                 matrix = course.weights[step][layer]
                 image.set_data(matrix.numpy())
@@ -105,6 +108,7 @@ def memory_lab() -> LivePicture:
         figure,
         controls,
         draw,
+        moving=[*maps, *titles, bars, bound, curve, cursor, note],
         states=(
             {"depth": 1, "width": 4, "pairs": 16, "step": STEPS},
             {"depth": 2, "width": 4, "pairs": 16, "step": STEPS},

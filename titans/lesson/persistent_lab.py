@@ -59,7 +59,7 @@ def persistent_lab() -> LivePicture:
     extent = (-MOST - 0.5, TOKENS - 0.5, TOKENS - 0.5, -0.5)
     image = map_axes.imshow(empty, cmap=colours, vmin=0, vmax=0.5, interpolation="nearest", extent=extent)
     figure.colorbar(image, ax=map_axes, fraction=0.035, pad=0.02, extend="max").ax.tick_params(labelsize=7)
-    map_axes.axvline(-0.5, color="white", linewidth=2)
+    border = map_axes.axvline(-0.5, color="white", linewidth=2)
     frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=RED, linewidth=1.4)
     map_axes.add_patch(frame)
     row_axes = tidy(figure.add_subplot(grid[0, 1]), "", "column", "share")
@@ -89,6 +89,8 @@ def persistent_lab() -> LivePicture:
             f"query {query}: {float(on_persistent[query]):.0%} on persistent tokens", fontsize=10, loc="left"
         )
 
+    titles = [axes.set_title(" ", fontsize=10, loc="left") for axes in (map_axes, row_axes)]
+
     controls = {
         "persistent": count("persistent", 2, 0, MOST),
         "scale": slider("key scale", 1.0, -1.0, 3.0, 0.25),
@@ -99,6 +101,7 @@ def persistent_lab() -> LivePicture:
         figure,
         controls,
         draw,
+        moving=[image, border, frame, *bars, even, mass, cursor, *titles],
         states=(
             {"persistent": 0, "scale": 1.0, "window": TOKENS},
             {"persistent": 2, "scale": 1.0, "window": TOKENS},

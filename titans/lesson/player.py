@@ -10,11 +10,9 @@ from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from titans.lesson.figures import BLACK, BLUE, GREY, ORANGE, heatmap, new_figure, png, strip, tidy
+from titans.lesson.figures import BLACK, BLUE, GREY, ORANGE, heatmap, new_figure, tidy
 from titans.lesson.live import LivePicture, count, player
 
 
@@ -56,43 +54,6 @@ def right_answers(story: Story, run: Run) -> np.ndarray:
     """How strongly each probe's last told value is answered, 0 before it is told: [tokens, probes]."""
     picked = np.take_along_axis(run.answers, story.told.clip(min=0)[..., None], axis=2)[..., 0]
     return np.where(story.told >= 0, picked, 0.0)
-
-
-class QuickPicture(LivePicture):
-    """A live picture that draws what stands still once, and at a move only `moving` on top of it: many times faster.
-
-    The first full drawing must show none of `moving`, which is what `animated` artists do.
-    """
-
-    def __init__(self, moving: Sequence[Artist], *arguments: Any, **named: Any) -> None:
-        self.moving, self.background = list(moving), None
-        for artist in self.moving:
-            artist.set_animated(True)
-        super().__init__(*arguments, **named)
-
-    def pixels(self) -> np.ndarray:
-        """The figure as it is now: [height, width, 3] bytes."""
-        canvas = self.figure.canvas
-        assert isinstance(canvas, FigureCanvasAgg)
-        if self.background is None:
-            canvas.draw()
-            self.background = canvas.copy_from_bbox(self.figure.bbox)
-        canvas.restore_region(self.background)
-        for artist in self.moving:
-            artist.draw(canvas.get_renderer())
-        return np.asarray(canvas.buffer_rgba())[..., :3]
-
-    def _render(self, values: Mapping[str, Any]) -> bytes:
-        self.draw(**values)
-        return png(self.pixels(), compress=1)
-
-    def strip(self) -> bytes:
-        images = []
-        for state in self.states:
-            self.draw(**{**self.values(), **state})
-            images.append(self.pixels().copy())
-        self.draw(**self.values())
-        return png(strip(images))
 
 
 def memory_player(
@@ -199,8 +160,8 @@ def memory_player(
     play = player(controls["token"])
     moving = [*maps, *(curve for pair in curves for curve in pair), *(bar for group in bars for bar in group)]
     moving += [*cursors, now, other, answer_title, bar_title]
-    return QuickPicture(
-        moving, figure, controls, draw, states, alt, alt_ja,
+    return LivePicture(
+        figure, controls, draw, moving, states, alt, alt_ja,
         rows=(("token", play, "probe"), ("no_momentum", "no_forgetting", "freeze")),
     )  # fmt: skip
 

@@ -95,6 +95,7 @@ def telling_lab(places: Sequence[str] = WHERE) -> LivePicture:
         figure,
         controls,
         draw,
+        moving=[image, *frames, *replies, title],
         states=(
             {**here, "memory": "on", "wait": 2000},
             {**here, "memory": "off (never written)", "wait": 2000},

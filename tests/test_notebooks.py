@@ -295,6 +295,18 @@ def test_the_committed_lessons_keep_every_rule(capsys):
     assert build.main(["--check"]) == 0, capsys.readouterr().err
 
 
+def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
+    start = next((ROOT / "notebooks" / "src").glob("00_*.py"))
+    maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}
+    maps["lesson 00"] = start.read_text(encoding="utf-8").replace("\n# |", "\n|")
+    for source in sorted(start.parent.glob("[0-9][0-9]_*.py")):
+        minutes, _ = build.stated_time(build.read_source(source), "en")
+        for name, text in maps.items():
+            rows = re.findall(rf"^\| {source.name[:2]} \|(.*)\|$", text, flags=re.MULTILINE)
+            said = [cell.strip() for row in rows for cell in row.split("|") if cell.strip().isdigit()]
+            assert said == [str(minutes)] * (2 if name == "lesson 00" else 1), (source.stem, name)
+
+
 def texts():
     """Everything that people read here, as (file, text)."""
     for path in (*ROOT.glob("*.md"), *ROOT.glob(".github/*.md")):

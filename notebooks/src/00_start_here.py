@@ -598,9 +598,9 @@ assert many.invented > 0.6
 # | 00 | Start here | what the memory does, and where it is | 15 |
 # | 01 | Memory is regression | attention as lookup, memory as a matrix, and how much fits | not there yet |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 30 |
-# | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do | 35 |
+# | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 40 |
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet |
-# | 05 | Training in parallel | a whole chunk of writes at once | not there yet |
+# | 05 | Training in parallel | whole chunks at once, for deep memories and with momentum | not there yet |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet |
@@ -636,7 +636,7 @@ assert many.invented > 0.6
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="aaa32250"
+# %% [markdown] lang="ja" en="f52f9fbd"
 # モデルは、たいてい前の場所を答え、知らない人については場所をでっち上げます。式のどこにも、そうしろとは書かれていません。
 # 訓練では、同じ名前を2回伝えたことも、伝えていない人についてたずねたこともありませんでした。
 # そのため、上書きすることも、「知らない」と答えることも、教わっていないのです。
@@ -650,9 +650,9 @@ assert many.invented > 0.6
 # | 00 | はじめに | メモリは何をするのか、どこにあるのか | 15 |
 # | 01 | メモリは回帰である | 検索としてのアテンション、行列としてのメモリ、入る量 | 準備中 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 30 |
-# | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き | 35 |
+# | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 40 |
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 |
-# | 05 | 並列に訓練する | チャンク全体の書き込みを一度に計算する方法 | 準備中 |
+# | 05 | 並列に訓練する | 深いメモリとモーメンタムのための、チャンク全体の計算 | 準備中 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 |

@@ -511,10 +511,15 @@ lesson_02.first_writes()
 # 水平な点線「an empty memory's error」は、空のメモリの誤差を表します。
 
 # %%
+for depth in (1, 2):
+    errors = lesson_02.forgetting_of_first_pair(depth)
+    worse = int((errors > 1).nonzero()[0])  # an empty memory's error is 1
+    print(f"depth {depth}: worse than an empty memory after {worse} pairs")
+
 lesson_02.interference()
 
 # %% [markdown] lang="en"
-# Neither holds A for long, and both end up *worse than an empty memory*: after six or seven other pairs, nearly as many
+# Neither holds A for long, and both end up *worse than an empty memory*: after a handful of other pairs, nearly as many
 # as the key has features, what the others left behind outweighs what is left of A. The deep memory loses A nearly as
 # fast: depth does not protect a pair that is never repeated. In 8 dimensions random keys overlap a lot. Keys with more
 # features overlap less, which is one reason why real models use 64 features and more per head.
@@ -528,9 +533,10 @@ lesson_02.interference()
 #
 # **Predict before you run.** $d = 8$, $n = 16$ pairs. Where does the matrix stop, and where does a two-layer memory?
 
-# %% [markdown] lang="ja" en="25367152"
+# %% [markdown] lang="ja" en="a405eacf"
 # どちらのメモリも、Aを長くは保てません。しかも、最後には**空のメモリよりも悪く**なります。
-# ほかのペアを6、7個（キーの次元に近い数）書き込むと、
+# 出力の「worse than an empty memory after … pairs」が、そうなるまでに書き込んだペアの数です。
+# キーの次元に近い数のペアを書き込むと、
 # それらが残したもののほうが、まだ残っているAより大きくなるのです。
 # 深いメモリも、ほとんど同じ速さでAを失います。くり返されないペアを、深さは守ってくれません。
 #

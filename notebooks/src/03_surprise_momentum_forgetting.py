@@ -629,10 +629,15 @@ for name, gate in zip(gates._fields, gates, strict=True):
 #
 # **実行する前に予想してみましょう。**
 # 32トークンの文章を4回読みます。チャンクを1トークン、16トークン、128トークン全部と変えて、驚きを測ります。
+# 出力の各行は、1回の読みごとの驚きの平均です。
 # 図の縦軸「surprise」は驚き、「reading 1」は1回目の読みです。
 # 凡例の「chunk 128 (all)」は、全体が1つのチャンクという意味です。
 
 # %%
+for chunk in (1, 16, 128):
+    surprise = lesson_03.passage_surprise(chunk).view(4, 32).mean(1)
+    print(f"chunk {chunk:3}:", [f"{mean:.2f}" for mean in surprise.tolist()])
+
 lesson_03.repeated_passage()
 
 # %% [markdown] lang="en"

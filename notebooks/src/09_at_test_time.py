@@ -819,20 +819,24 @@ print(lesson_09.paper_needle())
 
 # %% [markdown] lang="en"
 # Our own needle is a pass-key of four digits, in noise or in text; all four must be right. The models have one layer of
-# 64 features and trained for a minute or two on at most 128 tokens of hay. The table shows the median and, in brackets,
-# the worst of three training runs, for as many tokens of hay. It is read from the card that comes with the checkpoints.
+# 64 features and trained on at most 128 tokens of hay, for as long as the last line says. The table shows the median and,
+# in brackets, the worst of three training runs, for as many tokens of hay. It is read from the card that comes with the
+# checkpoints.
 
-# %% [markdown] lang="ja" en="35c55555"
+# %% [markdown] lang="ja" en="b556a23a"
 # この教材の針は4桁のパスキーで、雑音（noise）またはテキスト（text）の中に隠します。4桁とも合って、はじめて正解です。
-# モデルは64次元の1層で、長くても128トークンの干し草で、1、2分訓練しただけです。
+# モデルは64次元の1層で、長くても128トークンの干し草で訓練しました。訓練にかかった時間は、出力の最後の行にあります。
 # 表は、干し草のトークン数ごとに、3回の訓練の中央値と、括弧の中に最低値を示しています（%）。
 # 値は、チェックポイントに付いているカードから読んでいます。
 
 # %%
 card = lesson_09.needle_card()
 print(lesson_09.needle_table(card))
+seconds = [each for run in card["runs"].values() for each in run["seconds"]]
+print(f"\ntrained for {min(seconds):.0f} to {max(seconds):.0f} seconds each")
 found = {name: run["right"] for name, run in card["runs"].items()}
 assert found["mac in noise"]["2048"]["worst"] > 0.9
+assert found["mac in noise"]["4096"]["median"] > 0.9
 assert found["mac in noise"]["16384"]["median"] < 0.1
 assert found["mac in text"]["256"]["worst"] == 0
 assert found["attention in noise"]["256"]["median"] == 0

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 00 · Start here
 #
-# *Titans, step by step.* About 15 minutes to read; the code runs in about 15 seconds. Run the cells from
+# *Titans, step by step.* About 15 minutes to read; the code runs in about 10 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** a little PyTorch and a rough idea of attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="d7b864ec"
+# %% [markdown] lang="ja" en="4e7428ce"
 # # 00 · はじめに
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約15分、コードの実行に約15秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約15分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

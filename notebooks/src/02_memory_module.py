@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 02 · The memory module
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 10 seconds. Run the cells from
+# *Titans, step by step.* About 30 minutes to read; the code runs in about 5 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** PyTorch, matrix products, and the chain rule. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="f267687d"
+# %% [markdown] lang="ja" en="535a9b29"
 # # 02 · メモリモジュール
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約30分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約30分、コードの実行に約5秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

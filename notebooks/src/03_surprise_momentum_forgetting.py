@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 03 · Surprise, momentum, forgetting
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 10 seconds. Run the cells from
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 8 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -14,10 +14,10 @@
 #
 # **You need** lesson 02: a memory is read by a forward pass and written by a gradient step.
 
-# %% [markdown] lang="ja" en="d8b97dc9"
+# %% [markdown] lang="ja" en="cc3e7c7d"
 # # 03 · 驚き、モーメンタム、忘却
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約40分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約40分、コードの実行に約8秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 30 seconds. Run the cells from
+# *Titans, step by step.* About 30 minutes to read; the code runs in about 15 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="caaf7ef2"
+# %% [markdown] lang="ja" en="f682a9e8"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、コードの実行に約30秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、コードの実行に約15秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

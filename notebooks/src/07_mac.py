@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 07 · MAC: memory as context
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 40 seconds. Run the cells from
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -14,10 +14,10 @@
 # **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), lesson 06 (persistent tokens), and
 # attention with a causal mask.
 
-# %% [markdown] lang="ja" en="5e5d5af0"
+# %% [markdown] lang="ja" en="1e7a566b"
 # # 07 · MAC：コンテキストとしてのメモリ
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約40秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約20秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 09 · At test time
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 30 seconds. Run the cells from
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 15 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -15,10 +15,10 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to know
 # that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="e920ae79"
+# %% [markdown] lang="ja" en="95f0dd94"
 # # 09 · テスト時に起こること
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、コードの実行に約30秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、コードの実行に約15秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -12,8 +12,8 @@ A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands
     # %% [markdown] lang="ja" en="0a1b2c3d"
     # `en` is the fingerprint of the English text that was translated: change that text, and --check asks for this one.
 
-seconds.json keeps how long each lesson ran, rounded, and moves when a lesson runs 1.5 times as long, or as short. What
-a lesson says of its time, in both languages, must be within a factor of 2 of it.
+seconds.json keeps how long each lesson ran, rounded, and moves only when a lesson runs twice as long, or half as long.
+What a lesson says of its time, in both languages, must be within a factor of 2 of it.
 
 The two notebooks have the same code, cell ids and outputs. A figure carries its alt text in both languages, as
 display metadata {"image/png": {"alt": ..., "alt_ja": ...}}; each notebook keeps its own.
@@ -43,7 +43,7 @@ NOTEBOOKS = Path(__file__).resolve().parent
 LANGUAGES = ("en", "ja")
 CELL_SECONDS, LESSON_SECONDS, CELL_LINES, MAX_BYTES = 60, 120, 15, 2_000_000
 SECONDS = "seconds.json"  # beside this file: how long each lesson's code ran
-STEADY, HONEST = 1.5, 2.0  # the record moves beyond the first factor; what a lesson states is within the second
+FACTOR = 2.0  # what a lesson states is within it of the record, and a record that is within it of a new run stays
 STATED = {
     "en": re.compile(r"About (\d+) minutes to read; the code runs in about (\d+) seconds\."),
     "ja": re.compile(r"読むのに約(\d+)分、コードの実行に約(\d+)秒かかります。"),
@@ -156,13 +156,13 @@ def record(source: Path, seconds: float) -> None:
     """Keep how long a lesson ran. A record that still holds stays as it is, so that a rebuild changes nothing."""
     folder = source.parent.parent
     known = measured(folder)
-    if not within(known.get(source.stem, 0), seconds, STEADY):
+    if not close(known.get(source.stem, 0), seconds):
         known[source.stem] = max(1, round(seconds))
         (folder / SECONDS).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def within(one: float, other: float, factor: float) -> bool:
-    return one <= factor * other and other <= factor * one
+def close(one: float, other: float) -> bool:
+    return one <= FACTOR * other and other <= FACTOR * one
 
 
 def notebook_path(source: Path, language: str) -> Path:
@@ -252,7 +252,7 @@ def time_problems(cells: list[NotebookNode], seconds: int | None) -> Iterator[st
     for language, time_ in stated.items():
         if time_ is None:
             yield f"its first {language} cell must say {STATED[language].pattern!r}"
-        elif seconds is not None and not within(time_[1], seconds, HONEST):
+        elif seconds is not None and not close(time_[1], seconds):
             yield f"says that its code runs in {time_[1]} s, and it ran {seconds} s ({SECONDS}), in {language}"
     if None not in stated.values() and stated["en"] != stated["ja"]:
         yield f"takes {stated['en']} minutes and seconds in English, {stated['ja']} in Japanese"

@@ -317,13 +317,13 @@ print("equal:", torch.allclose(by_hand, by_library[0, 0, 0]))
 # $$\nabla_{W_2} \ell = e_2\, a_1^\top, \qquad \nabla_{W_1} \ell = e_1\, k^\top$$
 #
 # Each layer's gradient is again an outer product of what came back and what went in. This fact is small and carries a
-# lot: it is the reason why lesson 05 can compute a whole chunk of writes at once.
+# lot: it is the reason why a whole chunk of writes can be computed at once (lesson 03, section 9).
 #
 # ### Exercise 2: back-propagation with your own hands
 #
 # Fill in the two gradients. `gelu_slope` gives you $\sigma'$.
 
-# %% [markdown] lang="ja" en="87507dcb"
+# %% [markdown] lang="ja" en="9dea7e28"
 # 読み出し（retrieval）は論文の式(15)、つまりクエリを入力とする順伝播 $y = M(q)$ です。読み出しは何も変えません。
 #
 # 次は書き込みです。連鎖律を2つの層にわたって使います。
@@ -336,7 +336,7 @@ print("equal:", torch.allclose(by_hand, by_library[0, 0, 0]))
 #
 # どの層の勾配も、やはり「戻ってきたもの」と「入っていったもの」の外積です。
 # 小さな事実ですが、多くのことがこれに支えられています。
-# レッスン05でチャンク（chunk）全体の書き込みを一度に計算できるのも、この事実のおかげです。
+# チャンク（chunk）全体の書き込みを一度に計算できるのも、この事実のおかげです（レッスン03の9節）。
 #
 # ### 演習2：誤差逆伝播を自分の手で
 #

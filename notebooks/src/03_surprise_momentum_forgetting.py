@@ -609,20 +609,20 @@ for name, gate in zip(gates._fields, gates, strict=True):
 #
 # It should: what was read before is no longer new. Whether it does depends on something that we have passed over so
 # far. For speed, the gradients of a whole *chunk* of tokens are taken at the weights that the chunk started with
-# (decision D1; lesson 05 is about it). With `chunk_size=1` that is what you wrote above. With larger chunks, a token
+# (decision D1; section 9 shows why that is fast). With `chunk_size=1` that is what you wrote above. With larger chunks, a token
 # does not yet see what the tokens before it in its chunk have written, when its surprise is measured.
 #
 # **Predict before you run.** A passage of 32 tokens is read four times. We measure the surprise with chunks of 1, of
 # 16, and with the whole 128 tokens as one chunk.
 
-# %% [markdown] lang="ja" en="9f77c769"
+# %% [markdown] lang="ja" en="c142327b"
 # ## 8. 同じ文章をくり返すと、驚きは減るか
 #
 # 減るはずです。前に読んだものは、もう新しくないからです。
 # ところが、実際に減るかどうかは、ここまで触れずにきた、あることで決まります。
 #
 # 速く計算するために、勾配は、**チャンク**（chunk）と呼ばれるトークンのまとまりごとに計算します。
-# このときの重み（weights）は、どのトークンについても、チャンクの始まりのものです（決定D1。レッスン05で扱います）。
+# このときの重み（weights）は、どのトークンについても、チャンクの始まりのものです（決定D1。速い理由は9節で見ます）。
 # `chunk_size=1` なら、先ほどあなたが書いたものと同じです。
 # チャンクがもっと大きいと、トークンの驚きを測る時点では、
 # 同じチャンクの中で前のトークンが書いたものが、まだ見えていません。

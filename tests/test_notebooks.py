@@ -295,6 +295,36 @@ def test_the_committed_lessons_keep_every_rule(capsys):
     assert build.main(["--check"]) == 0, capsys.readouterr().err
 
 
+PARTS = {  # of a lesson: how it begins in English and in Japanese, and how often it is there at least
+    "goals": (r"^\*\*You will learn\*\*", r"^\*\*このレッスンで学ぶこと\*\*", 1),
+    "needs": (r"^\*\*You need\*\*", r"^\*\*必要な知識\*\*", 1),
+    "predictions": (r"\*\*Predict before you run\.\*\*", r"\*\*実行する前に予想してみましょう。\*\*", 3),
+    "exercises": (r"^### Exercise \d: ", r"^### 演習\d：", 2),
+    "hints": (r"<summary>Hint", r"<summary>ヒント", 2),
+    "solutions": (r"<summary>Solution · 解答", r"<summary>Solution · 解答", 2),
+    "summary": (r"^## Summary$", r"^## まとめ$", 1),
+    "references": (r"^## References$", r"^## 参考文献$", 1),
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("??/*.ipynb")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_a_lesson_has_all_its_parts(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    for name, (english, japanese, least) in PARTS.items():
+        pattern = english if path.parent.name == "en" else japanese
+        assert len(re.findall(pattern, prose, flags=re.MULTILINE)) >= least, name
+    exercises, solutions, hints = (
+        len(re.findall(PARTS[name][path.parent.name == "ja"], prose, flags=re.MULTILINE))
+        for name in ("exercises", "solutions", "hints")
+    )
+    assert exercises == solutions <= hints
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    assert any("Live picture" in "".join(output.get("data", {}).get("text/plain", "")) for output in outputs)
+
+
 def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
     start = next((ROOT / "notebooks" / "src").glob("00_*.py"))
     maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}

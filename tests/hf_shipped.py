@@ -3,6 +3,7 @@
 The installed package has none of these tests, so they are not part of the suite; `test_huggingface*.py` restate them.
 
     pip download --no-deps --no-binary transformers transformers==5.23.0 && tar xf transformers-5.23.0.tar.gz
+    touch transformers-5.23.0/tests/__init__.py  # not in the archive
     pip install parameterized
     TRANSFORMERS_SOURCE=transformers-5.23.0 pytest tests/hf_shipped.py
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,11 +83,13 @@ def test_the_loss_is_the_mean_over_labels_that_count():
     )
 
 
-def test_where_no_label_counts_the_loss_is_zero():
+@pytest.mark.parametrize("count", [None, 0, torch.tensor(0)])
+def test_where_no_label_counts_the_loss_is_zero(count):
     model, ids = make_model(), random_ids(2, 9)
-    loss = model(ids, labels=torch.full_like(ids, -100)).loss
+    loss = model(ids, labels=torch.full_like(ids, -100), num_items_in_batch=count).loss
     loss.backward()
     assert loss == 0
+    assert not model.get_output_embeddings().weight.grad.any()
 
 
 def test_hidden_states_are_embedding_and_layers_the_last_one_normalised():
@@ -100,7 +103,7 @@ def test_hidden_states_are_embedding_and_layers_the_last_one_normalised():
     assert_same(dict(enumerate(model(ids).hidden_states)), dict(enumerate(output.hidden_states)), 0)
 
 
-@pytest.mark.parametrize("keep", [1, 3, torch.tensor([0, 4]), 0])
+@pytest.mark.parametrize("keep", [1, 3, torch.tensor([0, 4]), 0, 99])
 def test_logits_of_some_positions_are_those_of_all(keep):
     model, ids = make_model(), random_ids(2, 9)
     want = model(ids).logits
@@ -205,7 +208,8 @@ def test_a_row_without_a_token_gives_zeros_and_keeps_its_start():
     model, ids = make_model().double(), random_ids(2, 4)
     output = model(ids, attention_mask=torch.tensor([[0] * 4, [1] * 4]))
     assert not output.logits[0].any()
-    later = model(ids, attention_mask=torch.ones(2, 8), past_key_values=output.past_key_values)
+    both = torch.tensor([[0] * 4 + [1] * 4, [1] * 8])
+    later = model(ids, attention_mask=both, past_key_values=output.past_key_values)
     assert_same({"logits": later.logits[0]}, {"logits": model(ids[:1]).logits[0]})
 
 
@@ -325,6 +329,12 @@ def test_a_saved_cache_goes_on_as_if_never_saved(tmp_path, padded):
     loaded = TitansCache.load(tmp_path / "state")
     assert loaded.get_seq_length() == 7
     assert torch.equal(
+        model(ids[:, 7:], past_key_values=loaded).logits, model(ids[:, 7:], past_key_values=copy.deepcopy(cache)).logits
+    )
+    torch.save(cache, tmp_path / "pickled")  # with the graph that a cache may hold
+    loaded = torch.load(tmp_path / "pickled", weights_only=False)
+    assert loaded.get_seq_length() == 7
+    assert torch.equal(
         model(ids[:, 7:], past_key_values=loaded).logits, model(ids[:, 7:], past_key_values=cache).logits
     )
 
@@ -402,6 +412,9 @@ def test_files_of_another_model_are_refused(tmp_path, logged):
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"num_residual_streams": 4}))
     refused(ValueError, lambda: kind.from_pretrained(tmp_path), "num_residual_streams is not implemented here")
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    refused(ValueError, lambda: kind.from_pretrained(tmp_path), "model_type must be 'titans_mac', got 'gpt2'")
+    assert any("of type `gpt2`" in line for line in logged)
     (tmp_path / "config.json").write_text("{")
     refused(OSError, lambda: kind.from_pretrained(tmp_path), "not a valid JSON file")
     logged.clear()
@@ -413,8 +426,12 @@ def test_missing_and_truncated_files_are_refused(tmp_path):
     whole = (tmp_path / "model.safetensors").read_bytes()
     for size in (len(whole) // 2, 8, 0):
         (tmp_path / "model.safetensors").write_bytes(whole[:size])
-        with pytest.raises(Exception, match=r"(?i)safetensors|header|incomplete|size"):
-            TitansMACForCausalLM.from_pretrained(tmp_path)
+        for options in ({}, {"output_loading_info": True}):
+            refused(
+                ValueError,
+                lambda options=options: TitansMACForCausalLM.from_pretrained(tmp_path, **options),
+                f"{tmp_path} must hold whole safetensors files",
+            )
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(OSError, match=r"model\.safetensors"):
         TitansMACForCausalLM.from_pretrained(tmp_path)
@@ -453,6 +470,16 @@ def test_the_vocabulary_can_be_resized(tie, size, logged):
     kept = copy.deepcopy(model.state_dict())
     model.post_init()  # starts nothing anew
     assert all(torch.equal(tensor, kept[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_vocabulary_without_its_special_tokens_is_refused(logged):
+    """It could be saved, but not loaded."""
+    model = make_model(pad_token_id=48)
+    refused(ValueError, lambda: model.resize_token_embeddings(40), "pad_token_id must be in [0, 39], got 48")
+    logged.clear()
+    model.config.pad_token_id = None
+    model.config.check()
+    assert model(random_ids(2, 9, num_tokens=40)).logits.shape == (2, 9, 40)
 
 
 def test_a_model_can_be_copied():
@@ -494,13 +521,20 @@ def test_the_signature_of_forward_begins_as_transformers_expects():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"tie_word_embeddings": True}, {"persistent_size": 0, "num_longterm_mem_tokens": 0}]
+    ("options", "dtype"),
+    [
+        ({}, torch.bfloat16),
+        ({"tie_word_embeddings": True}, torch.bfloat16),
+        ({"persistent_size": 0, "num_longterm_mem_tokens": 0}, torch.bfloat16),
+        ({}, torch.float16),
+    ],
+    ids=str,
 )
-def test_bfloat16_computes_in_bfloat16_with_its_memory_in_float32(options):
+def test_half_precision_computes_in_half_precision_with_its_memory_in_float32(options, dtype):
     model, ids = make_model(**options), random_ids(2, 23)
     want = model(ids, labels=ids)
-    output = model.to(torch.bfloat16)(ids, labels=ids)
-    assert output.logits.dtype == torch.bfloat16
+    output = model.to(dtype)(ids, labels=ids)
+    assert output.logits.dtype == dtype
     assert_same({"logits": output.logits.float()}, {"logits": want.logits}, 0.1)
     assert output.past_key_values.state.groups[0].layers[0].memory.weights[0].dtype == torch.float32
     output.loss.backward()
@@ -547,6 +581,37 @@ def test_wrong_masks_are_refused():
     refused(ValueError, lambda: model(ids, attention_mask=mask, past_key_values=cache), message)
 
 
+def test_a_mask_that_skips_what_was_read_before_is_refused():
+    """It cannot be unread. Masks of the new tokens alone say nothing of what was before."""
+    model, ids = make_model(), random_ids(2, 5)
+    first = torch.tensor([[0, 1, 1, 1, 1], [1] * 5])
+    cache = model(ids, attention_mask=first).past_key_values
+    for past, row, count in (([[0, 0, 1, 1, 1], [1] * 5], 0, 3), ([[0, 1, 1, 1, 1], [0] * 5], 1, 0)):
+        mask = torch.cat((torch.tensor(past), torch.ones(2, 5, dtype=torch.long)), dim=1)
+        for kind in (torch.long, torch.bool, torch.float):
+            message = f"row {row} has read {4 + row} tokens, {count} are marked"
+            given = {"attention_mask": mask.to(kind), "past_key_values": cache}
+            refused(ValueError, lambda given=given: model(ids, **given), "attention_mask must mark what past_", message)
+    mask = torch.cat((first, torch.ones(2, 5)), dim=1)
+    want = model(ids, attention_mask=mask, past_key_values=copy.deepcopy(cache)).logits
+    assert torch.equal(model(ids, attention_mask=torch.ones(2, 5), past_key_values=cache).logits, want)
+
+
+def test_wrong_positions_of_logits_are_refused():
+    model, ids = make_model(), random_ids(2, 5)
+    for value, kind, message in (
+        (-1, ValueError, "must be at least 0, got -1"),
+        (1.5, TypeError, "must be an integer, got 1.5"),
+        (None, TypeError, "must be an integer, got None"),
+        (torch.tensor([5]), ValueError, "must be in [0, 4], got values from 5 to 5"),
+        (torch.tensor([-1, 2]), ValueError, "must be in [0, 4], got values from -1 to 2"),
+        (torch.tensor([1.0]), TypeError, "must be whole numbers [n], n at least 1, got torch.float32 [1]"),
+        (torch.tensor([[1]]), TypeError, "must be whole numbers [n], n at least 1, got torch.int64 [1, 1]"),
+        (torch.tensor([], dtype=torch.long), TypeError, "must be whole numbers [n], n at least 1, got torch.int64 [0]"),
+    ):
+        refused(kind, lambda value=value: model(ids, logits_to_keep=value), f"logits_to_keep {message}")
+
+
 def test_wrong_labels_are_refused():
     model, ids = make_model(), random_ids(2, 5)
     refused(TypeError, lambda: model(ids, labels=1), "labels must be a tensor, got int")
@@ -570,7 +635,7 @@ def test_wrong_caches_are_refused():
         refused(ValueError, call(cache, make_model(**options)), "state belongs to another configuration")
     refused(ValueError, call(cache, make_model().double()), "state belongs to another dtype")
     twice = copy.deepcopy(cache)
-    object.__setattr__(twice, "state", type(cache.state)(((0, 0),), cache.state.groups, 5))
+    object.__setattr__(twice, "state", replace(cache.state, rows=((0, 0),)))
     refused(ValueError, call(twice), "must hold each row once, got ((0, 0),)")
 
 

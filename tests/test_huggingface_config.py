@@ -189,6 +189,7 @@ def test_common_names_of_transformers_are_there():
     assert (config.vocab_size, config.hidden_size, config.num_hidden_layers) == (49, 16, 2)
     assert (config.num_attention_heads, config.head_dim) == (2, 8)
     assert TitansMACConfig(vocab_size=50, hidden_size=32).to_titans().vocab_size == 50
+    assert make_config(vocab_size=49).num_tokens == 49
 
 
 def test_a_configuration_needs_nothing():
@@ -228,7 +229,10 @@ def test_a_field_can_be_changed_while_a_configuration_is_loaded(tmp_path):
 
 SIZES = ("num_tokens", "d_model", "depth", "num_heads", "segment_len", "context_window", "neural_memory_segment_len")
 COUNTS = ("num_longterm_mem_tokens", "persistent_size")
-FLAGS = ("sliding_window_attn", "neural_mem_gate_attn_output", "use_cache", "tie_word_embeddings")
+FLAGS = (
+    *("sliding_window_attn", "neural_mem_gate_attn_output", "use_cache", "tie_word_embeddings"),
+    *("output_hidden_states", "return_dict"),
+)
 
 
 @pytest.mark.parametrize(("value", "kind", "message"), WRONG_SIZES)
@@ -279,6 +283,11 @@ def test_a_flag_that_is_none_is_refused(name, value):
         ({"eos_token_id": [1, 99]}, ValueError, "eos_token_id must be in [0, 48], got 99"),
         ({"pad_token_id": "0"}, TypeError, "pad_token_id must be an integer, got '0'"),
         ({"id2label": {0: "a"}}, ValueError, "num_labels and id2label are not implemented here"),
+        ({"label2id": {"a": 0}}, ValueError, "label2id is not implemented here, got {'a': 0}"),
+        ({"model_type": "gpt2"}, ValueError, "model_type must be 'titans_mac', got 'gpt2'"),
+        ({"dtype": "float33"}, ValueError, "dtype must be None, a dtype of torch or its name, got 'float33'"),
+        ({"dtype": 32}, ValueError, "dtype must be None, a dtype of torch or its name, got 32"),
+        ({"vocab_size": 50}, ValueError, "num_tokens and vocab_size are one field, got 49 and 50"),
         ({"num_labels": 3}, ValueError, "num_labels is no field of TitansMACConfig, got 3"),
         ({"unheard": None}, ValueError, "unheard is no field of TitansMACConfig, got None"),
         ({"temperature": 0.5}, ValueError, "temperature is no field of TitansMACConfig, got 0.5"),
@@ -327,3 +336,7 @@ def test_attributes_set_later_are_checked_when_a_model_is_built():
     config = make_config()
     config.depth = 0
     refused(ValueError, lambda: TitansMACForCausalLM(config), "depth must be at least 1, got 0")
+    for name, value in (("num_residual_streams", 4), ("use_flex_attn", True), ("is_encoder_decoder", True)):
+        config = make_config()
+        setattr(config, name, value)
+        refused(ValueError, lambda config=config: TitansMACForCausalLM(config), f"{name} is not implemented here")

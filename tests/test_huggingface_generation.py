@@ -7,8 +7,9 @@ import itertools
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models
 from torch import Tensor
-from transformers import AutoModelForCausalLM, pipeline
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast, pipeline
 from transformers.generation.streamers import BaseStreamer
 
 from tests.hf_models import make_model, no_warnings_of_transformers, random_ids
@@ -40,6 +41,13 @@ def left_padded(rows: list[Tensor], length: int) -> tuple[Tensor, Tensor]:
     ids = torch.stack([torch.cat((row.new_zeros(length - len(row)), row)) for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
     return ids, mask
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """One character a token."""
+    tokenizer = Tokenizer(models.BPE({chr(65 + number): number for number in range(49)}, []))
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="A", padding_side="left")
 
 
 # ---- Greedy ----------------------------------------------------------------------------------------------------------
@@ -153,6 +161,50 @@ def test_rows_end_at_their_own_end_of_text():
         assert cut[row][:length] == free[row][:length]
         assert set(cut[row][length:]) <= {0}
     assert len(cut[0]) == max(until)
+
+
+def test_a_row_that_has_ended_has_read_its_padding(logged):
+    """So it goes on from there only with a mask that says so, and no mask that skips it is silently ignored."""
+    model, ids = make_model(pad_token_id=0).double(), random_ids(3, 6).clamp(min=1)
+    stop = model.generate(ids, **GREEDY)[0, 7].item()
+    first = model.generate(ids, eos_token_id=stop, return_dict_in_generate=True, **GREEDY)
+    text, ended = first.sequences, first.past_key_values
+    assert text[0, -1] == 0
+    refused(ValueError, lambda: model.generate(text, past_key_values=ended, **GREEDY), "row 0 has read 14 tokens")
+    ones = torch.ones_like(text)
+    made = model.generate(text, attention_mask=ones, past_key_values=ended, **GREEDY)
+    assert torch.equal(made, model.generate(text, attention_mask=ones, **GREEDY))
+    assert all("right-padding was detected" in line for line in logged)
+    logged.clear()
+
+
+def test_no_row_ends_before_its_least_number_of_tokens():
+    model, ids = make_model().double(), random_ids(2, 6).clamp(min=1)
+    stop = model.generate(ids, **GREEDY)[0, 7].item()
+    options = {"eos_token_id": stop, "pad_token_id": 0, "min_new_tokens": 5} | GREEDY
+    made = model.generate(ids, **options)
+    assert made.shape[1] >= 6 + 5
+    assert not (made[:, 6:11] == stop).any()
+    assert torch.equal(made, model.generate(ids, use_cache=False, **options))
+
+
+def test_a_text_ends_at_a_string():
+    model, ids, wrapped = make_model().double(), random_ids(1, 6), make_tokenizer()
+    free = model.generate(ids, **GREEDY)[0, 6:].tolist()
+    made = model.generate(ids, stop_strings=[wrapped.decode(free[3])], tokenizer=wrapped, **GREEDY)[0, 6:].tolist()
+    assert made == free[: free.index(free[3]) + 1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"repetition_penalty": 1.5, "no_repeat_ngram_size": 2}, {"guidance_scale": 1.5}],
+    ids=str,
+)
+def test_what_changes_scores_changes_them_with_a_state_as_without(options):
+    model, ids = make_model().double(), random_ids(2, 6)
+    made = model.generate(ids, **options, **GREEDY)
+    assert torch.equal(made, model.generate(ids, use_cache=False, **options, **GREEDY))
+    assert not torch.equal(made, model.generate(ids, **GREEDY))
 
 
 # ---- Sampling --------------------------------------------------------------------------------------------------------
@@ -296,35 +348,49 @@ def test_one_prompt_can_be_read_once_for_many():
 # ---- What is refused, and pipelines ----------------------------------------------------------------------------------
 
 
-def test_what_generation_cannot_do_is_refused():
+def test_what_generation_cannot_do_is_refused(logged):
     model, ids = make_model(), random_ids(1, 7)
     cache = model(random_ids(1, 9)).past_key_values
     missing = "input_ids must hold all that past_key_values has read and what is new"
     refused(ValueError, lambda: model.generate(ids, past_key_values=cache, **GREEDY), missing, "3 tokens are lacking")
+    text = torch.cat((random_ids(1, 9), ids), dim=1)
+    state = {"past_key_values": cache} | GREEDY
+    refused(ValueError, lambda: model.generate(text, use_cache=False, **state), "use_cache must be True where past_key")
+    refused(ValueError, lambda: model.generate(text, num_beams=3, **state), "must have the batch size 3, got 1")
+    other = {"past_key_values": DynamicCache()} | GREEDY
+    refused(TypeError, lambda: model.generate(text, **other), "must be a TitansCache, got DynamicCache")
     for kind in ("static", "quantized", "dynamic"):
         refused(ValueError, lambda kind=kind: model.generate(ids, cache_implementation=kind, **GREEDY), repr(kind))
     refused(ValueError, lambda: model.generate(ids, assistant_model=make_model(), **GREEDY), "stateful models")
     refused(ValueError, lambda: model.generate(ids, prompt_lookup_num_tokens=2, **GREEDY), "stateful models")
+    refused(
+        ValueError, lambda: model.generate(ids, penalty_alpha=0.6, top_k=4, **GREEDY), "Contrastive Search requires"
+    )
+    assert "Contrastive Search was moved" in logged.pop()
+    logged.clear()
+    refused(NotImplementedError, lambda: model.generate_batch(ids.tolist()), "continuous batching is not implemented")
     refused(ValueError, lambda: model.generate(ids + 49, **GREEDY), "input_ids must be in [0, 48]")
+    refused(
+        ValueError, lambda: model.generate(ids[0], **GREEDY), "input_ids must have shape [batch, tokens]", "got [7]"
+    )
+    refused(ValueError, lambda: model.generate(ids[:, :0], **GREEDY), "input_ids must have shape", "got [1, 0]")
+    refused(TypeError, lambda: model.generate(ids.float(), **GREEDY), "input_ids must be int64 or int32")
+    wide = torch.zeros(1, 3, 17)
+    refused(ValueError, lambda: model.generate(inputs_embeds=wide, **GREEDY), "inputs_embeds must have shape")
     refused(ValueError, lambda: model.generate(ids, unheard=1, **GREEDY), "unheard")
     refused(TypeError, lambda: model.generate(ids, position_ids=ids, **GREEDY), "position_ids")
     options = {"output_attentions": True, "return_dict_in_generate": True} | GREEDY
     refused(ValueError, lambda: model.generate(ids, **options), "output_attentions")
 
 
-def test_the_text_generation_pipeline_works():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = {f"w{number}": number for number in range(49)}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="w0", padding_side="left")
-    model = make_model(pad_token_id=0).double()
-    write = pipeline("text-generation", model=model, tokenizer=wrapped)
-    prompts = ["w3 w4 w5 w6 w7", "w8 w9"]
+def test_the_text_generation_pipeline_works_from_a_folder(tmp_path):
+    model, wrapped = make_model(pad_token_id=0).double(), make_tokenizer()
+    model.save_pretrained(tmp_path)
+    wrapped.save_pretrained(tmp_path)
+    write = pipeline("text-generation", model=str(tmp_path))
+    prompts = ["DEFGH", "IJ"]
     texts = write(prompts, max_new_tokens=6, do_sample=False, batch_size=2, return_full_text=False)
     for prompt, text in zip(prompts, texts, strict=True):
-        ids = torch.tensor([[words[word] for word in prompt.split()]])
-        want = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :].tolist()
-        assert text[0]["generated_text"].split() == [f"w{token}" for token in want]
+        ids = torch.tensor([[ord(letter) - 65 for letter in prompt]])
+        want = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+        assert text[0]["generated_text"] == wrapped.decode(want)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.hf_models import make_model, no_warnings_of_transformers, random_ids
-from tests.hf_training import make_start, make_trainer
+from tests.hf_training import PLAIN, make_start, make_trainer
 from tests.proofs import assert_same
 from tests.test_notebooks import ROOT
 
@@ -52,14 +52,26 @@ def test_trainer_learns_evaluates_saves_and_goes_on(tmp_path, capsys):
 
 
 def test_gradients_of_several_small_batches_are_those_of_a_large_one(tmp_path, capsys):
-    """Labels are counted over all the calls of a step."""
+    """Labels are counted over all the calls of a step, of which some have more than others."""
     found = []
     for options in ({}, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}):
-        trainer = make_trainer(tmp_path, make_start(), max_steps=2, **options)
+        trainer = make_trainer(tmp_path, make_start().double(), max_steps=2, **options, **PLAIN)
         trainer.train()
         found.append(dict(trainer.model.state_dict()))
-    assert_same(*found, 1e-4)
+    assert_same(*found, 1e-6)  # the loss is in single precision
     capsys.readouterr()
+
+
+def test_labels_that_trainer_smooths_are_those_of_the_next_token(tmp_path):
+    model = make_start().eval()
+    trainer = make_trainer(tmp_path, model, label_smoothing_factor=0.25)
+    batch = trainer.data_collator(trainer.eval_dataset)
+    chances = model(batch["input_ids"]).logits[:, :-1].log_softmax(-1)
+    target = batch["labels"][:, 1:]
+    counted = target != -100
+    right = chances.gather(2, target.clamp(min=0)[..., None])[..., 0]
+    want = -(0.75 * right + 0.25 * chances.mean(-1))[counted].mean()
+    assert_same({"loss": trainer.compute_loss(model, batch)}, {"loss": want}, 1e-5)
 
 
 @pytest.mark.parametrize("options", [{"bf16": True}, {"activation_checkpointing": True}], ids=str)
@@ -96,10 +108,10 @@ def test_two_processes_under_torchrun_train_as_one(tmp_path, capsys):
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert one["world"] == 2
     assert_same(one["model"], other["model"], 0)
-    single = make_trainer(tmp_path, make_start())
+    single = make_trainer(tmp_path, make_start().double(), **PLAIN)
     single.train()
-    assert_same(one["model"], dict(single.model.state_dict()), 1e-4)
-    assert_same({"losses": torch.tensor(one["losses"])}, {"losses": torch.tensor(losses_of(single))}, 1e-3)
+    assert_same(one["model"], dict(single.model.state_dict()), 1e-6)
+    assert_same({"losses": torch.tensor(one["losses"])}, {"losses": torch.tensor(losses_of(single))}, 1e-5)
     capsys.readouterr()
 
 
@@ -149,6 +161,14 @@ def test_checkpointed_layers_compute_again_in_the_backward_pass(every, twice):
     model.activation_checkpointing_enable(every_n_layers=every)
     model(random_ids(1, 9)).logits.sum().backward()
     assert calls == [2 if place in twice else 1 for place in range(4)]
+
+
+def test_checkpointing_has_its_older_name_too():
+    model = make_model()
+    with pytest.warns(FutureWarning, match="activation_checkpointing_enable"):
+        model.gradient_checkpointing_enable()
+    assert model.is_activation_checkpointing
+    assert all(block.gradient_checkpointing for block in model.model.blocks)
 
 
 def test_checkpointing_keeps_less():

@@ -49,6 +49,9 @@ def test_every_row_is_read_as_if_alone_in_any_calls(mask, cuts):
         found.append(y)
     y = torch.cat(found, dim=1)
     assert state.seen == TOKENS
+    assert {row: count for rows, count in zip(state.rows, state.counts, strict=True) for row in rows} == dict(
+        enumerate(mask.sum(1).tolist())
+    )
     assert sorted(row for rows in state.rows for row in rows) == list(range(BATCH))
     (gradient,) = torch.autograd.grad(y[mask].square().sum() + 0 * x.sum(), x)
     assert not gradient[~mask].any()
@@ -112,6 +115,8 @@ def test_rows_are_selected_across_groups(rows, tmp_path):
     _, state = read_rows(reader(model), x, mask, begin, outputs=2)
     chosen = state.select(rows)
     assert chosen.batch == len(rows)
+    counts = {row: count for part, count in zip(chosen.rows, chosen.counts, strict=True) for row in part}
+    assert counts == dict(enumerate(mask[rows].sum(1).tolist()))
     assert chosen.seen == 7
     _, want = read_rows(reader(model), x[rows], mask[rows], RowStates.begin(model.initial_state(len(rows))), outputs=2)
     for row in range(len(rows)):

@@ -17,10 +17,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 from transformers.utils.logging import disable_progress_bar
 
-from titans.checks import check_shape
+from titans.checks import check_integer, check_range, check_shape
 from titans.hf.base import TitansPreTrainedModel
 from titans.hf.cache import TitansCache
 from titans.hf.config import TitansMACConfig
@@ -54,13 +55,15 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         input_ids: [batch, tokens], or inputs_embeds: [batch, tokens, d_model].
         attention_mask: [batch, tokens], or with the tokens before them; 0 where a position is no token of its row. The
             model skips it, wherever it stands, so padding changes nothing. Rows of different lengths run one length
-            after another. A skipped position repeats the logits of the last token before it.
+            after another. A skipped position repeats the logits of the last token before it. What was read before
+            cannot be skipped any more: there the mask must mark as many tokens as were read.
         past_key_values: what was read before, moved on in place if use_cache; the output's goes on from here.
         labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from those before it;
-            -100 is not counted, nor is a label at a skipped position or right after one.
-        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls.
+            -100 is not counted, nor is a label at a skipped position or right after one, nor the first of a call.
+        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls. Trainer counts all
+            but -100 and the first of each row: where padding is on the left, the first token's label should be -100.
         output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
-        logits_to_keep: only the logits of so many last positions, or of these positions; 0 for all.
+        logits_to_keep: only the logits of so many last positions, or of these positions [n]; 0 for all.
         Raises TypeError or ValueError, naming the argument, for one that does not fit.
         """
         if output_attentions:
@@ -68,7 +71,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         x = self.embed(input_ids, inputs_embeds)
         cache = TitansCache() if past_key_values is None else past_key_values
         state = self.check_cache(cache, x)
-        mask = check_mask(attention_mask, x, state.seen)
+        mask = check_mask(attention_mask, x, state)
+        check_kept(logits_to_keep, x.shape[1])
         keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
 
         def read(x: Tensor, state: ModelState) -> tuple[tuple[Tensor, ...], ModelState]:
@@ -85,14 +89,18 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
 
     def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """[batch, tokens, d_model] of the one that is given."""
+        self.check_inputs(input_ids, inputs_embeds)
+        return self.model.embedding(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def check_inputs(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> None:
+        """Raise unless one of them is given, and fits."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give input_ids or inputs_embeds, one of them and not both")
         if inputs_embeds is None:
             self.model.check_tokens("input_ids", input_ids)
-            return self.model.embedding(input_ids)
-        shape = {"batch": None, "tokens": None, "d_model": self.config.d_model}
-        check_shape("inputs_embeds", inputs_embeds, shape, like=self.model.embedding.weight)
-        return inputs_embeds
+        else:
+            shape = {"batch": None, "tokens": None, "d_model": self.config.d_model}
+            check_shape("inputs_embeds", inputs_embeds, shape, like=self.model.embedding.weight)
 
     def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
         """The blocks over rows without padding: the last features, normalised, or with `keep` those of every layer."""
@@ -114,7 +122,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         if mask is not None:
             labels = labels.where(mask & F.pad(mask, (1, 0))[:, :-1], IGNORED_LABEL)
         if count is None:
-            count = (labels[:, 1:] != IGNORED_LABEL).sum().clamp(min=1)
+            count = (labels[:, 1:] != IGNORED_LABEL).sum()
+        count = torch.as_tensor(count).clamp(min=1)  # where no label counts the loss is 0
         return self.loss_function(logits, labels, vocab_size=self.config.num_tokens, num_items_in_batch=count)
 
     def check_cache(self, cache: object, x: Tensor) -> RowStates:
@@ -137,14 +146,23 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False
 
+    def _prepare_model_inputs(self, *args: Any) -> tuple[Tensor, str, dict[str, Any]]:
+        """As in transformers, and checked before anything is done with it."""
+        prompt, name, more = super()._prepare_model_inputs(*args)
+        self.check_inputs(**({"input_ids": None, "inputs_embeds": None} | {name: prompt}))
+        return prompt, name, more
+
     def _prepare_cache_for_generation(self, generation_config: Any, model_kwargs: dict, *args: Any) -> None:
         if generation_config.cache_implementation is not None:
             given = generation_config.cache_implementation
             raise ValueError(
                 f"cache_implementation must be None: the state is constant in size as it is, got {given!r}"
             )
+        given = model_kwargs.get("past_key_values")
+        if given is not None and not generation_config.use_cache:
+            raise ValueError("use_cache must be True where past_key_values is given: it is moved on, token by token")
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
-        if generation_config.use_cache and model_kwargs.get("past_key_values") is None:
+        if generation_config.use_cache and given is None:
             model_kwargs["past_key_values"] = TitansCache()
 
     def prepare_inputs_for_generation(
@@ -152,9 +170,13 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         input_ids: Tensor,
         next_sequence_length: int | None = None,
         inputs_embeds: Tensor | None = None,
+        tokenizer: Any = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """As in transformers, but for tokens that would be cut off: that is refused."""
+        """As in transformers, but for tokens that would be cut off: that is refused.
+
+        tokenizer: of stop_strings. `generate` hands it to the model too, which has no use for it.
+        """
         if next_sequence_length is not None and next_sequence_length < 1:
             raise ValueError(
                 "input_ids must hold all that past_key_values has read and what is new, or only what is new beside an "
@@ -164,23 +186,54 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             input_ids, next_sequence_length=next_sequence_length, inputs_embeds=inputs_embeds, **kwargs
         )
 
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: its pages hold keys and values of all tokens, and there are none."""
+        raise NotImplementedError("continuous batching is not implemented: use generate with a padded batch")
 
-def check_mask(mask: object, x: Tensor, seen: int) -> Tensor | None:
+
+def check_mask(mask: object, x: Tensor, state: RowStates) -> Tensor | None:
     """What an attention mask says of x [batch, tokens, dim], as booleans, or the error that says why it fits not."""
     if mask is None:
         return None
     if not isinstance(mask, Tensor):
         raise TypeError(f"attention_mask must be a tensor, got {type(mask).__name__}")
-    batch, tokens = x.shape[:2]
+    batch, tokens, seen = *x.shape[:2], state.seen
     if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] not in (tokens, seen + tokens):
         before = f", or {seen} more for what was read before" if seen else ""
         raise ValueError(f"attention_mask must have shape [{batch}, {tokens}]{before}, got {list(mask.shape)}")
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError(f"attention_mask must hold 0 and 1 alone, got values from {mask.min():g} to {mask.max():g}")
+    if mask.shape[1] > tokens:
+        check_past(mask[:, :seen], state)
     return mask[:, -tokens:].to(x.device, torch.bool)
 
 
+def check_past(mask: Tensor, state: RowStates) -> None:
+    """Raise unless a mask over what was read before marks as many tokens as each row has read."""
+    marked = mask.sum(1).tolist()
+    for rows, count in zip(state.rows, state.counts, strict=True):
+        for row in rows:
+            if marked[row] != count:
+                raise ValueError(
+                    f"attention_mask must mark what past_key_values has read: row {row} has read {count} tokens, "
+                    f"{marked[row]:g} are marked. Without a mask, generate marks all tokens but pad_token_id, and a "
+                    "row that has ended reads the padding that generate writes behind it"
+                )
+
+
+def check_kept(keep: object, tokens: int) -> None:
+    """Raise unless logits_to_keep is a number of positions, or a tensor of places among `tokens` positions."""
+    if not isinstance(keep, Tensor):
+        check_integer("logits_to_keep", keep, minimum=0)
+    elif keep.ndim != 1 or keep.numel() == 0 or keep.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"logits_to_keep must be whole numbers [n], n at least 1, got {keep.dtype} {list(keep.shape)}")
+    else:
+        check_range("logits_to_keep", keep, 0, tokens - 1)
+
+
 AutoModelForCausalLM.register(TitansMACConfig, TitansMACForCausalLM)
+# Trainer looks here to know that labels are those of the next token, when it smooths them itself.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[TitansMACConfig.model_type] = TitansMACForCausalLM.__name__
 
 
 def main() -> None:

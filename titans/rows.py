@@ -23,18 +23,19 @@ Reader = Callable[[Tensor, ModelState], tuple[tuple[Tensor, ...], ModelState]]
 class RowStates(State):
     """The state of a batch.
 
-    rows: the rows of each group. groups: its state.
+    rows: the rows of each group. groups: its state. counts: tokens that each of its rows has read.
     seen: positions that every row has had so far, padding included.
     """
 
     rows: tuple[tuple[int, ...], ...]
     groups: tuple[ModelState, ...]
+    counts: tuple[int, ...]
     seen: int = 0
 
     @classmethod
     def begin(cls, state: ModelState) -> RowStates:
         """Before the first token, all rows together."""
-        return cls((tuple(range(state.batch)),), (state,))
+        return cls((tuple(range(state.batch)),), (state,), (0,))
 
     @property
     def batch(self) -> int:
@@ -44,13 +45,14 @@ class RowStates(State):
     def select(self, rows: Tensor) -> RowStates:
         """Row i of the result is row rows[i] of this one; a row may be taken more than once, or not at all."""
         wanted = rows.tolist()
-        parts, groups = [], []
-        for members, state in zip(self.rows, self.groups, strict=True):
+        parts, groups, counts = [], [], []
+        for members, state, count in zip(self.rows, self.groups, self.counts, strict=True):
             taken = [(new, members.index(old)) for new, old in enumerate(wanted) if old in members]
             if taken:
                 parts.append(tuple(new for new, _ in taken))
                 groups.append(state.select(torch.tensor([place for _, place in taken])))
-        return RowStates(tuple(parts), tuple(groups), self.seen)
+                counts.append(count)
+        return RowStates(tuple(parts), tuple(groups), tuple(counts), self.seen)
 
 
 def read_rows(
@@ -64,10 +66,10 @@ def read_rows(
     """
     if len(state.groups) == 1 and (mask is None or bool(mask.all())):
         whole, group = read(x, state.groups[0])
-        return whole, RowStates(state.rows, (group,), state.seen + x.shape[1])
+        return whole, RowStates(state.rows, (group,), (state.counts[0] + x.shape[1],), state.seen + x.shape[1])
     mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
-    parts, groups, results = [], [], []
-    for members, group in zip(state.rows, state.groups, strict=True):
+    parts, groups, totals, results = [], [], [], []
+    for members, group, before in zip(state.rows, state.groups, state.counts, strict=True):
         counts = mask[list(members)].sum(1)
         for count in counts.unique().tolist():
             places = (counts == count).nonzero()[:, 0]
@@ -79,10 +81,11 @@ def read_rows(
                 found = (torch.zeros_like(x[rows]),) * outputs
             parts.append(tuple(rows.tolist()))
             groups.append(alike)
+            totals.append(before + count)
             results.append(found)
     back = torch.tensor([row for part in parts for row in part], device=x.device).argsort()
     whole = tuple(torch.cat(found)[back] for found in zip(*results, strict=True))
-    return whole, RowStates(tuple(parts), tuple(groups), state.seen + x.shape[1])
+    return whole, RowStates(tuple(parts), tuple(groups), tuple(totals), state.seen + x.shape[1])
 
 
 def _read_alike(

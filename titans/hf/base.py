@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
@@ -89,10 +90,14 @@ class TitansPreTrainedModel(PreTrainedModel):
         self.model.head = new_embeddings
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """As in transformers. States of the old vocabulary are refused afterwards."""
+        """As in transformers. States of the old vocabulary are refused afterwards.
+
+        Raises ValueError, afterwards too, if a special token of the configuration is none of the new vocabulary.
+        """
         embedding = super().resize_token_embeddings(*args, **kwargs)
         self.model.config = self.config.to_titans()
         self._mark_started()
+        self.config.check()
         return embedding
 
     @torch.no_grad()
@@ -106,15 +111,21 @@ class TitansPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, but for a file that lacks tensors or has others: that is refused.
+        """As in transformers, but for a file that is cut off, lacks tensors or has others: that is refused.
 
         ignore_mismatched_sizes=True lets what is missing, or of another size, start as in a new model; with
         output_loading_info=True nothing is refused, because what is missing is told there.
         """
-        if pretrained_model_name_or_path is None or kwargs.get("output_loading_info"):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        kwargs["output_loading_info"] = True
-        model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        checked = pretrained_model_name_or_path is not None and not kwargs.get("output_loading_info")
+        try:
+            loaded = super().from_pretrained(
+                pretrained_model_name_or_path, *args, **(kwargs | {"output_loading_info": True} if checked else kwargs)
+            )
+        except SafetensorError as error:
+            raise ValueError(f"{pretrained_model_name_or_path} must hold whole safetensors files: {error}") from error
+        if not checked:
+            return loaded
+        model, info = loaded
         for words, names in (("lacks", sorted(info["missing_keys"])), ("has unknown", sorted(info["unexpected_keys"]))):
             if names and not kwargs.get("ignore_mismatched_sizes"):
                 found = f"{words} {len(names)} tensors: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"

@@ -16,7 +16,8 @@ class TitansCache(Cache):
     """What a TitansMACForCausalLM has read: its state, constant in size, whatever the length of the text.
 
     Calls move a cache on in place, as they do all caches of transformers; `copy.deepcopy` makes a branch that costs
-    nothing, because the states in it are never changed, only replaced.
+    nothing, because the states in it are never changed, only replaced. A row that has ended, while others of its batch
+    go on, reads the padding that `generate` writes behind it.
 
     state: None before the first token.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 from titans.checks import check_flag, check_integer, check_number
@@ -96,11 +97,21 @@ class TitansMACConfig(PreTrainedConfig):
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **more: Any) -> None:
+        kind = more.get("model_type", self.model_type)
+        if kind != self.model_type:
+            raise ValueError(f"model_type must be {self.model_type!r}, got {kind!r}")
         for name, value in list(more.items()):
             if name in NOT_IMPLEMENTED:
                 _refuse(name, more.pop(name))
-            elif name not in OF_TRANSFORMERS and name not in self.attribute_map:
+            elif name in self.attribute_map:
+                self._check_alias(name, value)
+            elif name not in OF_TRANSFORMERS:
                 raise ValueError(f"{name} is no field of {type(self).__name__}, got {value!r}")
+        if self.label2id not in (None, {label: place for place, label in TWO_LABELS.items()}):
+            raise ValueError(f"label2id is not implemented here, got {self.label2id}")
+        dtype = getattr(torch, self.dtype, self.dtype) if isinstance(self.dtype, str) else self.dtype
+        if not isinstance(dtype, torch.dtype | None):
+            raise ValueError(f"dtype must be None, a dtype of torch or its name, got {self.dtype!r}")
         super().__post_init__(**more)
         self.check()
 
@@ -114,17 +125,26 @@ class TitansMACConfig(PreTrainedConfig):
             check_integer(name, getattr(self, name), minimum=0)
         for name in ("sliding_window_attn", "neural_mem_gate_attn_output", "use_cache", "tie_word_embeddings"):
             check_flag(name, getattr(self, name))
+        for name in ("output_hidden_states", "return_dict"):
+            check_flag(name, getattr(self, name))
         check_number("ff_mult", self.ff_mult, 0)
         if self.initializer_range is not None:
             check_number("initializer_range", self.initializer_range, 0)
         self._check_heads()
         self._check_memory_layers()
         self._check_token_ids()
-        for name in ("chunk_size_feed_forward", "is_encoder_decoder", "problem_type", "output_attentions"):
-            _refuse(name, getattr(self, name))
+        given = vars(self) | {"output_attentions": self.output_attentions}
+        for name in NOT_IMPLEMENTED.keys() & given.keys():
+            _refuse(name, given[name])
         if self.id2label != TWO_LABELS:
             raise ValueError(f"num_labels and id2label are not implemented here, got {self.id2label}")
         self.to_titans()
+
+    def _check_alias(self, name: str, value: object) -> None:
+        """Raise if a field is set by its own name and, otherwise, by transformers' common one."""
+        own = self.attribute_map[name]
+        if getattr(self, own) not in (value, getattr(type(self), own)):
+            raise ValueError(f"{own} and {name} are one field, got {getattr(self, own)!r} and {value!r}")
 
     def _check_heads(self) -> None:
         if self.dim_head is None:

@@ -489,19 +489,8 @@ lesson_06.sinks()
 # 1. No persistent tokens: where does query 0 look?
 # 2. Eight persistent tokens with a key scale of 0: what do early and late queries give to them? And with a window of 6?
 # 3. What does a *negative* key scale do?
-#
-# <details><summary>Answers</summary>
-#
-# 1. At itself, with all of its attention. It has no choice.
-# 2. With keys of zero nothing is recognised, and the orange curve runs along the dotted one: a persistent token is just
-#    one of many. Early queries give most of their attention to $P$, the last one about a sixth. A window of 6 keeps the
-#    competition small: there the last query still gives about half.
-# 3. The persistent tokens fade from view: with two of them and a scale of −1 the last query gives them 2 percent. A
-#    model that does not need them can learn to ignore them.
-#
-# </details>
 
-# %% [markdown] lang="ja" en="2246fa98"
+# %% [markdown] lang="ja" en="d416c9d1"
 # 左の図では、何も学習していないのに、最初のトークンは13%、最後のトークンは0.1%を受け取っています。
 # 右の図では、4個の永続トークンがそれぞれ6〜7%を受け取り、最初のトークンの分は半分ほどに減っています。
 #
@@ -521,23 +510,23 @@ lesson_06.sinks()
 # 2. 永続トークンが8個でキーの倍率が0のとき、前のほうのクエリと後のほうのクエリは、どれだけを永続トークンに向けますか。
 #    ウィンドウを6にするとどうなりますか。
 # 3. キーの倍率を**負**にすると、どうなりますか。
-#
-# <details><summary>答え</summary>
-#
-# 1. すべてのアテンションを自分自身に向けます。ほかに選びようがありません。
-# 2. キーがゼロだと何も見分けられないので、橙色の曲線はおよそ点線に沿います。永続トークンは、大勢の中の1つになります。
-#    前のほうのクエリはアテンションのほとんどを $P$ に向け、最後のクエリは6分の1ほどです。
-#    ウィンドウが6なら競争相手が増えないので、最後のクエリも半分ほどを向けます。
-# 3. 永続トークンは見えなくなっていきます。2個で倍率が−1のとき、最後のクエリが向けるのは2%です。
-#    永続トークンが要らないモデルは、無視することを学習できます。
-#
-# </details>
 
 # %%
 lab = persistent_lab.persistent_lab()
 lab
 
 # %% [markdown] lang="en"
+# <details><summary>Answers</summary>
+#
+# 1. At itself, with all of its attention. It has no choice.
+# 2. With keys of zero nothing is recognised, and the orange curve runs along the dotted one: a persistent token is just
+#    one of many. Early queries give most of their attention to $P$, the last one about a sixth. A window of 6 keeps the
+#    competition small: there the last query still gives about half.
+# 3. The persistent tokens fade from view: with two of them and a scale of −1 the last query gives them 2 percent. A
+#    model that does not need them can learn to ignore them.
+#
+# </details>
+#
 # ## 7. What can they learn?
 #
 # A task in which they have something to say. Each sequence tells eight pairs of a key and a value and asks one question,
@@ -550,7 +539,18 @@ lab
 # The model is one look-up, section 2's $y$ with learned $W_Q$ and $W_K$. To see clearly, the persistent keys and values
 # are parameters themselves, instead of $p_n W_K$ and $p_n W_V$.
 
-# %% [markdown] lang="ja" en="782ce04b"
+# %% [markdown] lang="ja" en="57ac73fd"
+# <details><summary>答え</summary>
+#
+# 1. すべてのアテンションを自分自身に向けます。ほかに選びようがありません。
+# 2. キーがゼロだと何も見分けられないので、橙色の曲線はおよそ点線に沿います。永続トークンは、大勢の中の1つになります。
+#    前のほうのクエリはアテンションのほとんどを $P$ に向け、最後のクエリは6分の1ほどです。
+#    ウィンドウが6なら競争相手が増えないので、最後のクエリも半分ほどを向けます。
+# 3. 永続トークンは見えなくなっていきます。2個で倍率が−1のとき、最後のクエリが向けるのは2%です。
+#    永続トークンが要らないモデルは、無視することを学習できます。
+#
+# </details>
+#
 # ## 7. 永続トークンは何を学べるか
 #
 # 永続トークンに出番のある課題を試しましょう。

@@ -619,6 +619,7 @@ def test_wrong_labels_are_refused():
     refused(ValueError, lambda: model(ids, labels=ids + 45), "labels (but for -100) must be in [0, 48]")
     refused(ValueError, lambda: model(ids, labels=ids - 49), "labels (but for -100) must be in [0, 48]")
     refused(ValueError, lambda: model(ids, labels=ids, logits_to_keep=1), "logits_to_keep must be 0")
+    refused(TypeError, lambda: model(ids, labels=ids, shift_labels=ids), "unexpected keyword argument 'shift_labels'")
 
 
 def test_wrong_caches_are_refused():

@@ -17,7 +17,7 @@ from tests.hf_models import make_config, make_model, no_warnings_of_transformers
 from tests.proofs import assert_same
 from tests.test_bad_input import refused
 from titans import ModelState, TitansLM
-from titans.huggingface import TitansCache, TitansMACForCausalLM
+from titans.huggingface import TitansCache, TitansMACConfig, TitansMACForCausalLM
 
 pytestmark = pytest.mark.filterwarnings("error")
 LEFT, RIGHT, BOTH, HOLES = [0, 0, 0, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 0, 0, 0], [0, 1, 1, 1, 1, 0, 0, 0, 0], None
@@ -41,6 +41,32 @@ def mask_of(name: str) -> Tensor:
 
 
 # ---- Calls -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_program_that_the_project_advertises():
+    config = TitansMACConfig(
+        num_tokens=10000,
+        d_model=256,
+        depth=2,
+        num_heads=4,
+        dim_head=64,
+        segment_len=32,
+        num_longterm_mem_tokens=4,
+        persistent_size=8,
+        neural_memory_segment_len=36,
+        context_window=256,
+    )
+    model = TitansMACForCausalLM(config)
+    input_ids = torch.randint(0, config.num_tokens, (1, 16))
+    outputs = model(input_ids=input_ids)
+    generated = model.generate(input_ids, max_new_tokens=20)
+    assert outputs.logits.shape == (1, 16, 10000)
+    assert generated.shape == (1, 36)
+    assert torch.equal(generated[:, :16], input_ids)
+    with torch.no_grad():  # and its cached steps, over the borders of segment and chunk, are the whole
+        whole, cache = model(generated.repeat(1, 2)).logits, TitansCache()
+        steps = [model(token, past_key_values=cache).logits for token in generated.repeat(1, 2).split(1, dim=1)]
+    assert (torch.cat(steps, dim=1) - whole).abs().max() < 1e-5
 
 
 def test_same_input_twice_same_logits():

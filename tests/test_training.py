@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import tqdm.notebook
 from safetensors.torch import save_file
 
 from titans import TitansConfig, TitansLM, training
@@ -99,6 +100,17 @@ def test_training_lowers_the_loss_and_ends_when_the_goal_is_reached():
     shares = [share for _, _, share in trained.history if share is not None]
     assert len(shares) == trained.steps // 10
     assert max(shares[:-1], default=0) < 0.3 <= shares[-1]
+
+
+@pytest.mark.parametrize("kind", [tqdm.std.tqdm, tqdm.notebook.tqdm])
+def test_a_goal_that_is_reached_leaves_a_full_bar(kind, monkeypatch):
+    bars = []
+    monkeypatch.setattr(training, "tqdm", lambda **options: bars.append(kind(**options)) or bars[0])
+    trained = train(replace(RUN, steps=200, check_every=10, goal=0.01))
+    assert bars[0].n == bars[0].total == trained.steps == 10
+    if kind is tqdm.notebook.tqdm:
+        shown = bars[0].container.children[1]
+        assert (shown.value, shown.max, shown.bar_style) == (10, 10, "success")
 
 
 def test_the_rate_warms_up_and_falls_to_a_tenth():

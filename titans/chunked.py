@@ -45,7 +45,7 @@ class ChunkMix(NamedTuple):
 
 def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
     """The coefficients of a chunk in closed form, from its gates [..., c]. Gates of exactly 0 and 1 are exact."""
-    keep, past = decay_products(1 - alpha), decay_products(eta)
+    keep, past = decay_products(torch.stack((1 - alpha, eta))).unbind()
     mixed = keep[..., 1:] @ past  # [..., c, 1 + c]: f, then G without theta
     theta = theta[..., None, :]
     return ChunkMix(keep[..., 0], mixed[..., 0], mixed[..., 1:] * theta, past[..., 0], past[..., 1:] * theta)

@@ -116,7 +116,7 @@ def train(run: Run, seed: int = 0, path: str | Path | None = None, progress: boo
                 bar.set_postfix({"loss": f"{loss:.2f}"} | ({} if share is None else {"right": f"{share:.0%}"}))
                 if path is not None and trained.steps % 100 == 0:
                     _keep(path, run, seed, trained, optimizer)
-            bar.total = trained.steps  # where the goal ended it, the bar is full and not broken off
+            _fill(bar, trained.steps)
     except KeyboardInterrupt:
         if path is not None:
             _keep(path, run, seed, trained, optimizer)
@@ -124,6 +124,13 @@ def train(run: Run, seed: int = 0, path: str | Path | None = None, progress: boo
     if path is not None:
         path.unlink(missing_ok=True)
     return trained
+
+
+def _fill(bar: tqdm, steps: int) -> None:
+    """Where the goal has ended a training, its bar is full and not broken off."""
+    bar.total = steps
+    if hasattr(bar, "container"):  # in a notebook, a widget with a maximum of its own
+        bar.container.children[1].max = steps
 
 
 @contextmanager

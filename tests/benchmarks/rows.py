@@ -233,6 +233,7 @@ ROWS = [
     Row("length: generation", generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("length: memory", streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.1, at_least=False),
     Row("model: training", model_training, _sizes(1, 1024, 128, 16), 1, theirs=True),
+    Row("model: training", model_training, _sizes(4, 1024, 128, 16), 1, theirs=True, quick=False),
     Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
     Row("model: length", model_length, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
     Row("model: late generation", model_late_generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),

@@ -674,10 +674,10 @@ print(
 #
 # The paper's later version uses $M(x) = x + \mathrm{LN}(W_2\, \sigma(W_1 x))$: with a residual and a layer
 # normalisation. `DeepMemory(..., residual=True)` is that form. It cannot start with $W_2 = 0$: LN divides by the size
-# of its input, and at zero input its slope is $1/\sqrt{\epsilon}$, about 316. A first write would be 316 times too
-# large. So with a residual the last layer starts at random.
+# of its input, and at zero input its slope is $1/\sqrt{\epsilon}$, about 316. A first write would be 316 times
+# what it is without LN. So with a residual the last layer starts at random.
 
-# %% [markdown] lang="ja" en="532bc6e5"
+# %% [markdown] lang="ja" en="9e436a38"
 # ## 9. メモリに残差を加える
 #
 # 論文の後の版では、$M(x) = x + \mathrm{LN}(W_2\, \sigma(W_1 x))$ を使います。

@@ -280,9 +280,9 @@ exercises.HALF_LIFE.check(alpha_for_half_life)
 #
 # **Predict before you run.** The memory of one number reads the value 1 again and again, two hundred times, with
 # $\theta = 0.1$ and $\alpha = 0.1$, no momentum. The value is repeated at every token, so forgetting should not matter.
-# Where does the memory end?
+# Where does the memory end up?
 
-# %% [markdown] lang="ja" en="8cb489a9"
+# %% [markdown] lang="ja" en="02f6ae10"
 # 今度は、間違えやすい問題です。
 #
 # **実行する前に予想してみましょう。**

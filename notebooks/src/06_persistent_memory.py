@@ -477,8 +477,8 @@ print("received, on average:", shares.mean(0))
 lesson_06.sinks()
 
 # %% [markdown] lang="en"
-# Left, the first token receives 13 percent and the last 0.1, with nothing learned at all. Right, the four persistent
-# tokens receive 6 to 7 percent each, and the first token falls to about half of what it had.
+# On the left, the first token receives 13 percent and the last 0.1, with nothing learned at all. On the right, the four
+# persistent tokens receive 6 to 7 percent each, and the first token falls to about half of what it had.
 #
 # ## 6. The persistent lab
 #
@@ -490,7 +490,7 @@ lesson_06.sinks()
 # 2. Eight persistent tokens with a key scale of 0: what do early and late queries give to them? And with a window of 6?
 # 3. What does a *negative* key scale do?
 
-# %% [markdown] lang="ja" en="d416c9d1"
+# %% [markdown] lang="ja" en="bf3eee4e"
 # 左の図では、何も学習していないのに、最初のトークンは13%、最後のトークンは0.1%を受け取っています。
 # 右の図では、4個の永続トークンがそれぞれ6〜7%を受け取り、最初のトークンの分は半分ほどに減っています。
 #

@@ -679,7 +679,7 @@ lab
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. No: there is nothing left of its segment. That is why the error is easy to miss, the last token of a segment is
+# 1. No: there is nothing left of its segment. That is why the error is easy to miss: the last token of a segment is
 #    always innocent.
 # 2. To token 0. Attention ends at the segment; what is older arrives through the memory alone (grey bars).
 # 3. No number does. The mask decides that, not what stands in front.
@@ -689,12 +689,12 @@ lab
 # ## 7. What the memory is worth
 #
 # Now train it. The task is key-value recall: four pairs of a key and a value are told, noise passes, and then each
-# key is asked for. A key and its value are one token each, and there are 8 values. Segments have 8 tokens: the telling
-# fills one, so when the questions come attention cannot see it any more.
+# key is asked for. A key and its value are one token each, and there are 8 values. A segment has 8 tokens, and
+# what is told fills the first: when the questions come, attention cannot see it any more.
 #
 # **Predict before you run.** What share of right answers does a model without a memory get?
 
-# %% [markdown] lang="ja" en="42566ffb"
+# %% [markdown] lang="ja" en="24222cda"
 # <details><summary>答え</summary>
 #
 # 1. 見えません。セグメントに、もう残りがないからです。この間違いが見落とされやすいのは、そのためです。

@@ -179,7 +179,7 @@ exercises.STREAM.check(stream)
 #
 # - **readings 1 to 3**: Ana → tea, Ben → coffee, Cleo → milk, Dan → juice, three times over;
 # - **small talk**: random values under keys of its own;
-# - **Anna**: a new person whose key sounds like Ana's ($k_\text{Anna} = 0.6\, k_\text{Ana} + 0.8\,$ a new feature),
+# - **Anna**: a new person whose key sounds like Ana's ($k_\text{Anna} = 0.6\, k_\text{Ana} + 0.8\,$ times a new feature),
 #   → cola, twice;
 # - **Ben** changes to tea, twice.
 #
@@ -188,7 +188,7 @@ exercises.STREAM.check(stream)
 # **Predict before you run.** We freeze the memory after reading 1: from token 4 on nothing is written any more. Each of
 # the four was told once, Ana first and Dan last, and forgetting is slow. Whose drink does the frozen memory know best?
 
-# %% [markdown] lang="ja" en="0bf6863e"
+# %% [markdown] lang="ja" en="42dcb6d8"
 # ## 2. メモリプレーヤー
 #
 # まずは、中身を全部読めるほど小さなメモリです。誰が何を飲むかを聞いていきます。
@@ -414,7 +414,7 @@ inside
 # <details><summary>Answers</summary>
 #
 # 1. The memory without momentum: it knows the pair with the token that tells it, the other one token later and more
-#    surely after that. Momentum trades speed for something else; that the model was trained with it is seen nowhere here.
+#    surely after that. Momentum costs speed here. What it buys, this stream does not show.
 # 2. They do not. A pattern of rows and columns grows during the facts and the tokens after them, and most of it stays.
 #    This model has learned hardly to forget ($\alpha$ is below 0.01 at all tokens here).
 # 3. That is the next section.
@@ -429,7 +429,7 @@ inside
 # **Predict before you run.** At token 47 the model answers all six pairs. How large is its surprise when it hears them
 # again?
 
-# %% [markdown] lang="ja" en="787a6a1d"
+# %% [markdown] lang="ja" en="74e1c9b8"
 # <details><summary>答え</summary>
 #
 # 1. モーメンタムのないほうです。ペアを伝えたトークンで、すぐに答えられます。

@@ -5,6 +5,7 @@ The program trains as `torchrun` tells it and writes the model of each process: 
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
@@ -52,8 +53,7 @@ def make_trainer(folder: Path, model: TitansMACForCausalLM, **options) -> Traine
     return Trainer(model, arguments, train_dataset=make_data(), eval_dataset=make_data(6))
 
 
-def main() -> None:
-    folder = Path(sys.argv[1])
+def train_in_a_group(folder: Path) -> None:
     several = {"ddp_backend": "gloo", "ddp_find_unused_parameters": False}  # there are none: that would be an error
     trainer = make_trainer(folder, make_start().double(), per_device_train_batch_size=2, **several, **PLAIN)
     trainer.train()
@@ -61,6 +61,11 @@ def main() -> None:
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     facts = {"model": trainer.model.state_dict(), "losses": losses, "world": torch.distributed.get_world_size()}
     torch.save(facts, folder / f"{rank}.pt")
+
+
+def main() -> None:
+    train_in_a_group(Path(sys.argv[1]))
+    gc.collect()  # the model goes before the group that it holds: torch can deadlock the other way round
     torch.distributed.destroy_process_group()
 
 

@@ -20,9 +20,16 @@ CARDS = recipe_tables.cards()
 SHIPPED_RUNS = [(name, run) for name, card in CARDS.items() for run in card["runs"]]
 
 
-def right(recipe: str, run: str, between: int) -> dict:
+def right(recipe: str, run: str, measured: int) -> dict:
     """Share of right answers in all seeds, as the card has it."""
-    return CARDS[recipe]["runs"][run]["right"][str(between)]
+    return CARDS[recipe]["runs"][run]["right"][str(measured)]
+
+
+def measure(recipe: str, run: str, measured: int, rows: int) -> float:
+    """Share of right answers of the shipped checkpoint, now."""
+    model, _, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    torch.set_num_threads(1)
+    return share_right(model, *RECIPES[recipe].test(RECIPES[recipe].runs[run].task, measured), rows)
 
 
 def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():
@@ -40,14 +47,13 @@ def test_shipped_checkpoints_are_small():
 
 @pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)
 def test_a_shipped_checkpoint_does_what_its_card_says(recipe, run):
-    """At the shortest time between telling and asking, with the same questions; a few answers may flip elsewhere."""
+    """In the easiest test, with the same questions; a few answers may flip elsewhere."""
     model, facts, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
-    between = min(RECIPES[recipe].measured)
+    easiest = min(RECIPES[recipe].measured)
     assert model.config == RECIPES[recipe].runs[run].config
-    assert facts["right"][str(between)] == pytest.approx(right(recipe, run, between)["each"][0], abs=1e-3)
-    torch.set_num_threads(1)
-    share = share_right(model, RECIPES[recipe].runs[run].task, between, RECIPES[recipe].rows)
-    assert share == pytest.approx(facts["right"][str(between)], abs=0.02)
+    assert facts["right"][str(easiest)] == pytest.approx(right(recipe, run, easiest)["each"][0], abs=1e-3)
+    share = measure(recipe, run, easiest, RECIPES[recipe].rows)
+    assert share == pytest.approx(facts["right"][str(easiest)], abs=0.02)
 
 
 def test_recall_live_the_memory_remembers_and_without_it_nothing_does():
@@ -64,13 +70,41 @@ def test_recall_live_asks_beyond_the_attention_segment():
     assert RECIPES["recall-live"].runs["attention"].config == replace(run.config, variant="attention")
 
 
-@pytest.mark.parametrize("run", ["matrix"])
+@pytest.mark.parametrize("run", RECIPES["recall-long"].runs)
 def test_recall_long_holds_what_it_was_told_far_beyond_its_training(run):
-    assert right("recall-long", run, 16384)["worst"] >= 0.99
-    model, _, _ = load_checkpoint(f"recall-long/{run}")
-    torch.set_num_threads(1)
-    for between, least in ((64 * 80, 0.99), (256 * 80, 0.9)):  # it was trained with 80 tokens at most
-        assert share_right(model, RECIPES["recall-long"].runs[run].task, between, rows=32) >= least
+    """It was trained with 256 tokens at most."""
+    for times, least, rows in ((64, 0.99, 32), (256, 0.9, 8)):
+        assert right("recall-long", run, times * 256)["worst"] >= least
+        assert measure("recall-long", run, times * 256, rows) >= least
+
+
+def test_recall_long_is_trained_with_256_tokens_at_most():
+    for run in RECIPES["recall-long"].runs.values():
+        whole = run.task.sample(1, run.between[1], torch.Generator())
+        assert whole.tokens.shape[1] == 256
+
+
+def test_recall_many_depth_pays_where_a_matrix_is_full():
+    """32 features have no more than 32 independent keys."""
+    matrix, deep = (RECIPES["recall-many"].runs[name].config for name in ("matrix", "deep"))
+    assert (matrix.dim, matrix.memory_depth, deep.memory_depth) == (32, 1, 2)
+    assert replace(deep, memory_depth=1) == matrix
+    for pairs in (48, 64):
+        best = max(right("recall-many", "matrix", pairs)["each"])
+        assert best < right("recall-many", "deep", pairs)["worst"]
+        assert measure("recall-many", "deep", pairs, rows=32) > best
+    assert right("recall-many", "deep", 48)["worst"] >= 0.95
+
+
+def test_needle_mac_finds_nearly_all_at_64_times_its_training_and_without_a_memory_none_is_found():
+    """It was trained with 256 tokens at most."""
+    for kind in ("noise", "text"):
+        assert right("needle", f"mac in {kind}", 64 * 256)["worst"] >= 0.9
+        assert measure("needle", f"mac in {kind}", 64 * 256, rows=16) >= 0.9
+        assert max(right("needle", f"attention in {kind}", 256)["each"]) == 0
+        for other in ("mag", "mal", "lmm"):
+            assert right("needle", f"{other} in {kind}", 16 * 256)["median"] >= 0.7
+            assert right("needle", f"{other} in {kind}", 64 * 256)["median"] < 0.5
 
 
 def test_with_forgetting_what_was_told_is_held_over_a_thousand_tokens():

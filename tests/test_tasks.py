@@ -4,9 +4,15 @@ import pytest
 import torch
 
 from titans.model import IGNORED_LABEL
-from titans.tasks import Needle, Recall, Task, alphabet, drifting_regression, text, text_batch
+from titans.tasks import Needle, Recall, Task, VariedRecall, alphabet, drifting_regression, text, text_batch
 
-TASKS = [Recall(), Recall(pairs=3, keys=5, values=4, noise=2), Needle("noise"), Needle("text", digits=3, before=0)]
+TASKS = [
+    Recall(),
+    Recall(pairs=3, keys=5, values=4, noise=2),
+    Needle("noise"),
+    Needle("text", digits=3, before=0),
+    VariedRecall(4),
+]
 each_task = pytest.mark.parametrize("task", TASKS, ids=repr)
 
 
@@ -44,6 +50,14 @@ def test_recall_asks_every_pair_that_it_told_in_another_order():
     labels = told.asked.labels.view(100, 6, 2)
     assert torch.equal(labels[:, :, 1], asked[:, :, 1])
     assert (labels[:, :, 0] == IGNORED_LABEL).all()
+
+
+def test_varied_recall_trains_with_any_number_of_pairs_from_two_and_tests_with_all():
+    task = VariedRecall(pairs=5, keys=8)
+    batches = [task.sample(3, 10, seeded(seed)) for seed in range(60)]
+    assert {int((batch.labels != IGNORED_LABEL).sum(1)[0]) for batch in batches} == {2, 3, 4, 5}
+    assert all(batch.tokens.shape[1] == 10 + 4 * int((batch.labels[0] != IGNORED_LABEL).sum()) for batch in batches)
+    assert task.tell(3, seeded()).tokens.shape == (3, 10)
 
 
 def test_recall_has_noise_of_its_own_between_and_as_much_as_asked_for():
@@ -104,6 +118,7 @@ def test_a_drifting_regression_drifts_as_far_as_it_says():
         (lambda: Recall(pairs=0), ValueError, "pairs must be at least 1, got 0"),
         (lambda: Recall(keys=2.5), TypeError, "keys must be an integer, got 2.5"),
         (lambda: Recall(pairs=9, keys=8), ValueError, "pairs must be at most keys, got pairs=9 and keys=8"),
+        (lambda: VariedRecall(1), ValueError, "pairs must be at least 2, got 1"),
         (lambda: Needle("hay"), ValueError, "kind must be one of 'noise', 'text', got 'hay'"),
         (lambda: Needle(digits=0), ValueError, "digits must be at least 1, got 0"),
         (lambda: Needle(before=-1), ValueError, "before must be at least 0, got -1"),

@@ -20,7 +20,7 @@ import torch
 
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
-from titans.tasks import Needle, Recall
+from titans.tasks import Needle, Recall, Task, VariedRecall
 from titans.training import Run, share_right, train
 
 SEEDS = (0, 1, 2)
@@ -29,12 +29,24 @@ STORED = torch.float16
 
 @dataclass(frozen=True)
 class Recipe:
-    """about: what it shows. runs: models by name. measured: tokens between telling and asking; rows: of the test."""
+    """What is trained, and what is measured.
+
+    about: what it shows. runs: models by name. rows: of the test.
+    measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told so long before.
+    """
 
     about: str
     runs: dict[str, Run]
     measured: tuple[int, ...]
     rows: int = 64
+    between: int | None = None
+
+    def test(self, task: Task, measured: int) -> tuple[Task, int]:
+        """The task and the tokens between that one number of `measured` stands for."""
+        if self.between is None:
+            return task, measured
+        assert isinstance(task, Recall)
+        return replace(task, pairs=measured), self.between
 
 
 def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
@@ -47,8 +59,13 @@ def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
 
 RECALL = Recall()
 LIVE = Run(small(RECALL), RECALL, between=(24, 56), goal=0.995)
-LONG = replace(LIVE, config=replace(LIVE.config, forgetting=False), goal=1.0)
-NEEDLE = {kind: Needle(kind) for kind in ("noise", "text")}
+# 256 tokens in all: six pairs are told in 12, and asked for in 12.
+LONG = Run(small(RECALL, forgetting=False), RECALL, between=(24, 232), steps=800)
+MANY_PAIRS = VariedRecall(pairs=48, keys=64)
+MANY = Run(small(MANY_PAIRS, dim=32, forgetting=False), MANY_PAIRS, between=(24, 56), steps=1200)
+NEEDLE = {
+    kind: Run(small(Needle(kind), forgetting=False), Needle(kind), between=(16, 208)) for kind in ("noise", "text")
+}
 DEEP: dict[str, Any] = {"memory_depth": 2}
 ABLATED: dict[str, dict[str, Any]] = {
     "full": {},
@@ -73,19 +90,29 @@ RECIPES = {
         measured=(24, 56),
     ),
     "recall-long": Recipe(
-        "Trained with at most 80 tokens in all, tested with up to 262,144 in between; nothing is forgotten.",
-        {"matrix": LONG},
+        "Trained with at most 256 tokens in all, tested with up to 262,144 in between; nothing is forgotten.",
+        {"matrix": LONG, "deep": changed(LONG, **DEEP)},
         measured=(256, 1024, 4096, 16384, 65536, 262144),
         rows=32,
     ),
+    "recall-many": Recipe(
+        "More and more pairs of 64 keys, of which a matrix of 32 x 32 holds 32 at most; trained with 2 to 48.",
+        {"matrix": MANY, "deep": changed(MANY, **DEEP)},
+        measured=(6, 12, 24, 32, 48, 64),
+        between=40,
+    ),
     "needle": Recipe(
-        "A pass-key of four digits in noise and in text, every variant; all four digits must be right.",
+        "A pass-key of four digits in noise and in text, every variant, trained with at most 256 tokens; all four "
+        "digits must be right. Nothing is forgotten, but in one run of MAC.",
         {
-            f"{variant} in {kind}": Run(small(task, variant=variant), task, between=(16, 128), goal=0.99)
-            for kind, task in NEEDLE.items()
-            for variant in VARIANTS
+            **{
+                f"{variant} in {kind}": changed(run, variant=variant)
+                for kind, run in NEEDLE.items()
+                for variant in VARIANTS
+            },
+            "mac that forgets in noise": changed(NEEDLE["noise"], forgetting=True),
         },
-        measured=(256, 2048, 4096, 8192, 16384),
+        measured=(256, 1024, 4096, 16384, 65536),
         rows=32,
     ),
     "ablation": Recipe(
@@ -134,7 +161,7 @@ def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
     trained = train(run, seed, path.with_suffix(".unfinished"))
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
-    right = {str(between): share_right(trained.model, run.task, between, recipe.rows) for between in recipe.measured}
+    right = {str(n): share_right(trained.model, *recipe.test(run.task, n), recipe.rows) for n in recipe.measured}
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
     facts |= {"right": right, "history": trained.history}
     save_checkpoint(path, trained.model, facts, dtype=STORED)

@@ -89,6 +89,22 @@ class Recall(Task):
         return self.keys + self.values + torch.randint(self.noise, (rows, tokens), generator=random)
 
 
+@dataclass(frozen=True)
+class VariedRecall(Recall):
+    """Recall in which each batch of training has another number of pairs, from 2 to `pairs`.
+
+    With many pairs in every batch from the first step on, nothing is learned.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("pairs", self.pairs, minimum=2)
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        pairs = int(torch.randint(2, self.pairs + 1, (), generator=random))
+        return Recall(pairs, self.keys, self.values, self.noise).sample(rows, between, random)
+
+
 def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:
     """For each row `count` different numbers below `among`, in random order."""
     return torch.rand(rows, among, generator=random).argsort(dim=1)[:, :count]

@@ -572,7 +572,9 @@ for depth in (1, 2, 3):
 # Two honest remarks. First, the deep memory has more weights, and *per weight* it is no better: a matrix with 64
 # weights holds 8 pairs. But a matrix cannot be given more weights without keys of more features, and an MLP can.
 # Second, the gain needs **many writes**. At test time a model sees most pairs once. What learned gates, learned
-# projections and a learned $M_0$ can make of a single write is the subject of lesson 04.
+# projections and a learned $M_0$ can make of a single write is the subject of lesson 04. A first answer is in the
+# [README](../../README.md), under `recall-many`: trained for it, a deep memory holds more pairs than the matrix has room
+# for, although each is told once.
 #
 # ### The memory lab
 #
@@ -582,7 +584,7 @@ for depth in (1, 2, 3):
 # 2. With depth 2 and 48 pairs, is it better to widen the memory or to deepen it?
 # 3. At few writes (5 to 20), which depth is ahead?
 
-# %% [markdown] lang="ja" en="7116af42"
+# %% [markdown] lang="ja" en="ac078198"
 # 行列の誤差は $1 - 8/16 = 0.5$ の近くで止まります。何回書き込んでも、これは変わりません。
 # 深いメモリの誤差は、その後も下がり続けます。
 #
@@ -595,7 +597,8 @@ for depth in (1, 2, 3):
 # 2つ目。この効果を得るには、**何回もの書き込み**が必要です。
 # ところがテスト時（test time）には、モデルはほとんどのペアを1回しか見ません。
 # 学習されたゲート（gate）、学習された射影（projection）、学習された $M_0$ があれば、1回の書き込みでどこまでできるのか。
-# それがレッスン04のテーマです。
+# それがレッスン04のテーマです。最初の答えは、[README](../../README.md) の `recall-many` にあります。
+# そのために訓練すれば、深いメモリは、1回ずつ伝えただけでも、行列には入りきらない数のペアを保持します。
 #
 # ### メモリ実験室
 #

@@ -148,7 +148,6 @@ PAPER_NEEDLE = {
         "MAL": (98.2, 97.4, 92.0, 90.4),
     },
 }
-HAY = (2048, 4096, 8192, 16384)
 
 
 def paper_needle() -> str:
@@ -167,11 +166,11 @@ def needle_card() -> dict:
 
 def needle_table(card: dict) -> str:
     """The card's results as text: percent found by the median and by the worst seed."""
-    lines = [" " * 18 + "".join(f"{f'{hay:,}':>14}" for hay in HAY)]
+    hay = next(iter(card["runs"].values()))["right"]
+    lines = [" " * 25 + "".join(f"{int(tokens):>10,}" for tokens in hay)]
     for name, result in card["runs"].items():
-        cells = (result["right"][str(hay)] for hay in HAY)
-        texts = (f"{100 * cell['median']:.1f} ({100 * cell['worst']:.1f})" for cell in cells)
-        lines.append(f"{name:18}" + "".join(f"{text:>14}" for text in texts))
+        texts = (f"{100 * cell['median']:.0f} ({100 * cell['worst']:.0f})" for cell in result["right"].values())
+        lines.append(f"{name:25}" + "".join(f"{text:>10}" for text in texts))
     return "\n".join(lines)
 
 

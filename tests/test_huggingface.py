@@ -44,6 +44,7 @@ def mask_of(name: str) -> Tensor:
 
 
 def test_the_program_that_the_project_advertises():
+    torch.manual_seed(0)  # at a start where the empty memory's first answer is not all rounding
     config = TitansMACConfig(
         num_tokens=10000,
         d_model=256,

@@ -15,7 +15,7 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to know
 # that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="95f0dd94"
+# %% [markdown] lang="ja" en="aeee861b"
 # # 09 · テスト時に起こること
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、コードの実行に約20秒かかります。
@@ -414,7 +414,7 @@ inside
 # <details><summary>Answers</summary>
 #
 # 1. The memory without momentum: it knows the pair with the token that tells it, the other one token later and more
-#    surely after that. Momentum costs speed here. What it buys, this stream does not show.
+#    surely after that. Momentum costs speed here; what it buys is not seen here.
 # 2. They do not. A pattern of rows and columns grows during the facts and the tokens after them, and most of it stays.
 #    This model has learned hardly to forget ($\alpha$ is below 0.01 at all tokens here).
 # 3. That is the next section.
@@ -429,7 +429,7 @@ inside
 # **Predict before you run.** At token 47 the model answers all six pairs. How large is its surprise when it hears them
 # again?
 
-# %% [markdown] lang="ja" en="74e1c9b8"
+# %% [markdown] lang="ja" en="276c0222"
 # <details><summary>答え</summary>
 #
 # 1. モーメンタムのないほうです。ペアを伝えたトークンで、すぐに答えられます。

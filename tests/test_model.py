@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -350,6 +351,17 @@ def test_a_saved_state_is_read_back_bit_for_bit_and_goes_on_as_if_never_saved(na
     kept, back = model(x[:, tokens:], state), model(x[:, tokens:], loaded)
     assert torch.equal(kept.logits, back.logits)
     assert_identical_states(kept.state, back.state)
+
+
+@each_variant
+def test_a_whole_model_and_its_state_can_be_pickled_and_copied(variant, tmp_path):
+    """As torch.save, processes of their own and copy.deepcopy do."""
+    model = make_model(variant)
+    tokens = random_tokens(model, 2, 9)
+    torch.save((model, model(tokens[:, :5]).state.detach()), tmp_path / "both")
+    loaded, state = torch.load(tmp_path / "both", weights_only=False)
+    for again in (loaded, copy.deepcopy(model)):
+        assert torch.equal(again(tokens[:, 5:], state).logits, model(tokens[:, 5:], state).logits)
 
 
 @each_variant

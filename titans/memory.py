@@ -96,13 +96,18 @@ class DeepMemory(nn.Module):
         check_choice("activation", activation, ACTIVATIONS)
         check_flag("residual", residual)
         self.dim, self.heads, self.depth, self.residual = dim, heads, depth, residual
-        self.activation = ACTIVATIONS[activation]
+        self.activation_name = activation
         self.signature = f"{dim=} {heads=} {depth=} {expansion=} {activation=} {residual=}"
         widths = [dim] + [dim * expansion] * (depth - 1) + [dim]
         shapes = zip(widths[1:], widths[:-1], strict=True)
         self.weights = nn.ParameterList(nn.Parameter(torch.empty(heads, *shape)) for shape in shapes)
         self.shapes = [weight.shape for weight in self.weights]
         self.reset_parameters()
+
+    @property
+    def activation(self) -> Activation:
+        """s and its derivative, looked up by name: its functions cannot be pickled, and a module should be."""
+        return ACTIVATIONS[self.activation_name]
 
     def reset_parameters(self) -> None:
         """Hidden layers at random; the last one zero, or at random too where a residual surrounds the network."""

@@ -91,7 +91,7 @@ RECIPES = {
     ),
     "recall-long": Recipe(
         "Trained with at most 256 tokens in all, tested with up to 262,144 in between; nothing is forgotten.",
-        {"matrix": LONG, "deep": changed(LONG, **DEEP)},
+        {"matrix": LONG, "deep": replace(changed(LONG, **DEEP), task=VariedRecall(RECALL.pairs))},
         measured=(256, 1024, 4096, 16384, 65536, 262144),
         rows=32,
     ),

@@ -571,7 +571,7 @@ for depth in (1, 2, 3):
 #
 # Two honest remarks. First, the deep memory has more weights, and *per weight* it is no better: a matrix with 64
 # weights holds 8 pairs. But a matrix cannot be given more weights without keys of more features, and an MLP can.
-# Second, the gain needs **many writes**. At test time a model sees most pairs once. What learned gates, learned
+# Second, here the gain needs **many writes**. At test time a model sees most pairs once. What learned gates, learned
 # projections and a learned $M_0$ can make of a single write is the subject of lesson 04. A first answer is in the
 # [README](../../README.md), under `recall-many`: trained for it, a deep memory holds more pairs than the matrix has room
 # for, although each is told once.
@@ -584,7 +584,7 @@ for depth in (1, 2, 3):
 # 2. With depth 2 and 48 pairs, is it better to widen the memory or to deepen it?
 # 3. At few writes (5 to 20), which depth is ahead?
 
-# %% [markdown] lang="ja" en="ac078198"
+# %% [markdown] lang="ja" en="2aeb9af7"
 # 行列の誤差は $1 - 8/16 = 0.5$ の近くで止まります。何回書き込んでも、これは変わりません。
 # 深いメモリの誤差は、その後も下がり続けます。
 #
@@ -594,11 +594,11 @@ for depth in (1, 2, 3):
 # 行列は64個の重みで8ペアを保持します。
 # ただし、行列の重みを増やすにはキーの次元を増やすしかありません。MLP なら、キーはそのままで重みを増やせます。
 #
-# 2つ目。この効果を得るには、**何回もの書き込み**が必要です。
+# 2つ目。ここでこの効果を得るには、**何回もの書き込み**が必要です。
 # ところがテスト時（test time）には、モデルはほとんどのペアを1回しか見ません。
 # 学習されたゲート（gate）、学習された射影（projection）、学習された $M_0$ があれば、1回の書き込みでどこまでできるのか。
 # それがレッスン04のテーマです。最初の答えは、[README](../../README.md) の `recall-many` にあります。
-# そのために訓練すれば、深いメモリは、1回ずつ伝えただけでも、行列には入りきらない数のペアを保持します。
+# そのように訓練すれば、深いメモリは、それぞれ1回しか伝えられなくても、行列には入りきらない数のペアを保持します。
 #
 # ### メモリ実験室
 #
@@ -709,7 +709,7 @@ print("last layer starts at zero:", bool((fresh.weights[-1] == 0).all()))
 # - The gradient of each layer is an outer product $e\,a^\top$: error times input.
 # - A fresh memory answers zero and learns in its last layer first. All-zero weights would never learn.
 # - Writes interfere, more so if keys are alike. A matrix holds as many pairs as a key has features; depth goes beyond
-#   that, if it may write often.
+#   that, if it may write often, or was trained to make the most of a single write.
 # - The state is the weights: as large for a million tokens as for one.
 #
 # In **lesson 03** the writes come as a stream, with step sizes, momentum and forgetting.
@@ -723,7 +723,7 @@ print("last layer starts at zero:", bool((fresh.weights[-1] == 0).all()))
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620): networks as
 #   states, written by gradient steps.
 
-# %% [markdown] lang="ja" en="6bef2e1e"
+# %% [markdown] lang="ja" en="0f347fed"
 # ## まとめ
 #
 # - メモリは小さなネットワークです。**読み出し**は順伝播 $y = M(q)$ です。
@@ -731,7 +731,8 @@ print("last layer starts at zero:", bool((fresh.weights[-1] == 0).all()))
 # - 各層の勾配は外積 $e\,a^\top$、つまり「誤差」と「入力」の積です。
 # - まっさらなメモリはゼロを答え、最後の層から学習を始めます。重みが全部ゼロだと、いつまでも学習しません。
 # - 書き込みは互いに干渉します。キーが似ているほど、干渉は強くなります。
-#   行列が保持できるペアの数は、キーの次元と同じです。深いメモリは、何回も書き込めるなら、それを超えます。
+#   行列が保持できるペアの数は、キーの次元と同じです。深いメモリは、何回も書き込めるか、
+#   1回の書き込みを生かすように訓練されていれば、それを超えます。
 # - 状態は重みです。100万トークンでも1トークンでも、大きさは変わりません。
 #
 # **レッスン03**では、書き込みがストリーム（stream）として続きます。

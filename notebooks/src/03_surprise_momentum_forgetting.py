@@ -679,7 +679,7 @@ lesson_03.repeated_passage()
 # なぜ速いのでしょうか。チャンクの勾配は、そのチャンクで最初に書き込む前に、すべてわかっているからです。
 # そのため、チャンク全体の書き込みを、まとめて足し合わせることができます。
 # モーメンタムのないメモリで考えます。チャンクの始まりのメモリを $M_{t'}$ とします。
-# チャンクの $t$ 番目のトークンの後に残っている割合を $\beta_t$ とすると、$\beta_t = (1 - \alpha_1) \cdots (1 - \alpha_t)$ です。
+# チャンクの $t$ 番目のトークンの後に $M_{t'}$ が残っている割合を $\beta_t$ とすると、$\beta_t = (1 - \alpha_1) \cdots (1 - \alpha_t)$ です。
 # $i$ 番目のトークンで書いたものは、$t$ 番目までに $\beta_t / \beta_i$ の割合に薄れます。これが式(16)です。
 #
 # $$M_t = \beta_t M_{t'} - \sum_{i \le t} \theta_i \, \frac{\beta_t}{\beta_i} \, \nabla \ell(M_{t'}; x_i)$$
@@ -745,14 +745,14 @@ assert same
 
 # %% [markdown] lang="en"
 # `chunked_scan` puts the two together, and does it for every layer of a deep memory and for every token of the chunk at
-# once. How is a matter for lesson 05; that the result is the same you saw in section 5.
+# once. How it does so is a matter for lesson 05; you saw in section 5 that the result is the same.
 #
 # ## 10. When it blows up
 #
 # Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
 # tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
 
-# %% [markdown] lang="ja" en="be90add6"
+# %% [markdown] lang="ja" en="5ea6f379"
 # `chunked_scan` は、この2つを合わせたものです。深いメモリのどの層（layer）についても、チャンクのどのトークンについても、一度に計算します。
 # そのやり方はレッスン05の話題です。結果が同じになることは、5節で見ました。
 #

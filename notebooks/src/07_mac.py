@@ -806,7 +806,7 @@ for name, (model, task, between) in models.items():
 # ### $h$ の位置は何のためにあるか
 #
 # 3節では、$h_j$ にそのトークンの位置を与えました（D4）。なぜでしょうか。
-# これは、トークン $j$ がたずねたときのメモリの答えです。しかし、答えを見ても、誰がたずねたのかはわかりません。
+# $h_j$ は、トークン $j$ がたずねたときのメモリの答えです。しかし、答えを見ても、誰がたずねたのかはわかりません。
 # そこで、1つのアテンションに1つのことだけを学習させます。8個のトークンのそれぞれに、自分の $h$ を渡すことです。
 # $x$ も $h$ もランダムで、互いに何の関係もありません。
 #
@@ -844,18 +844,18 @@ assert abs(without_positions - average) < 0.1
 
 # %% [markdown] lang="en"
 # Without positions it fails, and no training can help. Exchange two of the $h$: softmax gives the same answer. They are a
-# set, and the best that a token can do is the average of those that it sees. An average of $n$ random vectors misses
-# each of them by $1 - \tfrac1n$; the mean of that for $n = 1$ to 8 is the last line.
+# set, and the best that a token can do is the average of those that it sees. An average of $n$ random vectors
+# has a squared error of $1 - \tfrac1n$ for each of them; the mean of that for $n = 1$ to 8 is the last line of the output.
 #
 # A whole model may do without, if something else does the work. On recall that is the last read, as you have just seen.
-# So there the positions of $h$ should not matter. Below, the same training of MAC, with $h$ without positions.
+# So there the positions of $h$ should not matter. Below is the same training of MAC, but $h$ has no positions.
 #
 # ### What the residual is for
 #
 # And the other thing that we added to the equations, `x +` around attention (D13)? Without it, what is written is a
 # blend of what attention sees. **Predict before you run.** Does the model still learn?
 
-# %% [markdown] lang="ja" en="39796261"
+# %% [markdown] lang="ja" en="a074dd0c"
 # 位置がないと失敗します。どれだけ訓練しても、うまくいきません。
 # 2つの $h$ を入れ替えても、softmax の答えは同じだからです。位置がなければ、順序のない、ただの集合です。
 # トークンにできるのは、せいぜい、見えているものの平均をとることです。

@@ -819,15 +819,17 @@ print(lesson_09.paper_needle())
 
 # %% [markdown] lang="en"
 # Our own needle is a pass-key of four digits, in noise or in text; all four must be right. The models have one layer of
-# 64 features and trained on at most 256 tokens, for as long as the last line says. They forget nothing ($\alpha = 0$), but
-# for the one in the last row, which learned what to forget. The table shows the median and, in brackets, the worst of three
-# training runs, for as many tokens of hay. It is read from the card that comes with the checkpoints.
+# 64 features and were trained on at most 256 tokens; the last line of the output says how long that took. They forget
+# nothing ($\alpha = 0$), except the one in the last row, which learned how much to forget. For each number of tokens of
+# hay, the table shows the percentage of needles found: the median of three training runs and, in brackets, the worst. It
+# is read from the card that comes with the checkpoints.
 
-# %% [markdown] lang="ja" en="d317cc38"
+# %% [markdown] lang="ja" en="78acbae1"
 # この教材の針は4桁のパスキーで、雑音（noise）またはテキスト（text）の中に隠します。4桁とも合って、はじめて正解です。
 # モデルは64次元の1層で、全体で256トークン以内の系列で訓練しました。訓練にかかった時間は、出力の最後の行にあります。
-# どのモデルも何も忘れません（$\alpha = 0$）。最後の行のモデルだけは、何を忘れるかを学習しました。
-# 表は、干し草のトークン数ごとに、3回の訓練の中央値と、括弧の中に最低値を示しています（%）。
+# どのモデルも何も忘れません（$\alpha = 0$）。最後の行のモデルだけは、どれだけ忘れるかを学習しました。
+# 表は、干し草のトークン数ごとに、見つかった割合（%）を示しています。
+# 3回の訓練の中央値で、括弧の中は最低値です。
 # 値は、チェックポイントに付いているカードから読んでいます。
 
 # %%
@@ -848,9 +850,9 @@ assert found["mac that forgets in noise"]["65536"]["median"] == 0
 
 # %% [markdown] lang="en"
 # The two tables do not measure the same thing: the paper's models have hundreds of millions of parameters and read long
-# texts. But the order is worth a look. MAC finds nearly every needle at 64 times the length of its training, where
-# the other variants have lost most or all of theirs. At 65,536 tokens text is harder for it than noise. Without
-# a memory nothing is found at any length.
+# texts. But the order is worth a look. MAC without forgetting finds nearly every needle at 64 times the
+# length of its training, where the other variants have lost most of theirs in the median. At 65,536 tokens text is
+# harder for it than noise. Without a memory nothing is found at any length.
 #
 # The last row finds its needles at 4,096 tokens too, and none at 65,536. Why? Two suspects: the hay writes over them, or
 # the gate $\alpha$ lets them fade. A player would tell; so would an experiment.
@@ -858,10 +860,10 @@ assert found["mac that forgets in noise"]["65536"]["median"] == 0
 # **Predict before you run.** We take this trained model and switch forgetting off at test time, $\alpha = 0$. No
 # training. What happens at 65,536 tokens?
 
-# %% [markdown] lang="ja" en="99fe47d5"
+# %% [markdown] lang="ja" en="646a0e9d"
 # この2つの表は、同じものを測っていません。論文のモデルには数億のパラメータがあり、長いテキストを読みます。
-# それでも、順位は見ておく価値があります。MAC は、訓練の64倍の長さでも、ほとんどすべての針を見つけます。
-# ほかの変種は、その長さではほとんど、またはすべて失っています。65,536トークンでは、MAC にとって、テキストは雑音より難しい課題です。
+# それでも、順位は見ておく価値があります。忘却のない MAC は、訓練の64倍の長さでも、ほとんどすべての針を見つけます。
+# ほかの変種は、その長さでは、中央値で見ると大半を失っています。65,536トークンでは、MAC にとって、テキストは雑音より難しい課題です。
 # メモリがなければ、どの長さでも見つかりません。
 #
 # 最後の行のモデルも、4,096トークンでは針を見つけますが、65,536トークンでは1つも見つけません。なぜでしょうか。
@@ -883,9 +885,10 @@ assert without > as_trained + 0.3
 
 # %% [markdown] lang="en"
 # It was forgetting, for the most part. On 256 tokens a small $\alpha$ costs nothing, so nothing in training told the gate
-# to be smaller still; over 65,536 tokens it adds up. A memory remembers for as long as training asked it to. The
-# needles that are still lost the hay has written over; models trained with $\alpha = 0$ from the start lose fewer of them.
-# None of this is a reason to do without forgetting: a stream whose facts change needs it.
+# to be smaller still; over 65,536 tokens it adds up. Nothing in training asks a memory to last longer than its
+# sequences. The needles that are still lost have been written over by the hay; models trained with $\alpha = 0$ from the
+# start lose fewer of them. None of this is a reason to do without forgetting: where facts change, it clears away the old
+# ones.
 #
 # ## Summary
 #
@@ -896,8 +899,9 @@ assert without > as_trained + 0.3
 # - Surprise drives writing. In a trained model it does not tell what is known: facts that it answered surprised it as
 #   much as when they were new, since only the direction of what is read counts.
 # - The state has a constant size: three times the memory's weights, for each sequence, head and layer.
-# - How long a fact lasts is what training made of the gates: 200 times the length of training for the recall model, 16
-#   times for the needle where it is let fade, and 64 times and more where nothing fades.
+# - How long a fact lasts depends on what training made of the gates, and on what is written over it. In MAC it was 200
+#   times the length of training for recall, 16 times for a needle that is let fade, and at least 64 times for one
+#   that is not.
 # - A state can be saved, loaded by another model of the same configuration, and differentiated through.
 #
 # ## References
@@ -908,14 +912,14 @@ assert without > as_trained + 0.3
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654): needle tasks like those of the
 #   table.
 
-# %% [markdown] lang="ja" en="95e77d8a"
+# %% [markdown] lang="ja" en="bfd734c7"
 # おもに、忘却のせいでした。256トークンなら、小さな $\alpha$ で失うものはありません。
 # ですから、訓練では、ゲートをもっと小さくする理由がありませんでした。
 # しかし、65,536トークンでは、少しずつの忘却が積み重なります。
-# メモリが覚えている長さは、訓練で求められた長さなのです。
-# それでも見つからない針は、干し草が上書きしたものです。
+# 訓練で使った系列より長く覚えていることを、訓練は求めていないのです。
+# 忘却を切っても見つからない針は、干し草が上書きしたものです。
 # はじめから $\alpha = 0$ で訓練したモデルは、失う針がもっと少なくなっています。
-# だからといって、忘却を捨てる理由にはなりません。事実が変わっていくストリームには、忘却が必要です。
+# だからといって、忘却を捨てる理由にはなりません。事実が変わっていくところでは、忘却が古い事実を片付けてくれます。
 #
 # ## まとめ
 #
@@ -926,8 +930,8 @@ assert without > as_trained + 0.3
 # - 驚きは書き込みを動かします。しかし、学習済みのモデルが何を知っているかを示すものではありません。
 #   正しく答えられる事実にも、初めて聞いたときと同じだけ驚きました。読み出したものは、向きだけが使われるからです。
 # - 状態の大きさは一定で、系列、ヘッド、層のそれぞれについて、メモリの重みの3倍です。
-# - 事実がどれだけ長く残るかは、訓練がゲートをどう決めたかによります。
-#   想起のモデルでは訓練の200倍でした。針では、忘却があれば16倍、なければ64倍以上です。
+# - 事実がどれだけ長く残るかは、訓練がゲートをどう決めたかと、何が上書きするかによります。
+#   MAC では、想起で訓練の200倍の長さでした。針では、忘却があれば16倍、なければ64倍以上でした。
 # - 状態は、保存することも、同じ設定の別のモデルで読み込むことも、それを通して微分することもできます。
 #
 # ## 参考文献

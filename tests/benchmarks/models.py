@@ -100,6 +100,11 @@ def our_generation(model: TitansLM, state: ModelState, steps: int) -> Run:
     return run
 
 
+def their_default_generation(model: Any, tokens: Tensor) -> Run:
+    """One greedy step as its own `sample` takes it unless asked for a cache: all tokens are read again."""
+    return lambda: model(tokens, disable_flex_attn=True)[:, -1].argmax(-1)
+
+
 def their_generation(model: Any, tokens: Tensor, steps: int) -> Run:
     """Greedy steps of one token from its cache, as its own `sample` with use_cache=True takes them."""
     with_memory = model.seq_len_with_longterm_mem(tokens.shape[1] + steps)

@@ -158,6 +158,15 @@ def model_generation(row: Row, repeats: int) -> Result:
         return compare(row, repeats, ours, models.their_generation(theirs, tokens, steps), (steps, steps))
 
 
+def model_default_generation(row: Row, repeats: int) -> Result:
+    """A token generated after a long context, from our state and by theirs without a cache, its default."""
+    model, theirs, steps = models.our_model(row.sizes), models.their_model(row.sizes), 16
+    with torch.no_grad():
+        tokens = models.tokens_of(row.sizes)
+        ours = models.our_generation(model, model(tokens).state, steps)
+        return compare(row, repeats, ours, models.their_default_generation(theirs, tokens), (steps, 1))
+
+
 def model_length(row: Row, repeats: int) -> Result:
     """Time per token of a model that reads, many tokens over few."""
     model, lengths = models.our_model(row.sizes), (row.sizes["tokens"], row.sizes["few"])
@@ -235,6 +244,7 @@ ROWS = [
     Row("model: training", model_training, _sizes(1, 1024, 128, 16), 1, theirs=True),
     Row("model: training", model_training, _sizes(4, 1024, 128, 16), 1, theirs=True, quick=False),
     Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
+    Row("model: default generation", model_default_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
     Row("model: length", model_length, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
     Row("model: late generation", model_late_generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("model: memory", model_streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.2, at_least=False),

@@ -62,8 +62,12 @@ WHAT = {
         "ja": "`MemoryAsContextTransformer`／`TitansLM`、訓練の1ステップ",
     },
     "model: generation": {
-        "en": "`MemoryAsContextTransformer` / `TitansLM`, generating a token",
-        "ja": "`MemoryAsContextTransformer`／`TitansLM`、1トークンの生成",
+        "en": "`MemoryAsContextTransformer` with its cache / `TitansLM`, generating a token",
+        "ja": "`MemoryAsContextTransformer`（キャッシュあり）／`TitansLM`、1トークンの生成",
+    },
+    "model: default generation": {
+        "en": "`MemoryAsContextTransformer`, its default / `TitansLM`, generating a token",
+        "ja": "`MemoryAsContextTransformer`（既定の設定）／`TitansLM`、1トークンの生成",
     },
     "model: length": {
         "en": "`TitansLM` reading, a token of many / a token of few",

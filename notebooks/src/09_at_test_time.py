@@ -841,9 +841,9 @@ found = {name: run["right"] for name, run in card["runs"].items()}
 for kind in ("noise", "text"):
     assert found[f"mac in {kind}"]["16384"]["worst"] > 0.9
     assert found[f"attention in {kind}"]["256"]["median"] == 0
-    for other in ("mag", "mal", "lmm"):
-        assert found[f"{other} in {kind}"]["4096"]["median"] > 0.4
-        assert found[f"{other} in {kind}"]["65536"]["median"] < 0.1
+    for variant in ("mag", "mal", "lmm"):
+        assert found[f"{variant} in {kind}"]["4096"]["median"] > 0.4
+        assert found[f"{variant} in {kind}"]["65536"]["median"] < 0.1
 far = {name: right["65536"] for name, right in found.items()}
 assert far["mac in text"]["median"] < far["mac in noise"]["worst"]
 assert found["mac that forgets in noise"]["4096"]["worst"] > 0.9

@@ -7,24 +7,37 @@ prefix, side by side in one vector of twice the size, against keys that are zero
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from titans.state import State
+
 KeysValues = tuple[Tensor, Tensor]
 ROTARY_BASE = 10_000.0
 
 
-def rotate(x: Tensor, first: int) -> Tensor:
-    """x [..., tokens, dim] at positions first, first + 1, ...: pairs of features turned by position * frequency."""
-    half = x.shape[-1] // 2
-    frequencies = ROTARY_BASE ** (-torch.arange(half, device=x.device, dtype=torch.float64) / half)
-    positions = torch.arange(first, first + x.shape[-2], device=x.device, dtype=torch.float64)
+def rotary(first: int, tokens: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of position * frequency at positions first, first + 1, ...: [tokens, dim / 2] each."""
+    half = like.shape[-1] // 2
+    frequencies = ROTARY_BASE ** (-torch.arange(half, device=like.device, dtype=torch.float64) / half)
+    positions = torch.arange(first, first + tokens, device=like.device, dtype=torch.float64)
     angles = positions[:, None] * frequencies
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    one, other = x[..., :half], x[..., half:]
+    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [..., tokens, dim], each pair of features turned by its angle."""
+    one, other = x.chunk(2, dim=-1)
     return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1)
+
+
+def rotate(x: Tensor, first: int) -> Tensor:
+    """x [..., tokens, dim] at positions first, first + 1, ... (D4)"""
+    return turn(x, *rotary(first, x.shape[-2], x))
 
 
 def attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, prefix: KeysValues, mask: Tensor) -> Tensor:
@@ -46,85 +59,86 @@ def causal_mask(tokens: int, before: int, device: torch.device) -> Tensor:
     return torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
 
 
-def window_attention(q: Tensor, k: Tensor, v: Tensor, prefix: KeysValues, window: int) -> Tensor:
-    """Each token sees itself, the window - 1 tokens before it and the prefix, at a cost of tokens * window.
+def window_attention(
+    q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], prefix: KeysValues, window: int
+) -> Tensor:
+    """Each token sees the prefix and, in every stream, itself and the window - 1 tokens before it (D3).
 
-    q: [batch, heads, tokens, dim]; k, v: [batch, heads, cached + tokens, dim], the cached ones at most window - 1.
-    Queries go in blocks, and each block meets the keys of its own stretch, with positions counted from its start: only
-    differences of positions matter, so no position grows with the length of the stream.
+    q: [batch, heads, tokens, dim]. keys, values: of each stream, [batch, heads, before + tokens, dim], those of earlier
+    tokens first, at most window - 1 of them; keys without positions. Positions count from the first key: only
+    differences of positions matter, so none grows with the length of the stream.
+    At a cost of tokens * window: more queries than a window go in blocks, and each block meets the keys of its stretch.
     """
     batch, _, tokens, _ = q.shape
-    block = min(window, tokens)
-    blocks = -(-tokens // block)
-    empty = window - 1 - (k.shape[2] - tokens)  # places before the first token of all
-    filled = blocks * block - tokens
-    span = block + window - 1
-    k, v = (F.pad(x, (0, 0, empty, filled)).unfold(2, span, block) for x in (k, v))
-    k, v = (rearrange(x, "b h blocks d span -> (b blocks) h span d") for x in (k, v))
-    q = rearrange(F.pad(q, (0, 0, 0, filled)), "b h (blocks i) d -> (b blocks) h i d", i=block)
+    before = keys[0].shape[2] - tokens
+    if tokens <= window:
+        mask = causal_mask(tokens, before, q.device)
+        mask = mask.triu(before - window + 1) if before + tokens > window else mask
+        return _attend_streams(q, keys, values, prefix, mask)
+    blocks = -(-tokens // window)
+    empty, filled = window - 1 - before, blocks * window - tokens  # places before the first key, and after the last
+    span = 2 * window - 1
 
-    i, j = torch.arange(block, device=q.device)[:, None], torch.arange(span, device=q.device)
-    near = (i <= j) & (j < i + window)
-    first = block * torch.arange(blocks, device=q.device)[:, None, None]
-    mask = (near & (first + j >= empty)).repeat(batch, 1, 1)[:, None]
+    def stretches(x: Tensor) -> Tensor:
+        cut = F.pad(x, (0, 0, empty, filled)).unfold(2, span, window)
+        return rearrange(cut, "b h blocks d span -> (b blocks) h span d")
+
+    i, j = torch.arange(window, device=q.device)[:, None], torch.arange(span, device=q.device)
+    first = window * torch.arange(blocks, device=q.device)[:, None, None]
+    mask = ((i <= j) & (j < i + window) & (first + j >= empty)).repeat(batch, 1, 1)[:, None]
+    q = rearrange(F.pad(q, (0, 0, 0, filled)), "b h (blocks i) d -> (b blocks) h i d", i=window)
     prefix_keys, prefix_values = (x.repeat_interleave(blocks, dim=0) for x in prefix)
-    y = attend(q, rotate(q, window - 1), rotate(k, 0), v, (prefix_keys, prefix_values), mask)
+    keys, values = (tuple(map(stretches, streams)) for streams in (keys, values))
+    y = _attend_streams(q, keys, values, (prefix_keys, prefix_values), mask)
     return rearrange(y, "(b blocks) h i d -> b h (blocks i) d", b=batch)[:, :, :tokens]
 
 
-def see_segment(
-    q: Tensor,
-    streams: tuple[KeysValues, ...],
-    keys: tuple[Tensor, ...],
-    values: tuple[Tensor, ...],
-    place: int,
-    prefix: KeysValues,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Attention of tokens at `place` of a segment over the prefix and over streams that have a vector for each token.
+def _attend_streams(
+    q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], prefix: KeysValues, mask: Tensor
+) -> Tensor:
+    """Attention over [P | stream | stream ...], the same mask and the same positions for every stream."""
+    span = keys[0].shape[2]
+    cos, sin = rotary(0, span, q)
+    first = span - q.shape[2]
+    turned_q = turn(q, cos[first:], sin[first:])
+    turned_k = torch.cat([turn(k, cos, sin) for k in keys], dim=2)
+    mask = mask.repeat(*[1] * (mask.ndim - 1), len(keys))
+    return attend(q, turned_q, turned_k, torch.cat(values, dim=2), prefix, mask)
 
-    streams: keys and values of these tokens, for x and in MAC for h before it; keys, values: of the segment's earlier
-    tokens. Token i sees entry j of every stream if j <= i (D3), at j's position (D4).
-    Returns y and the keys and values of the segment so far.
+
+@dataclass(frozen=True)
+class Seen(State):
+    """What tokens to come may still see of earlier ones.
+
+    keys, values: [batch, heads, tokens, dim_head] each, one of every stream; keys without positions.
     """
-    turned_q, *turned_k = rotate(torch.stack((q, *(k for k, _ in streams))), place).unbind()
-    turned = tuple(turned_k)
-    new_values = tuple(v for _, v in streams)
-    if keys:
-        turned = tuple(torch.cat(pair, dim=2) for pair in zip(keys, turned, strict=True))
-        new_values = tuple(torch.cat(pair, dim=2) for pair in zip(values, new_values, strict=True))
-    mask = causal_mask(q.shape[2], place, q.device).repeat(1, len(streams))
-    y = attend(q, turned_q, torch.cat(turned, dim=2), torch.cat(new_values, dim=2), prefix, mask)
-    return y, turned, new_values
+
+    keys: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+
+    def and_then(self, streams: tuple[KeysValues, ...]) -> Seen:
+        """With the keys and values of further tokens."""
+        keys, values = (tuple(parts) for parts in zip(*streams, strict=True))
+        if not self.keys:
+            return Seen(keys, values)
+        return Seen(_joined(self.keys, keys), _joined(self.values, values))
+
+    def last(self, tokens: int) -> Seen:
+        """Of the last tokens alone."""
+        first = max(0, self.keys[0].shape[2] - tokens) if self.keys else 0
+        return Seen(tuple(k[:, :, first:] for k in self.keys), tuple(v[:, :, first:] for v in self.values))
+
+    def copied(self) -> Seen:
+        """In tensors of its own: a view of one segment would keep the whole call's alive."""
+        return Seen(tuple(k.clone() for k in self.keys), tuple(v.clone() for v in self.values))
 
 
-def see_window(
-    q: Tensor,
-    streams: tuple[KeysValues, ...],
-    keys: tuple[Tensor, ...],
-    values: tuple[Tensor, ...],
-    window: int,
-    prefix: KeysValues,
-) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Attention in which a token sees the prefix and, in every stream, itself and the window - 1 tokens before it.
-
-    streams: keys and values of these tokens, without positions; keys, values: of the last window - 1 tokens at most.
-    Positions count from the first that is kept. Returns y and the keys and values of the last window - 1 tokens.
-    """
-    if keys:
-        streams = tuple(
-            (torch.cat((old_k, k), dim=2), torch.cat((old_v, v), dim=2))
-            for old_k, old_v, (k, v) in zip(keys, values, streams, strict=True)
-        )
-    tokens, before = q.shape[2], streams[0][0].shape[2] - q.shape[2]
-    mask = causal_mask(tokens, before, q.device).triu(before - window + 1).repeat(1, len(streams))
-    turned = torch.cat([rotate(k, 0) for k, _ in streams], dim=2)
-    y = attend(q, rotate(q, before), turned, torch.cat([v for _, v in streams], dim=2), prefix, mask)
-    last = slice(max(0, before + tokens - window + 1), None)
-    return y, tuple(k[:, :, last].clone() for k, _ in streams), tuple(v[:, :, last].clone() for _, v in streams)
+def _joined(earlier: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.cat(pair, dim=2) for pair in zip(earlier, later, strict=True))
 
 
 class Attention(nn.Module):
-    """The projections of multi-head attention. What sees what is the caller's business."""
+    """Multi-head attention of tokens over a prefix, and over streams that have a vector for each token."""
 
     def __init__(self, dim: int, heads: int, dim_head: int) -> None:
         super().__init__()
@@ -134,6 +148,17 @@ class Attention(nn.Module):
         with torch.no_grad():
             self.W_O.weight.div_(3)  # at the start a token is more than the average of its neighbours (D13)
 
+    def forward(
+        self, q: Tensor, streams: tuple[KeysValues, ...], seen: Seen, prefix: KeysValues, window: int
+    ) -> tuple[Tensor, Seen]:
+        """Every token sees the prefix, itself and the window - 1 tokens before it, in every stream.
+
+        streams: keys and values of these tokens: of x, and in MAC of h before it. seen: of earlier tokens.
+        Returns y [batch, heads, tokens, dim_head] and what the next window - 1 tokens may see.
+        """
+        seen = seen.and_then(streams)
+        return window_attention(q, seen.keys, seen.values, prefix, window), seen.last(window - 1)
+
     def queries(self, x: Tensor) -> Tensor:
         """[batch, tokens, dim] -> [batch, heads, tokens, dim_head]"""
         return rearrange(self.W_Q(x), "b t (h d) -> b h t d", h=self.heads)
@@ -142,6 +167,10 @@ class Attention(nn.Module):
         """[batch, tokens, dim] -> keys and values, [batch, heads, tokens, dim_head] each."""
         k, v = (rearrange(W(x), "b t (h d) -> b h t d", h=self.heads) for W in (self.W_K, self.W_V))
         return k, v
+
+    def prefix(self, tokens: Tensor, batch: int) -> KeysValues:
+        """Keys and values of tokens [count, dim], the same for every row."""
+        return self.keys_values(tokens.expand(batch, *tokens.shape))
 
     def output(self, y: Tensor) -> Tensor:
         """[batch, heads, tokens, dim_head] -> [batch, tokens, dim]"""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from titans.blocks import MixerTable
 from titans.config import TitansConfig
 from titans.model import TitansLM
 
@@ -42,11 +43,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: str | Path, device: str | torch.device = "cpu"
+    path: str | Path, device: str | torch.device = "cpu", mixers: MixerTable | None = None
 ) -> tuple[TitansLM, dict[str, Any], dict[str, Tensor]]:
     """The model, in float32, the facts and the further tensors that `save_checkpoint` wrote.
 
     path: a file, or the name of a checkpoint that comes with the package, such as "recall-live/mac".
+    mixers: what the saved model was made with, see `TitansLM`.
     Raises FileNotFoundError where there is none, ValueError for a truncated or foreign file.
     """
     found = next((p for p in (Path(path), SHIPPED / f"{path}.safetensors") if p.is_file()), None)
@@ -63,7 +65,7 @@ def load_checkpoint(
     if metadata.get("format") != FILE_FORMAT:
         raise ValueError(f"path must be a file that save_checkpoint wrote, {found} is something else")
     try:
-        model = TitansLM(TitansConfig(**json.loads(metadata["config"]))).to(device)
+        model = TitansLM(TitansConfig(**json.loads(metadata["config"])), mixers).to(device)
         model.load_state_dict(_part(tensors, "model."))
         return model, json.loads(metadata["facts"]), _part(tensors, "more.")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:

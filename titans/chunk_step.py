@@ -21,34 +21,35 @@ With dh, dW' and dS' the derivatives of what follows with respect to the results
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-class ChunkStep(torch.autograd.Function):
-    """(W, S, z, a, e, P, f, M, g_c, m) -> (h, W', S'), for n memories at once.
+class StepMix(NamedTuple):
+    """What a step multiplies with, each number for all memories at once."""
 
-    W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. P, f, m: [n, c, 1]. M: [n, c, c]. g_c: [n, 1, 1].
+    P: Tensor  # [n, c, 1]
+    f: Tensor  # [n, c, 1]
+    M: Tensor  # [n, c, c], -G
+    g_c: Tensor  # [n, 1, 1]
+    m: Tensor  # [n, c, 1], -n_c
+
+
+class ChunkStep(torch.autograd.Function):
+    """(W, S, z, a, e, *mix) -> (h, W', S'), for n memories at once.
+
+    W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see `StepMix`.
     The backward pass has none of its own: no gradients of outer gradients.
     """
 
     @staticmethod
     def forward(
-        ctx: Any,
-        W: Tensor,
-        S: Tensor,
-        z: Tensor,
-        a: Tensor,
-        e: Tensor,
-        P: Tensor,
-        f: Tensor,
-        M: Tensor,
-        g_c: Tensor,
-        m: Tensor,
+        ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
+        P, f, M, g_c, m = mix
         Wz, Sz, az = torch.bmm(z, W.mT), torch.bmm(z, S.mT), torch.bmm(z, a.mT)
         h = (Wz * P).addcmul_(Sz, f).baddbmm_(az * M, e)
         e_weight, e_momentum = e * M[:, -1, :, None], e * m

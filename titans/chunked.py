@@ -17,6 +17,22 @@ D(g)[t, s] = g_{s+1} ... g_t, the product of the gates after token s up to token
 
 so f and G are columns of one product of two lower-triangular matrices. It holds layer by layer through the MLP: z of
 layer l + 1 is the activation of W_t z_t of layer l, with the weights at t, not at the chunk's start.
+
+The symbols, for b rows, h heads, T tokens, d features of a head and chunks of c tokens:
+
+    q_t, k_t, v_t               q, k, v                       [b, h, T, d]
+    y_t, what M answers         y                             [b, h, T, d]
+    M_0, the start              memory.weights                one [h, out, in] a layer of M
+    M_t                         state.weights                 one [b, h, out, in] a layer of M
+    S_t, past and momentary     state.momentum                as M_t
+        surprise
+    M_t', the chunk's start     state.chunk_weights           as M_t
+    theta_t, eta_t, alpha_t:    gates.theta, .eta, .alpha     [b, h, T] or [b, h, T, depth]
+        step, momentum, forgetting
+    a_i, e_i: a layer's input   memory.errors(...)            [b, h, T, in], [b, h, T, out]
+        and error
+    G_ti, token i's share       ChunkMix.written              [..., c, c]
+        in M_t
 """
 
 from __future__ import annotations
@@ -27,10 +43,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from titans.chunk_step import ChunkStep
-from titans.memory import DeepMemory, Gates
-from titans.recurrence import check_scan, finite
-from titans.state import MemoryState
+from titans.bounds import bounded_errors, finite
+from titans.chunk_step import ChunkStep, StepMix
+from titans.memory import LayeredMemory
+from titans.recurrence import Momentum, inner_rule
+from titans.scan import Gates, Rule, Tokens, check_scan
+from titans.state import MOMENTUM, MemoryState, Weights
 
 
 class ChunkMix(NamedTuple):
@@ -62,7 +80,7 @@ def decay_products(gate: Tensor) -> Tensor:
 
 
 def chunked_scan(
-    memory: DeepMemory,
+    memory: LayeredMemory,
     state: MemoryState,
     q: Tensor,
     k: Tensor,
@@ -70,89 +88,92 @@ def chunked_scan(
     gates: Gates,
     chunk_size: int = 16,
     max_surprise: float | None = None,
+    rule: Rule | None = None,
 ) -> tuple[Tensor, MemoryState]:
     """The same function as `recurrent_scan`, with the same arguments, results and errors, computed chunk by chunk.
 
+    memory: one of layers, a `LayeredMemory`. rule: None or a `Momentum`, the one rule that has a closed form.
     Outer gradients are full, but have no gradients of their own (`ChunkStep`): for those take `recurrent_scan`.
 
     A chunk of c tokens costs two c x c products a layer besides the passes through the network; nothing of the size of
     the weights is made for a token. Time and, under no_grad, memory beyond inputs and outputs do not depend on how many
     tokens came before.
     """
-    check_scan(memory, state, q, k, v, gates, chunk_size, max_surprise)
-    tokens, outputs, done = k.shape[2], [], 0
-    while done < tokens:
-        room, left = chunk_size - state.place, tokens - done
-        whole = left // chunk_size if state.place == 0 else 0
+    if not isinstance(memory, LayeredMemory):
+        raise TypeError(
+            "memory must be a LayeredMemory, with activation, surround and errors, for the closed form; "
+            f"recurrent_scan takes any memory, got {type(memory).__name__}"
+        )
+    rule = inner_rule(rule, max_surprise)
+    if not isinstance(rule, Momentum):
+        have = f"{MOMENTUM!r}, which has a closed form; recurrent_scan takes any"
+        raise ValueError(f"rule must be {have}, got {rule.signature!r}")
+    tokens = Tokens(q, k, v, gates)
+    check_scan(memory, state, tokens, chunk_size, max_surprise, rule)
+    tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
+    count, outputs, done = k.shape[2], [], 0
+    while done < count:
+        room, left = chunk_size - state.place_in_chunk, count - done
+        whole = left // chunk_size if state.place_in_chunk == 0 else 0
         size = chunk_size if whole else min(room, left)  # whole chunks together; else what completes or begins one
         part = slice(done, done + max(whole, 1) * size)
-        part_gates = Gates(*(gate[:, :, part] for gate in gates))
-        y, state = _scan_chunks(
-            memory, state, q[:, :, part], k[:, :, part], v[:, :, part], part_gates, size, chunk_size, max_surprise
-        )
+        y, state = _scan_chunks(memory, state, tokens.part(part), size, chunk_size, rule.max_surprise)
         outputs.append(y)
         done = part.stop
     return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]), state
 
 
 def _scan_chunks(
-    memory: DeepMemory,
-    state: MemoryState,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    gates: Gates,
-    size: int,
-    chunk_size: int,
-    max_surprise: float | None,
+    memory: LayeredMemory, state: MemoryState, tokens: Tokens, size: int, chunk_size: int, max_surprise: float | None
 ) -> tuple[Tensor, MemoryState]:
     """The scan over tokens that make up chunks of `size`: whole chunks, or one piece of a chunk."""
-    batch, heads = k.shape[:2]
+    batch, heads = tokens.k.shape[:2]
     # Rows and heads are independent and share one axis, n; chunks come first: [chunks, n, size, ...].
-    q, k, v = (rearrange(x, "b h (chunk c) d -> chunk (b h) c d", c=size).contiguous() for x in (q, k, v))
-    gates = Gates(*(rearrange(g, "b h (chunk c) l -> l chunk (b h) c", c=size) for g in gates.per_layer(memory.depth)))
-    factors = [
-        list(zip(*(x.unbind(0) for x in parts), strict=True))  # layer, chunk -> P, f, M, g_c and m of `ChunkStep`
-        for parts in zip(*_step_factors(chunk_mix(*gates)), strict=True)
-    ]
+    q, k, v = (rearrange(x, "b h (chunk c) d -> chunk (b h) c d", c=size).contiguous() for x in tokens[:3])
+    mix = _step_mix(Gates(*(rearrange(gate, "b h (chunk c) l -> l chunk (b h) c", c=size) for gate in tokens.gates)))
 
     weights, momentum, start = (
         [tensor.flatten(0, 1) for tensor in layers] for layers in (state.weights, state.momentum, state.chunk_weights)
     )
     outputs = []
     for chunk, (z, k_c, v_c) in enumerate(zip(q.unbind(0), k.unbind(0), v.unbind(0), strict=True)):
-        if chunk > 0 or state.place == 0:
+        if chunk > 0 or state.place_in_chunk == 0:
             start = list(weights)
-        inputs, errors = memory.errors(start, k_c, v_c)
-        if max_surprise is not None:
-            if memory.depth > 2:  # two layers stay in float32's range for millions of tokens
-                inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
-            errors = [_limit(a, e, max_surprise) for a, e in zip(inputs, errors, strict=True)]
-        for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
+        factors = _surprises(memory, start, k_c, v_c, max_surprise)
+        for layer, (a, e) in enumerate(factors):
             z = memory.activation.forward(z) if layer > 0 else z
-            step = ChunkStep.apply(weights[layer], momentum[layer], z, a, e, *factors[layer][chunk])
+            step = ChunkStep.apply(weights[layer], momentum[layer], z, a, e, *mix[layer][chunk])
             z, weights[layer], momentum[layer] = step
         outputs.append(z)
 
     y = memory.surround(q, torch.stack(outputs))
-    place = (state.place + k.shape[0] * size) % chunk_size
+    place = (state.place_in_chunk + k.shape[0] * size) % chunk_size
     at, past, begun = (tuple(x.unflatten(0, (batch, heads)) for x in layers) for layers in (weights, momentum, start))
-    new_state = MemoryState(at, past, at if place == 0 else begun, place, chunk_size, state.memory, state.recent)
-    return rearrange(y, "chunk (b h) c d -> b h (chunk c) d", b=batch), new_state
+    after = MemoryState(at, begun if place else at, past, MOMENTUM, place, chunk_size, memory.signature)
+    return rearrange(y, "chunk (b h) c d -> b h (chunk c) d", b=batch), after
 
 
-def _step_factors(mix: ChunkMix) -> tuple[Tensor, ...]:
-    """What `ChunkStep` multiplies with, as columns: P and f, M = -G, and of the momentum what is left at the end."""
-    return (
-        mix.kept[..., None],
-        mix.carried[..., None],
-        -mix.written,
-        mix.momentum_kept[..., -1, None, None],
-        -mix.momentum_written[..., -1, :, None],
+def _surprises(
+    memory: LayeredMemory, weights: Weights | list[Tensor], k: Tensor, v: Tensor, max_surprise: float | None
+) -> list[tuple[Tensor, Tensor]]:
+    """The surprise of every token and layer in factors, a and e, none larger than max_surprise."""
+    inputs, errors = memory.errors(weights, k, v)
+    if max_surprise is None:
+        return list(zip(inputs, errors, strict=True))
+    if len(weights) > 2:  # two layers stay in float32's range for millions of tokens
+        inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
+    return [(a, bounded_errors(a, e, max_surprise)) for a, e in zip(inputs, errors, strict=True)]
+
+
+def _step_mix(gates: Gates) -> list[list[StepMix]]:
+    """What each layer's step multiplies with in each chunk, from gates [layer, chunk, n, c]: columns, the sign of G."""
+    mix = chunk_mix(*gates)
+    parts = StepMix(
+        P=mix.kept[..., None],
+        f=mix.carried[..., None],
+        M=-mix.written,
+        g_c=mix.momentum_kept[..., -1, None, None],
+        m=-mix.momentum_written[..., -1, :, None],
     )
-
-
-def _limit(a: Tensor, e: Tensor, max_surprise: float) -> Tensor:
-    """The errors scaled so that no token's gradient e a^T has a norm over max_surprise (D12)."""
-    norm = torch.linalg.vector_norm(e, dim=-1, keepdim=True) * torch.linalg.vector_norm(a, dim=-1, keepdim=True)
-    return e * (max_surprise / norm.clamp(min=max_surprise))
+    layers = zip(*(part.unbind(0) for part in parts), strict=True)
+    return [[StepMix(*step) for step in zip(*(part.unbind(0) for part in layer), strict=True)] for layer in layers]

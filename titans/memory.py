@@ -10,13 +10,13 @@ an outer product, e a^T: `a` is what goes into the layer, `e` the error that com
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from titans.checks import check_choice, check_flag, check_integer, check_range, check_shape
+from titans.checks import check_choice, check_flag, check_integer, check_shape
 from titans.state import MemoryState
 
 LAYER_NORM_EPS = 1e-5
@@ -42,28 +42,40 @@ ACTIVATIONS = {
 }
 
 
-class Gates(NamedTuple):
-    """What a write obeys (equations 9-14), for every token: [batch, heads, tokens], or with a last axis [..., depth].
+@runtime_checkable
+class Memory(Protocol):
+    """What `recurrent_scan` asks of a memory; autograd does the rest.
 
-    theta >= 0: step size on the momentary surprise. eta in [0, 1]: how much of the past surprise stays.
-    alpha in [0, 1]: how much of the memory is forgotten.
+    dim, heads: features of a head, and how many heads, each a memory of its own.
+    shapes: of its weights for one row, [heads, out, in] each. A layer is one of them, and has gates of its own.
+    signature: text that tells one configuration from another, for the states that belong to it.
     """
 
-    theta: Tensor
-    eta: Tensor
-    alpha: Tensor
+    dim: int
+    heads: int
+    shapes: Sequence[torch.Size]
+    signature: str
 
-    def check(self, like: Tensor, depth: int) -> None:
-        """Raise unless shapes and ranges fit keys `like` [batch, heads, tokens, dim] and a memory of this depth."""
-        shape: dict[str, int | None] = dict(zip(("batch", "heads", "tokens"), like.shape[:3], strict=True))
-        for name, gate, high in (("theta", self.theta, torch.inf), ("eta", self.eta, 1), ("alpha", self.alpha, 1)):
-            per_layer = isinstance(gate, Tensor) and gate.ndim == 4
-            check_shape(f"gates.{name}", gate, shape | {"depth": depth} if per_layer else shape, like)
-            check_range(f"gates.{name}", gate, 0, high)
+    def initial_state(self, batch: int) -> MemoryState:
+        """M_0 for each of `batch` rows."""
+        ...
 
-    def per_layer(self, depth: int) -> Gates:
-        """The same gates with their last axis: [batch, heads, tokens, depth]."""
-        return Gates(*(gate if gate.ndim == 4 else gate[..., None].expand(*gate.shape, depth) for gate in self))
+    def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        """M(x): x and the result [batch, heads, tokens, dim], weights [batch, heads, out, in] a layer."""
+        ...
+
+
+@runtime_checkable
+class LayeredMemory(Memory, Protocol):
+    """What `chunked_scan` asks besides: that reading goes through the layers one by one, h_l = W_l a_l, so
+    that the gradient of each is a sum of outer products, e_l a_l^T. See `DeepMemory` for each method."""
+
+    @property
+    def activation(self) -> Activation: ...
+
+    def surround(self, x: Tensor, h: Tensor) -> Tensor: ...
+
+    def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]: ...
 
 
 class DeepMemory(nn.Module):
@@ -117,11 +129,10 @@ class DeepMemory(nn.Module):
             nn.init.zeros_(self.weights[-1])
 
     def initial_state(self, batch: int) -> MemoryState:
-        """M_0 and no momentum for each of `batch` rows, as part of the graph, so that M_0 can be learned (D6)."""
+        """M_0 for each of `batch` rows, as part of the graph, so that M_0 can be learned (D6)."""
         check_integer("batch", batch)
         weights = tuple(weight.expand(batch, *weight.shape) for weight in self.weights)
-        momentum = tuple(torch.zeros_like(weight) for weight in weights)
-        return MemoryState(weights, momentum, weights, memory=self.signature)
+        return MemoryState(weights, weights, signature=self.signature)
 
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """M(x), equation 15: x and the result [batch, heads, tokens, dim], weights [batch, heads, out, in] a layer."""

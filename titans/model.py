@@ -12,21 +12,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 
-from titans.blocks import MIXERS, BlockState, Mixer
-from titans.checks import check_instance, check_integer, check_number
-from titans.config import TitansConfig
+from titans.blocks import MIXERS, MixerTable
+from titans.checks import check_choice, check_instance, check_integer, check_number
+from titans.config import VARIANTS, TitansConfig
 from titans.state import State
 
 IGNORED_LABEL = -100
-IN_MEMORY_PRECISION = frozenset(("weights", "momentum", "chunk_weights", "start"))  # at least float32, see NeuralMemory
+# Parts of states that are at least float32, see NeuralMemory.
+IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segment_weights"))
 
 
 @dataclass(frozen=True)
 class ModelState(State):
-    """What a model carries from call to call: a state a layer, and whose they are."""
+    """What a model carries from call to call: a state a layer, and whose they are (`TitansLM.signature`)."""
 
-    layers: tuple[BlockState, ...]
-    config: str
+    layers: tuple[State, ...]
+    signature: str
     batch: int
 
     def select(self, rows: Tensor) -> ModelState:
@@ -67,18 +68,18 @@ class Block(nn.Module):
     Under autocast only the network is in half precision: a small write to a memory's large weight would be lost.
     """
 
-    def __init__(self, config: TitansConfig, layer: int) -> None:
+    def __init__(self, config: TitansConfig, layer: int, mixers: MixerTable = MIXERS) -> None:
         super().__init__()
         memory = config.memory_layers is None or layer in config.memory_layers
         self.norm_mixer, self.norm_ffn = nn.RMSNorm(config.dim, eps=1e-6), nn.RMSNorm(config.dim, eps=1e-6)
-        self.mixer: Mixer = MIXERS[config.variant if memory else "attention"](config)
+        self.mixer = mixers[config.variant if memory else "attention"](config)
         self.ffn = SwiGLU(config.dim, config.ffn_expansion)
         self.dropout = nn.Dropout(config.dropout)
 
-    def initial_state(self, batch: int) -> BlockState:
+    def initial_state(self, batch: int) -> State:
         return self.mixer.initial_state(batch)
 
-    def forward(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         with full_precision(x.device.type):
             mixed, state = self.mixer(self.norm_mixer(x.to(self.norm_mixer.weight.dtype)), state)
         x = x + self.dropout(mixed)
@@ -90,17 +91,23 @@ class TitansLM(nn.Module):
 
     Called as model(tokens, state=None, labels=None). Any split of a sequence into calls gives the same logits and state
     as one call (D10). A batch row never sees another.
+
+    mixers: by variant, what makes a mixer of a configuration, in place of those of `titans.blocks.MIXERS`.
     """
 
     block_type = Block
 
-    def __init__(self, config: TitansConfig) -> None:
+    def __init__(self, config: TitansConfig, mixers: MixerTable | None = None) -> None:
         super().__init__()
         check_instance("config", config, TitansConfig)
-        self.config = config
+        self.config, self.mixers = config, dict(mixers or {})
+        for variant in self.mixers:
+            check_choice("mixers", variant, VARIANTS)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         nn.init.normal_(self.embedding.weight, std=0.02)  # small: the blocks soon outweigh it, and it learns fast
-        self.blocks = nn.ModuleList(self.block_type(config, layer + 1) for layer in range(config.layers))
+        self.blocks = nn.ModuleList(
+            self.block_type(config, layer + 1, {**MIXERS, **self.mixers}) for layer in range(config.layers)
+        )
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
         self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
 
@@ -108,7 +115,13 @@ class TitansLM(nn.Module):
         """Every layer's state before the first token."""
         check_integer("batch", batch)
         layers = tuple(block.initial_state(batch) for block in self.layers())
-        return ModelState(layers, self.config.signature, batch)
+        return ModelState(layers, self.signature, batch)
+
+    @property
+    def signature(self) -> str:
+        """What tells a model's states from another's: its configuration, and mixers that are not the library's."""
+        others = (f" {variant}={mixer.__module__}.{mixer.__qualname__}" for variant, mixer in self.mixers.items())
+        return self.config.signature + "".join(others)
 
     def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
         """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should have been there;
@@ -124,7 +137,7 @@ class TitansLM(nn.Module):
             layers.append(layer)
         logits = self.head(self.norm(x))
         loss = None if labels is None else self.loss(logits, self.check_labels(labels, tokens))
-        return Output(logits, loss, ModelState(tuple(layers), state.config, state.batch))
+        return Output(logits, loss, ModelState(tuple(layers), state.signature, state.batch))
 
     def layers(self) -> Iterator[Block]:
         """The blocks, first to last."""
@@ -211,8 +224,8 @@ class TitansLM(nn.Module):
         """A state of this configuration, batch size, device and dtype, or the error that says why not."""
         check_instance("state", state, ModelState)
         assert isinstance(state, ModelState)
-        if state.config != self.config.signature:
-            have, want = set(state.config.split()), set(self.config.signature.split())
+        if state.signature != self.signature:
+            have, want = set(state.signature.split()), set(self.signature.split())
             raise ValueError(
                 f"state belongs to another configuration: it has {sorted(have - want)}, needed is {sorted(want - have)}"
             )

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.checks import check_flag, check_integer, check_number, check_shape
+from titans.bounds import bounded_input, finite
+from titans.checks import check_flag, check_instance, check_integer, check_number, check_shape
 from titans.chunked import chunked_scan
-from titans.memory import DeepMemory, Gates
-from titans.recurrence import finite
-from titans.state import MemoryState, check_state
+from titans.memory import DeepMemory, LayeredMemory, Memory
+from titans.recurrence import recurrent_scan
+from titans.scan import Gates, Rule, Tokens
+from titans.state import MemoryState, Weights
 
-INPUT_LIMIT = 1e4  # a normalised input is nowhere near it; it keeps squares finite (D12)
+
+@dataclass(frozen=True)
+class LayerState(MemoryState):
+    """The state of a memory layer: of its memory, and what its convolutions still need.
+
+    recent: earlier tokens, projected, [batch, conv_width - 1, 3 dim].
+    """
+
+    recent: Tensor = field(kw_only=True)
+
+    @classmethod
+    def of(cls, state: MemoryState, recent: Tensor) -> LayerState:
+        """The state of a scan with what the convolutions need."""
+        return cls(**{f.name: getattr(state, f.name) for f in fields(MemoryState)}, recent=recent)
 
 
 class CausalConv(nn.Module):
@@ -55,10 +71,13 @@ class NeuralMemory(nn.Module):
     max_surprise: the largest gradient norm of a token and memory layer (D12); None takes 10 sqrt(dim / heads), several
         times what unit keys and values of a normalised input give.
     momentum, forgetting: False keeps eta or alpha at exactly 0, as the paper's ablation does.
+    memory: a `Memory` in place of the `DeepMemory` that depth, expansion, activation and residual describe. One that is
+        not a `LayeredMemory` is written token by token, which is slow.
+    rule: an inner rule in place of the paper's, see `Rule`; it bounds its own steps, and is slow too.
 
     A half-precision layer keeps its memory and gates in float32: a small write to a large weight would be lost.
     The outer gradient is full: it flows through the inner gradients, and through a carried state until
-    `state.detach()` (D7).
+    `state.detach()` (D7). To look inside, and to change gates, see `titans.observe`.
     """
 
     FIRST_STEP, FIRST_CHUNK_STEP = 0.05, 0.2  # theta at the start, and what it may add up to over a chunk
@@ -78,6 +97,8 @@ class NeuralMemory(nn.Module):
         max_surprise: float | None = None,
         momentum: bool = True,
         forgetting: bool = True,
+        memory: Memory | None = None,
+        rule: Rule | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("dim", dim), ("heads", heads), ("chunk_size", chunk_size), ("conv_width", conv_width)):
@@ -95,9 +116,12 @@ class NeuralMemory(nn.Module):
         self.max_step, self.max_surprise = float(max_step), float(max_surprise)
         self.W_Q, self.W_K, self.W_V, self.W_G, self.W_O = (nn.Linear(dim, dim, bias=False) for _ in range(5))
         self.conv = CausalConv(3 * dim, conv_width)
-        self.memory = DeepMemory(dim // heads, heads, depth, expansion, activation, residual)
-        self.to_gates = nn.Linear(dim, 3 * heads * depth)
+        made = DeepMemory(dim // heads, heads, depth, expansion, activation, residual) if memory is None else memory
+        self.memory, self.rule = check_memory(made, dim // heads, heads), rule
+        self.to_gates = nn.Linear(dim, 3 * heads * len(self.memory.shapes))
         self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
+        self.gate_edits: list[Callable[[Gates], Gates]] = []
+        self.observers: list[Callable[[Tokens, LayerState, LayerState], None]] = []
         self.reset_gates()
 
     def reset_gates(self) -> None:
@@ -117,14 +141,13 @@ class NeuralMemory(nn.Module):
         theta = min(self.FIRST_STEP, self.FIRST_CHUNK_STEP / self.chunk_size, self.max_step / 2)
         return theta, self.FIRST_ETA, self.FIRST_ALPHA
 
-    def initial_state(self, batch: int) -> MemoryState:
-        """M_0, no momentum and no earlier tokens, for `batch` rows."""
-        state = self.memory.initial_state(batch)
+    def initial_state(self, batch: int) -> LayerState:
+        """M_0 and no earlier tokens, for `batch` rows."""
         weight = self.W_K.weight
-        recent = weight.new_zeros(batch, self.conv_width - 1, 3 * self.dim)
-        return replace(state.to(_memory_like(weight).dtype), recent=recent)
+        state = self.memory.initial_state(batch).to(_memory_like(weight).dtype)
+        return LayerState.of(state, weight.new_zeros(batch, self.conv_width - 1, 3 * self.dim))
 
-    def forward(self, x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
+    def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """x, y: [batch, tokens, dim]. Without a state a sequence starts at M_0; any split of it gives the same y (D10).
 
         Raises TypeError or ValueError, naming the argument, for an x or a state that does not fit this layer.
@@ -133,22 +156,34 @@ class NeuralMemory(nn.Module):
         y, state = self.learn(x, self.initial_state(x.shape[0]) if state is None else state)
         return self.output(x, y), state
 
-    def learn(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
+    def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the state after x."""
-        weight, memory = self.W_K.weight, self.memory
-        check_state(state, memory.signature, memory.shapes, x.shape[0], self.chunk_size, _memory_like(weight))
-        recent_shape = {"batch": x.shape[0], "tokens": self.conv_width - 1, "channels": 3 * self.dim}
-        check_shape("state.recent", state.recent, recent_shape, like=weight)
-        assert state.recent is not None
-        x = x.clamp(-INPUT_LIMIT, INPUT_LIMIT)
+        self.check_recent(state, x)
+        x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
-        y, state = chunked_scan(memory, state, q, k, v, self.gates(x), self.chunk_size, self.max_surprise)
-        return y, replace(state, recent=recent)
+        tokens = Tokens(q, k, v, self.gates(x))
+        y, written = self.scan(tokens, state)
+        after = LayerState.of(written, recent)
+        for observer in self.observers:
+            observer(tokens, state, after)
+        return y, after
+
+    def scan(self, tokens: Tokens, state: MemoryState) -> tuple[Tensor, MemoryState]:
+        """The memory's update and reading: in closed form, or token by token where there is none."""
+        if self.rule is None and isinstance(self.memory, LayeredMemory):
+            return chunked_scan(self.memory, state, *tokens, self.chunk_size, self.max_surprise)
+        bound = self.max_surprise if self.rule is None else None
+        return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)
+
+    def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
+        """M*(q) for q [batch, tokens, dim], not yet of unit length (21): [batch, heads, tokens, dim / heads]."""
+        q = unit(rearrange(asked.to(weights[0].dtype), "b t (h d) -> b h t d", h=self.heads))
+        return finite(self.memory.read(weights, q)).to(asked.dtype)
 
     def output(self, x: Tensor, y: Tensor) -> Tensor:
         """What the memory answered to x, as `learn` gives it, normalised, gated and projected: [batch, tokens, dim]."""
         y = rearrange(self.norm(finite(y).to(x.dtype)), "b h t d -> b t (h d)")
-        return self.W_O(y * torch.sigmoid(self.W_G(x.clamp(-INPUT_LIMIT, INPUT_LIMIT))))
+        return self.W_O(y * torch.sigmoid(self.W_G(bounded_input(x))))
 
     def project(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """q, k, v [batch, heads, tokens, dim / heads] of x (11), and what the convolutions need for the next call."""
@@ -161,11 +196,30 @@ class NeuralMemory(nn.Module):
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]."""
         shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
         theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
-        return Gates(
+        gates = Gates(
             self.max_step * theta,
             eta if self.momentum else torch.zeros_like(eta),
             alpha if self.forgetting else torch.zeros_like(alpha),
         )
+        for edit in self.gate_edits:
+            gates = edit(gates)
+        return gates
+
+    def check_recent(self, state: LayerState, x: Tensor) -> None:
+        """Raise unless a state is a layer's, and has what the convolutions need beside x."""
+        check_instance("state", state, LayerState)
+        shape = {"batch": x.shape[0], "tokens": self.conv_width - 1, "channels": 3 * self.dim}
+        check_shape("state.recent", state.recent, shape, like=self.W_K.weight)
+
+
+def check_memory(memory: object, dim: int, heads: int) -> Memory:
+    """A memory of these sizes, or the error that says why it is none."""
+    check_instance("memory", memory, Memory)
+    assert isinstance(memory, Memory)
+    if (memory.dim, memory.heads) != (dim, heads):
+        have = f"dim={memory.dim} and heads={memory.heads}"
+        raise ValueError(f"memory must have dim={dim} and heads={heads}, the layer's dim / heads and heads, got {have}")
+    return memory
 
 
 def unit(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recipes: which models are trained on what, over which seeds, and what is measured. `python -m titans.training NAME`.
+"""Recipes: which models are trained on what, over which seeds, and what is measured. `python -m titans.recipes NAME`.
 
 Every run and seed leaves a checkpoint; the recipe leaves a card, a JSON file with the results of all of them, their
 median and the worst. The checkpoints of the first seed come with the package, whatever came out.
@@ -178,7 +178,7 @@ def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m titans.training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m titans.recipes", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="only these of the recipe's models")
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: %(default)s")
@@ -197,3 +197,7 @@ def main() -> None:
     for name, result in card["runs"].items():
         shares = ", ".join(f"{b}: {s['median']:.1%} (worst {s['worst']:.1%})" for b, s in result["right"].items())
         print(f"{name}: {max(result['seconds']):.0f} s at most; right after so many tokens: {shares}")
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from titans.checks import check_instance
-
 Weights = tuple[Tensor, ...]
-FILE_FORMAT = "titans-state-1"
+MOMENTUM = "momentum"  # the signature of the inner rule of equations 13 and 14
+FILE_FORMAT, OLD_FORMATS = "titans-state-2", ("titans-state-1",)
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,13 @@ class State:
         except SafetensorError as error:
             raise ValueError(f"path must be a whole safetensors file, {path} is not: {error}") from error
         foreign = f"path must be a file that {cls.__name__}.save wrote, {path} holds something else"
+        if (written := metadata.get("format")) in OLD_FORMATS:
+            raise ValueError(
+                f"path must hold a state of the format {FILE_FORMAT}, {path} was written by an older version "
+                f"({written}), whose states cannot be gone on from: read the text again, and save anew"
+            )
         try:
-            state = _unpack(json.loads(metadata["facts"]), tensors) if metadata.get("format") == FILE_FORMAT else None
+            state = _unpack(json.loads(metadata["facts"]), tensors) if written == FILE_FORMAT else None
         except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{foreign}: {error!r}") from error
         if not isinstance(state, cls):
@@ -126,53 +130,33 @@ def _unpack(facts: Any, tensors: dict[str, Tensor]) -> Any:
 class MemoryState(State):
     """The state of a memory after some tokens.
 
-    The gradients of a chunk are all taken at the weights that the chunk started with (D1). A sequence may be cut inside
-    a chunk, so those weights travel along, and so does the number of tokens that the chunk has seen. That is what makes
-    any split of a sequence into calls give the same numbers as one call (D10).
+    The gradients of a chunk are all taken at the weights that the chunk started with (D1). A sequence
+    may be cut inside a chunk, so those weights travel along, and so does the number of tokens that the
+    chunk has seen. That is what makes any split of a sequence into calls give the same numbers as one
+    call (D10).
 
     weights: M_t, one tensor [batch, heads, out, in] a layer.
-    momentum: S_t, of the same shapes.
-    chunk_weights: M_t', where the gradients of the current chunk are taken; the same tensors as `weights` at place 0.
-    place: tokens that the current chunk has seen, 0 <= place < chunk_size.
+    chunk_weights: M_t', where the gradients of the current chunk are taken; the same tensors as
+        `weights` at place 0.
+    rule_state: what the inner rule carries from token to token, tensors [batch, ...]: S_t with the
+        default rule, of the shapes of `weights`. Empty before the first token.
+    rule: the signature of that rule.
+    place_in_chunk: tokens that the current chunk has seen, 0 <= place_in_chunk < chunk_size.
     chunk_size: tokens a chunk, set by the first scan; None before it.
-    memory: the configuration of the memory that the state belongs to (`DeepMemory.signature`).
-    recent: earlier tokens that a layer's convolutions still need, [batch, width - 1, channels]; None in a bare scan.
+    signature: of the memory that the state belongs to (`DeepMemory.signature`).
     """
 
     weights: Weights
-    momentum: Weights
     chunk_weights: Weights
-    place: int = 0
+    rule_state: tuple[Tensor, ...] = ()
+    rule: str = MOMENTUM
+    place_in_chunk: int = 0
     chunk_size: int | None = None
-    memory: str = ""
-    recent: Tensor | None = None
+    signature: str = ""
 
-
-def check_state(
-    state: object, memory: str, shapes: list[torch.Size], batch: int, chunk_size: int, like: Tensor
-) -> None:
-    """Refuse a state that another configuration, batch size, chunk size, dtype or device has made.
-
-    memory, shapes: the signature of the memory that is to use it, and what its weights are for one row.
-    """
-    check_instance("state", state, MemoryState)
-    assert isinstance(state, MemoryState)
-    if not state.weights:
-        raise ValueError("state must hold the weights of every layer, got none")
-    first = state.weights[0]
-    facts = [
-        ("memory", state.memory, memory),
-        ("batch size", first.shape[0], batch),
-        ("chunk_size", state.chunk_size or chunk_size, chunk_size),
-        ("dtype", first.dtype, like.dtype),
-        ("device", first.device, like.device),
-    ]
-    for name, have, want in facts:
-        if have != want:
-            raise ValueError(f"state belongs to another {name}: it has {have}, needed is {want}")
-    whole = [(batch, *shape) for shape in shapes]
-    for name in ("weights", "momentum", "chunk_weights"):
-        if (have := [tuple(tensor.shape) for tensor in getattr(state, name)]) != whole:
-            raise ValueError(f"state.{name} must have the shapes {whole}, got {have}")
-    if not 0 <= state.place < chunk_size:
-        raise ValueError(f"state.place must be in [0, {chunk_size - 1}], got {state.place}")
+    @property
+    def momentum(self) -> Weights:
+        """S_t, which the default rule carries: zero before the first token."""
+        if self.rule != MOMENTUM:
+            raise AttributeError(f"a state of the rule {self.rule!r} has no momentum; see rule_state")
+        return self.rule_state or tuple(torch.zeros_like(weight) for weight in self.weights)

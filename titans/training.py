@@ -1,4 +1,4 @@
-"""One small training loop, which can be interrupted at any time. `python -m titans.training RECIPE` trains a recipe."""
+"""One small training loop, which can be interrupted at any time."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from titans.blocks import MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.checks import check_integer, check_number
 from titans.config import TitansConfig
@@ -90,15 +91,17 @@ class Trained:
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
 
 
-def train(run: Run, seed: int = 0, path: str | Path | None = None, progress: bool = True) -> Trained:
+def train(
+    run: Run, seed: int = 0, path: str | Path | None = None, progress: bool = True, mixers: MixerTable | None = None
+) -> Trained:
     """Train a model. The same run and seed give the same model on the same machine.
 
     path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with the same run, seed
     and path goes on from there, to the same result; it raises ValueError where the file belongs to another training.
-    When training ends the file goes. progress: show a bar with loss and share of right answers.
+    When training ends the file goes. progress: show a bar with loss and share of right answers. mixers: see `TitansLM`.
     """
     torch.manual_seed(seed)
-    trained = Trained(TitansLM(run.config))
+    trained = Trained(TitansLM(run.config, mixers))
     optimizer = torch.optim.AdamW(trained.model.parameters(), lr=run.learning_rate)
     path = None if path is None else Path(path)
     if path is not None and path.exists():
@@ -200,7 +203,7 @@ def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.op
 
 def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
     """Take up an unfinished training where `_keep` left it."""
-    model, facts, more = load_checkpoint(path)
+    model, facts, more = load_checkpoint(path, mixers=trained.model.mixers)
     if facts.get("run") != run.identity(seed):
         raise ValueError(
             f"path must hold this training, {path} holds another ({facts.get('run')}); delete or rename it"
@@ -214,8 +217,3 @@ def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.
     trained.seconds, trained.steps = facts["seconds"], facts["steps"]
     trained.history = [tuple(entry) for entry in facts["history"]]
 
-
-if __name__ == "__main__":
-    from titans.recipes import main  # here, because recipes are made of what stands above
-
-    main()

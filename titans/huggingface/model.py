@@ -1,14 +1,8 @@
-"""The MAC model as a causal language model of Hugging Face's transformers, which is an optional extra, `hf`.
-
-Importing this module registers both classes with AutoConfig and AutoModelForCausalLM. `python -m titans.huggingface` is
-an example of everything: it builds a model, trains a step, generates, saves, loads, and goes on from a saved state.
-"""
+"""TitansMACForCausalLM: what a call takes and gives, and what `generate` asks."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,16 +13,13 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
-from transformers.utils.logging import disable_progress_bar
 
 from titans.checks import check_integer, check_range, check_shape
-from titans.hf.base import TitansPreTrainedModel
-from titans.hf.cache import TitansCache
-from titans.hf.config import TitansMACConfig
+from titans.huggingface.base import TitansPreTrainedModel
+from titans.huggingface.cache import TitansCache
+from titans.huggingface.config import TitansMACConfig
 from titans.model import IGNORED_LABEL, ModelState
 from titans.rows import RowStates, read_rows
-
-__all__ = ["TitansCache", "TitansMACConfig", "TitansMACForCausalLM"]
 
 
 class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
@@ -234,35 +225,3 @@ def check_kept(keep: object, tokens: int) -> None:
 AutoModelForCausalLM.register(TitansMACConfig, TitansMACForCausalLM)
 # Trainer looks here to know that labels are those of the next token, when it smooths them itself.
 MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[TitansMACConfig.model_type] = TitansMACForCausalLM.__name__
-
-
-def main() -> None:
-    """The example."""
-    disable_progress_bar()
-    torch.manual_seed(0)
-    config = TitansMACConfig(num_tokens=100, d_model=32, depth=2, num_heads=2, segment_len=8, context_window=16)
-    model = TitansMACForCausalLM(config)
-    input_ids = torch.randint(config.num_tokens, (1, 24))
-
-    outputs = model(input_ids=input_ids, labels=input_ids)
-    print(f"logits {list(outputs.logits.shape)}, loss {outputs.loss:.2f}")
-    outputs.loss.backward()
-    torch.optim.AdamW(model.parameters(), lr=1e-2).step()
-    print(f"loss after one step of training {model(input_ids=input_ids, labels=input_ids).loss:.2f}")
-
-    model.eval()
-    whole = model.generate(input_ids, max_new_tokens=20, do_sample=False)
-    first = model.generate(input_ids, max_new_tokens=12, do_sample=False, return_dict_in_generate=True)
-    print(f"{input_ids.shape[1]} tokens read, 20 written: {whole[0, 24:].tolist()}")
-    with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
-        first.past_key_values.save(Path(folder) / "state.safetensors")
-        loaded = AutoModelForCausalLM.from_pretrained(folder)
-        state = TitansCache.load(Path(folder) / "state.safetensors")
-    rest = loaded.generate(first.sequences, past_key_values=state, max_new_tokens=8, do_sample=False)
-    print(f"the last 8 of them by the loaded model from the saved state: {rest[0, -8:].tolist()}")
-    print(f"the same as in one call: {torch.equal(rest, whole)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from titans.blocks import BlockState
-from titans.hf.config import TitansMACConfig
+from titans.huggingface.config import TitansMACConfig
 from titans.model import Block, TitansLM
-from titans.neural_memory import NeuralMemory
+from titans.observe import memories
+from titans.state import State
 
 
 class CheckpointedBlock(GradientCheckpointingLayer, Block):
@@ -24,7 +24,7 @@ class CheckpointedBlock(GradientCheckpointingLayer, Block):
     A checkpoint hands gradients on to tensors alone, so a state passes it as its tensors.
     """
 
-    def __call__(self, x: Tensor, state: BlockState) -> tuple[Tensor, BlockState]:
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         if not (self.gradient_checkpointing and self.training):
             return super().__call__(x, state)
         made: list[Any] = []
@@ -32,7 +32,7 @@ class CheckpointedBlock(GradientCheckpointingLayer, Block):
         new, made[0] = made[0].with_tensors(tensors), None  # nothing of the first run need be kept
         return y, new
 
-    def forward(self, x: Tensor, *parts: Any, state: BlockState | None = None, made: list | None = None) -> Any:
+    def forward(self, x: Tensor, *parts: Any, state: State | None = None, made: list | None = None) -> Any:
         """As a `Block`'s, or from the tensors of a state to tensors; `made` gets the state that the first are of."""
         if state is None or made is None:
             return super().forward(x, *parts)
@@ -65,7 +65,7 @@ class TitansPreTrainedModel(PreTrainedModel):
         config.check()
         self.model = CheckpointedLM(config.to_titans())
         if config.initializer_range is not None:
-            gates = {module.to_gates for module in self.model.modules() if isinstance(module, NeuralMemory)}
+            gates = {memory.to_gates for memory in memories(self.model)}
             for module in self.model.modules():
                 if isinstance(module, nn.Linear | nn.Embedding) and module not in gates:
                     self._init_weights(module)

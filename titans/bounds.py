@@ -1,0 +1,38 @@
+"""What keeps numbers finite, whatever is read (D12): a bound on a surprise, and on what is squared."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NUMBER_LIMIT = 1e15  # of what a norm squares
+INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
+
+
+def finite(x: Tensor) -> Tensor:
+    """x with numbers that a norm can square, whatever it was.
+
+    Nothing that has been learned comes near the limit. It matters for a memory of three layers and more
+    whose gates are at their ends, where the bounded steps of many tokens add up until a product of
+    weights leaves float32's range.
+    """
+    return x.nan_to_num(nan=0.0).clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
+
+
+def bounded_input(x: Tensor) -> Tensor:
+    """What a layer reads, no entry larger than `INPUT_LIMIT`."""
+    return x.clamp(-INPUT_LIMIT, INPUT_LIMIT)
+
+
+def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
+    """A gradient [batch, heads, out, in], each head's scaled down to the norm `largest` where it is larger."""
+    gradient = finite(gradient)
+    norm = gradient.flatten(2).norm(dim=2)[..., None, None]
+    return gradient * (largest / norm.clamp(min=largest))
+
+
+def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
+    """The errors e, scaled so that no token's gradient e a^T has a norm over `largest`."""
+    norm = torch.linalg.vector_norm(e, dim=-1, keepdim=True)
+    norm = norm * torch.linalg.vector_norm(a, dim=-1, keepdim=True)
+    return e * (largest / norm.clamp(min=largest))

@@ -2,7 +2,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("tests.proofs", "tests.model_proofs")
+pytest.register_assert_rewrite("tests.proofs")
 
 # The tensors here are tiny: a second thread only costs time.
 torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import machine, rows, sides, table, timing
+from tests.paths import ROOT
 
 TOY = {"batch": 1, "tokens": 16, "dim": 8, "chunk": 4}
 WITH_THEIRS = importlib.util.find_spec("titans_pytorch") is not None
@@ -66,5 +67,5 @@ def test_the_readmes_show_the_results():
     assert measured == [row for row in known if row in measured]  # in order; `--update` adds those not measured yet
     assert len(measured) > 20
     for name, language in table.LANGUAGES.items():
-        readme = (command.ROOT / name).read_text()
+        readme = (ROOT / name).read_text()
         assert table.replace_section(readme, table.section(results, language)) == readme

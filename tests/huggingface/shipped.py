@@ -1,6 +1,6 @@
 """What transformers' source archive tests of every model, run on TitansMACForCausalLM.
 
-The installed package has none of these tests, so they are not part of the suite; `test_huggingface*.py` restate them.
+The installed package has none of these tests, so they are not part of the suite; the tests of this folder restate them.
 
     pip download --no-deps --no-binary transformers transformers==5.23.0 && tar xf transformers-5.23.0.tar.gz
     touch transformers-5.23.0/tests/__init__.py  # not in the archive
@@ -10,7 +10,7 @@ The installed package has none of these tests, so they are not part of the suite
 With 5.23.0, 76 of its 164 tests apply and pass. 86 skip themselves: they need an accelerator, or are of other kinds of
 models. Three things are left out because they are refused: the fields `num_labels` and `chunk_size_feed_forward`, and
 `shift_labels`, labels of a sequence that is cut across devices, which cannot hand a state from one to the next.
-The archive lacks the tests of generation; what their documentation asks is in `test_huggingface_generation.py`.
+The archive lacks the tests of generation; what their documentation asks is in `test_generation.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from tests.huggingface.models import make_config, make_model, no_warnings_of_transformers, random_ids, stir
 from tests.proofs.proofs import assert_same
-from tests.refusals.test_input import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
+from tests.refusals.refused import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
 from titans import TitansLM
 from titans.hf.config import NOT_IMPLEMENTED
 from titans.huggingface import TitansMACConfig, TitansMACForCausalLM

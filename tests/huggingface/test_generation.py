@@ -14,7 +14,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from tests.huggingface.models import make_model, no_warnings_of_transformers, random_ids
 from tests.proofs.proofs import assert_same
-from tests.refusals.test_input import refused
+from tests.refusals.refused import refused
 from titans import TitansLM
 from titans.huggingface import TitansCache
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from tests.huggingface.models import make_config, make_model, no_warnings_of_transformers, random_ids
 from tests.proofs.proofs import assert_same
-from tests.refusals.test_input import refused
+from tests.refusals.refused import refused
 from titans import ModelState, TitansLM
 from titans.huggingface import TitansCache, TitansMACConfig, TitansMACForCausalLM
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import titans
-from tests.lessons.test_notebooks import ROOT
+from tests.paths import ROOT
 
 NAMES = ("TitansMACConfig", "TitansMACForCausalLM")
 INTERFACE = {"titans/huggingface.py", "titans/hf"}

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tests.huggingface.models import make_model, no_warnings_of_transformers, random_ids
 from tests.huggingface.training import PLAIN, make_start, make_trainer
-from tests.lessons.test_notebooks import ROOT
+from tests.paths import ROOT
 from tests.proofs.proofs import assert_same
 
 pytestmark = pytest.mark.filterwarnings("error")

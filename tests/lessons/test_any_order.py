@@ -8,7 +8,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from tests.tools.any_order import SOURCES, Cell, code_cells, problems
+from tests.paths import SOURCES
+from tests.tools.any_order import Cell, code_cells, problems
 from titans import lesson
 
 LESSONS = sorted(SOURCES.glob("[0-9][0-9]_*.py"))

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import nbformat
 import pytest
 
-from tests.tools.jupyter import NOTEBOOKS, chromium, close_notebook, jupyterlab, run_all_cells, sliders, why_no_browser
+from tests.paths import NOTEBOOKS
+from tests.tools.jupyter import chromium, close_notebook, jupyterlab, run_all_cells, sliders, why_no_browser
 
 LESSONS = sorted(f"{path.parent.name}/{path.name}" for path in NOTEBOOKS.glob("??/[0-9][0-9]_*.ipynb"))
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TITANS_REQUIRE_BROWSER") == "1"

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.lessons.test_notebooks import ROOT, build
+from tests.lessons.builder import build
+from tests.paths import ROOT
 
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
 HELPERS = sorted((ROOT / "titans" / "lesson").glob("*.py"))

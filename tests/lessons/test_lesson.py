@@ -5,17 +5,17 @@ The pictures and exercises are those of lessons 02 and 03; other lessons have fi
 
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.lessons.cells import exercise_cells, run
+from tests.paths import SOURCES
 from titans import DeepMemory, Gates, chunked_scan
 from titans.lesson import exercises, figures, gates_lab, lesson_02, lesson_03, memory_lab, streams
 
-SOURCES = Path(__file__).parents[2] / "notebooks" / "src"
 LABS = {"gates": gates_lab.gates_lab, "memory": memory_lab.memory_lab}
 PICTURES = [
     lesson_02.first_writes,
@@ -245,31 +245,6 @@ def test_no_constant_gates_solve_the_last_exercise():
     ]
     for gates in [*grid, (0.05, 0.85, 0.01)]:
         assert exercises.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
-
-
-def exercise_cells(*lessons):
-    """(exercise, the stub's code, the solution's code) for every exercise in the sources of these lessons."""
-    for path in sorted(path for lesson in lessons for path in SOURCES.glob(f"{lesson}_*.py")):
-        cells = re.split(r"^# %%", path.read_text(), flags=re.MULTILINE)
-        stubs = [cell for cell in cells if re.search(r"^exercises\.\w+(\.check)?\(", cell, flags=re.MULTILINE)]
-        solutions = re.findall(
-            r"# ```python\n(.*?)# ```", "".join(c for c in cells if "解答</summary>" in c), flags=re.DOTALL
-        )
-        for stub, solution in zip(stubs, solutions, strict=True):
-            name = re.search(r"exercises\.(\w+)", stub)[1]
-            yield pytest.param(
-                name,
-                stub.split("\n", 1)[1],
-                re.sub("^# ?", "", solution, flags=re.MULTILINE),
-                id=f"{path.stem[:2]}-{name}",
-            )
-
-
-def run(code, exercises=exercises):
-    """The function that the code defines last, and what the code's names are."""
-    names = {"torch": torch, "F": F, "exercises": exercises}
-    exec(code, names)
-    return [value for value in names.values() if callable(value) and hasattr(value, "__code__")][-1]
 
 
 @pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("02", "03")))

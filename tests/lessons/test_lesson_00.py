@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.lessons.test_lesson import exercise_cells, run
+from tests.lessons.cells import exercise_cells, run
 from titans.lesson import exercises_00, figures, lesson_00, telling_lab
 from titans.lesson.exercises import Exercise
 from titans.lesson.lesson_00 import NAMES, PLACES, TASK, VOCABULARY

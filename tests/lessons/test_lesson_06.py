@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.lessons.test_lesson import exercise_cells, run
+from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
 from titans.blocks import SegmentMixer
 from titans.lesson import exercises, exercises_06, figures, lesson_06, persistent_lab

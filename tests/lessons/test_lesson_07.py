@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.lessons.test_lesson import exercise_cells, run
+from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
 from titans.blocks import MAC
 from titans.lesson import exercises_07, figures, leaky_mac, lesson_07, mac_lab

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.lessons.test_lesson import exercise_cells, run
+from tests.lessons.cells import exercise_cells, run
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
 from titans.lesson import bare_player, exercises_09, figures, lesson_09, mac_player

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -10,10 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-spec = importlib.util.spec_from_file_location("notebooks_build", ROOT / "notebooks" / "build.py")
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
+from tests.lessons.builder import build
+from tests.paths import NOTEBOOKS, ROOT, SOURCES
 
 SOURCE = """\
 # %% [markdown] lang="en"
@@ -307,9 +304,7 @@ PARTS = {  # of a lesson: how it begins in English and in Japanese, and how ofte
 }
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "notebooks").glob("??/*.ipynb")), ids=lambda p: f"{p.parent.name}-{p.stem}"
-)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("??/*.ipynb")), ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_a_lesson_has_all_its_parts(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
@@ -326,7 +321,7 @@ def test_a_lesson_has_all_its_parts(path):
 
 
 def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
-    start = next((ROOT / "notebooks" / "src").glob("00_*.py"))
+    start = next(SOURCES.glob("00_*.py"))
     maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}
     maps["lesson 00"] = start.read_text(encoding="utf-8").replace("\n# |", "\n|")
     for source in sorted(start.parent.glob("[0-9][0-9]_*.py")):
@@ -341,7 +336,7 @@ def texts():
     """Everything that people read here, as (file, text)."""
     for path in (*ROOT.glob("*.md"), *ROOT.glob(".github/*.md")):
         yield path, path.read_text(encoding="utf-8")
-    for path in sorted((ROOT / "notebooks").glob("??/*.ipynb")):
+    for path in sorted(NOTEBOOKS.glob("??/*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         yield path, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
 

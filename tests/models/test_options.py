@@ -20,7 +20,7 @@ from tests.proofs.model_proofs import (
     without_writing,
 )
 from tests.proofs.proofs import assert_same
-from tests.refusals.test_input import refused
+from tests.refusals.refused import refused
 from titans import TitansConfig
 from titans.attention import see_window
 from titans.blocks import MAC, SegmentMixer

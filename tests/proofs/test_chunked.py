@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.proofs import proofs
-from tests.proofs.strategies import ACTIVATIONS, Case, cases, each_tensor, make
-from tests.proofs.test_recurrence import SCANS, each_scan, is_tame
+from tests.proofs.scans import SCANS, each_activation, each_scan, is_tame
+from tests.proofs.strategies import Case, cases, each_tensor, make
 from titans import DeepMemory, chunked_scan, recurrent_scan
 
 # ---- Splits (D10) ----------------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_gates_of_exactly_zero_and_one_have_finite_exact_gradients(theta, eta, a
 
 
 @each_scan
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@each_activation
 @pytest.mark.parametrize("residual", [False, True])
 def test_gradients_are_finite_for_zeros_everywhere(scan, activation, residual):
     """Zero keys, queries and values have norms at their kink, and a fresh memory is the zero function."""

@@ -2,13 +2,12 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT, SOURCES
 from titans.lesson.equations import EQUATIONS
 
-ROOT = Path(__file__).parents[2]
 TO_COME = {"26-28", "29-31"}  # lesson 08
 
 
@@ -48,6 +47,6 @@ def test_an_equation_is_explained_where_the_registry_says(key):
     lesson = EQUATIONS[key].lesson
     assert (lesson is None) == (key in TO_COME)
     if lesson is not None:
-        text = (ROOT / "notebooks" / "src" / f"{lesson}.py").read_text()
+        text = (SOURCES / f"{lesson}.py").read_text()
         for number in key.split("-"):
             assert re.search(rf"[Ee]quations? [\d, toand]*\b{number}\b", text.replace("\n# ", " ")), number

@@ -18,7 +18,7 @@ import titans.blocks
 import titans.model
 from tests.proofs import model_proofs
 from tests.proofs.model_proofs import Make, make_model
-from tests.proofs.test_mutations import mutant
+from tests.proofs.mutants import mutant
 from titans import TitansLM
 from titans.state import State
 

@@ -5,11 +5,8 @@ A fault is one place of one module's source changed and run under another name; 
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from unittest.mock import patch
 
 import pytest
@@ -22,20 +19,11 @@ import titans.memory
 import titans.neural_memory
 import titans.recurrence
 from tests.proofs import proofs
+from tests.proofs.mutants import mutant
 from tests.proofs.proofs import Scan, make_layer
 from tests.proofs.strategies import Case
 from titans import DeepMemory, chunked_scan, recurrent_scan
 from titans.chunked import ChunkMix, chunk_mix
-
-
-def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
-    """The module with `old`, which stands in its source once, replaced by `new`."""
-    source = inspect.getsource(module)
-    assert source.count(old) == 1, f"{old!r} no longer stands in {module.__name__} once: adapt this fault"
-    broken = ModuleType(f"{module.__name__}_broken")
-    sys.modules[broken.__name__] = broken  # dataclasses and the proofs look modules up by name
-    exec(compile(source.replace(old, new), broken.__name__, "exec"), broken.__dict__)
-    return broken
 
 
 def recurrence(old: str, new: str) -> Scan:

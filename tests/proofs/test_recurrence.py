@@ -12,20 +12,10 @@ import torch
 from hypothesis import assume, given, settings
 
 from tests.proofs import proofs
-from tests.proofs.strategies import ACTIVATIONS, Case, cases, make
-from titans import DeepMemory, Gates, chunked_scan, recurrent_scan
+from tests.proofs.scans import SCANS, each_activation, each_scan, is_tame
+from tests.proofs.strategies import Case, cases, make
+from titans import DeepMemory, Gates
 from titans.recurrence import surprise
-
-SCANS = {"recurrent": recurrent_scan, "chunked": chunked_scan}
-each_scan = pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
-each_activation = pytest.mark.parametrize("activation", ACTIVATIONS)
-
-
-def is_tame(case: Case) -> bool:
-    """Descent does not diverge: where it does, rounding grows with everything else, and there is nothing to compare."""
-    problem = make(case)
-    found = proofs.results(problem, *proofs.run(proofs.plain_loop(case), problem))
-    return max(float(tensor.detach().abs().max()) for tensor in found.values()) < 1e3
 
 
 @settings(max_examples=100)

@@ -6,15 +6,14 @@ step is twice ours: theta = step / 2 (D8).
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor
 
 from tests.proofs.proofs import assert_same, plain_forward, relative_error
-from titans import DeepMemory, Gates, chunked_scan, recurrent_scan
+from tests.proofs.scans import each_scan
+from titans import DeepMemory, Gates
 
 BATCH, HEADS, TOKENS, DIM = 2, 3, 9, 4
-each_scan = pytest.mark.parametrize("scan", [recurrent_scan, chunked_scan], ids=["recurrent", "chunked"])
 
 
 def random_tensors(seed: int = 0) -> tuple[Tensor, ...]:

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.lessons.test_notebooks import ROOT, build
+from tests.lessons.builder import build
+from tests.paths import ROOT
 
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.proofs.model_proofs import VARIANTS, make_model, random_tokens
-from tests.refusals.test_input import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
+from tests.refusals.refused import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
 from titans import MemoryState, ModelState, NeuralMemory, TitansConfig, TitansLM
 from titans.blocks import BlockState
 from titans.model import sampler

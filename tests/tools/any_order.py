@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import jupytext
 
-SOURCES = Path(__file__).resolve().parents[2] / "notebooks" / "src"
+from tests.paths import SOURCES
+
 LONG = 1.5  # seconds
 
 
@@ -80,7 +81,9 @@ def problems(cells: list[Cell], longest: float = float("inf")) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.tools.any_order", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("lessons", nargs="*", metavar="NN", help="beginnings of names; default: every lesson")
     parser.add_argument("--quick", action="store_true", help="run cells that take long once")
     options = parser.parse_args(arguments)

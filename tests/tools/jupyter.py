@@ -16,10 +16,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from tests.paths import NOTEBOOKS
+
 if TYPE_CHECKING:  # playwright is not everywhere that these tests are
     from playwright.sync_api import Browser, Locator, Page
 
-NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 START_SECONDS, CELLS_SECONDS = 60, 180
 SETTINGS = {
     # All cells exist in the page, also those that are not on the screen.

@@ -8,12 +8,14 @@ time ends when the browser has decoded the new picture and drawn a frame. Exits 
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import sys
 from typing import TYPE_CHECKING
 
-from tests.tools.jupyter import NOTEBOOKS, chromium, close_notebook, jupyterlab, run_all_cells, sliders, why_no_browser
+from tests.paths import NOTEBOOKS
+from tests.tools.jupyter import chromium, close_notebook, jupyterlab, run_all_cells, sliders, why_no_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -53,7 +55,12 @@ def milliseconds(page: Page, picture: Locator, slider: Locator) -> list[float]:
     return times
 
 
-def main(*names: str) -> int:
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m tests.tools.latency", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("lessons", nargs="*", metavar="NN", help="beginnings of names; default: every lesson")
+    names = tuple(parser.parse_args(arguments).lessons)
     if reason := why_no_browser():
         sys.exit(reason)
     slow = 0
@@ -74,4 +81,4 @@ def main(*names: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())

@@ -8,18 +8,26 @@ for a wide and a narrow window.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
-from tests.tools.jupyter import NOTEBOOKS, chromium, close_notebook, jupyterlab, run_all_cells, why_no_browser
+from tests.paths import NOTEBOOKS
+from tests.tools.jupyter import chromium, close_notebook, jupyterlab, run_all_cells, why_no_browser
 
 WIDTHS, HEIGHT, OVERLAP = (1280, 800), 1600, 60
 
 
-def main(folder: str, *names: str) -> None:
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        "python -m tests.tools.screenshots", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, metavar="OUTDIR", help="where to write the pictures")
+    parser.add_argument("lessons", nargs="*", metavar="NN", help="beginnings of names; default: every lesson")
+    options = parser.parse_args(arguments)
     if reason := why_no_browser():
         sys.exit(reason)
-    out = Path(folder)
+    out, names = options.out, tuple(options.lessons)
     out.mkdir(parents=True, exist_ok=True)
     lessons = sorted(path for path in NOTEBOOKS.glob("en/*.ipynb") if not names or path.name.startswith(names))
     with jupyterlab() as address, chromium() as browser:
@@ -43,6 +51,4 @@ def main(folder: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    main()

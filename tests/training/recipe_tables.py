@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from pathlib import Path
 from typing import Any
 
+from tests.paths import ROOT
 from titans.checkpoints import SHIPPED
 from titans.recipes import RECIPES
 
-ROOT = Path(__file__).parents[2]
 LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
 HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
 
@@ -42,7 +42,12 @@ def with_tables(readme: str, language: str) -> str:
     return readme
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    argparse.ArgumentParser("python -m tests.training.recipe_tables", description=__doc__).parse_args(arguments)
     for file, language in LANGUAGES.items():
         path = ROOT / file
         path.write_text(with_tables(path.read_text(), language))
+
+
+if __name__ == "__main__":
+    main()

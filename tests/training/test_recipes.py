@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.paths import ROOT
 from tests.training import recipe_tables
 from titans import recipes
 from titans.checkpoints import SHIPPED, load_checkpoint
@@ -181,5 +182,5 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
 
 @pytest.mark.parametrize(("file", "language"), recipe_tables.LANGUAGES.items())
 def test_the_readmes_show_the_cards(file, language):
-    readme = (recipe_tables.ROOT / file).read_text()
+    readme = (ROOT / file).read_text()
     assert recipe_tables.with_tables(readme, language) == readme

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.paths import ROOT
+
 from . import machine, table
 from .rows import ROWS, Row, run
 from .timing import OUT_OF_MEMORY
 
-ROOT = Path(__file__).parents[2]
 RESULTS = Path(__file__).with_name("results.json")
 WIDTHS = (66, 34, 13, 10, 10, 7, 7, 3)
 

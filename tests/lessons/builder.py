@@ -1,0 +1,11 @@
+"""`notebooks/build.py`, which is a program and in no package, as a module: `build`."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from tests.paths import NOTEBOOKS
+
+spec = importlib.util.spec_from_file_location("notebooks_build", NOTEBOOKS / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)

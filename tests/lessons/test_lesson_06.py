@@ -1,0 +1,246 @@
+"""Lesson 06: its exercises name the mistake, its lab moves, and its helpers compute what they say."""
+
+import re
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from tests.lessons.cells import exercise_cells, run
+from titans import TitansConfig, TitansLM
+from titans.blocks import SegmentMixer
+from titans.lesson import exercises, exercises_06, figures, lesson_06, persistent_lab
+
+# ---- The lab ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_control_changes_the_picture():
+    lab = persistent_lab.persistent_lab()
+    for control in lab.controls.values():
+        before, start = bytes(lab.image.value), control.value
+        control.value = control.max if start != control.max else control.min
+        assert bytes(lab.image.value) != before, control.description
+        control.value = start
+        assert bytes(lab.image.value) == before
+
+
+@pytest.mark.parametrize("corner", ["min", "max"])
+def test_the_lab_draws_every_corner_of_its_controls(corner):
+    lab = persistent_lab.persistent_lab()
+    for control in lab.controls.values():
+        control.value = getattr(control, corner)
+        assert bytes(lab.image.value).startswith(b"\x89PNG")
+
+
+def test_a_failing_picture_tells_whoever_moved_the_control(monkeypatch):
+    lab = persistent_lab.persistent_lab()
+
+    def broken(**values):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(lab, "draw", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        lab.controls["persistent"].value = 5
+
+
+def test_the_strip_shows_what_the_controls_show():
+    lab = persistent_lab.persistent_lab()
+    images = []
+    for state in lab.states:
+        for control, value in state.items():
+            lab.controls[control].value = value
+        images.append(lab.pixels().copy())
+    assert 3 <= len(images) <= 5
+    assert figures.png(figures.strip(images)) == lab.strip()
+    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
+
+
+def test_the_labs_shares_are_softmax_over_what_a_token_may_see():
+    data = persistent_lab.heads()
+    shares = persistent_lab.shares(data, persistent=3, scale=0.5, window=4)
+    torch.testing.assert_close(shares.sum(1), torch.ones(24, dtype=torch.float64))
+    for i in (0, 2, 9, 23):
+        seen = range(max(0, i - 3), i + 1)
+        scores = [data.q[i] @ (0.5 * key) / 4 for key in data.persistent[:3]]
+        scores += [data.q[i] @ data.k[j] / 4 for j in seen]
+        want = torch.zeros(27, dtype=torch.float64)
+        want[[0, 1, 2, *(3 + j for j in seen)]] = torch.stack(scores).exp()
+        torch.testing.assert_close(shares[i], want / want.sum())
+
+
+def test_the_labs_answers_in_the_lesson_are_right():
+    def on_persistent(persistent, scale, window):
+        return persistent_lab.shares(persistent_lab.heads(), persistent, scale, window)[:, :persistent].sum(1)
+
+    assert persistent_lab.shares(persistent_lab.heads(), 0, 1.0, 24)[0, 0] == 1
+    wide, narrow = on_persistent(8, 0.0, 24), on_persistent(8, 0.0, 6)
+    assert wide[0] > 0.8
+    assert 0.15 < wide[-1] < 0.2
+    assert 0.4 < narrow[-1] < 0.6
+    assert 0.015 < on_persistent(2, -1.0, 24)[-1] < 0.025
+
+
+# ---- Pictures and helpers --------------------------------------------------------------------------------------------
+
+
+def some_answers():
+    asked = lesson_06.questions(60, torch.Generator().manual_seed(0))
+    return torch.full((60, 6 + lesson_06.TOLD), 1 / 14), asked
+
+
+PICTURES = {
+    "lab": persistent_lab.persistent_lab,
+    "sinks": lesson_06.sinks,
+    "three kinds": lambda: lesson_06.three_kinds({n: torch.rand(3, 3) for n in (0, 1, 6)}),
+    "who is asked": lambda: lesson_06.who_is_asked(*some_answers()),
+    "where it goes": lambda: lesson_06.where_it_goes(
+        torch.full((2, 9, 3), 1 / 3), torch.ones(9) / 3, {"told": slice(0, 4)}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_has_alt_text_in_both_languages(name):
+    data, metadata = PICTURES[name]()._repr_mimebundle_()
+    assert data["image/png"]
+    assert len(metadata["image/png"]["alt"]) > 60
+    assert re.search("[ぁ-ん]", metadata["image/png"]["alt_ja"])
+
+
+def test_the_first_token_receives_what_the_lesson_says():
+    """With equal scores column j receives the mean over queries i >= j of 1 / (i + 1 + persistent)."""
+    for persistent in (0, 4):
+        want = [sum(1 / (i + 1 + persistent) for i in range(max(0, j), 32)) / 32 for j in range(-persistent, 32)]
+        torch.testing.assert_close(lesson_06.received(persistent), torch.tensor(want))
+        assert (lesson_06.received(persistent, draws=500) - torch.tensor(want)).abs().max() < 0.01
+    assert 0.125 < lesson_06.received(0)[0] < 0.135
+    assert 0.0005 < lesson_06.received(0)[-1] < 0.0015
+    assert lesson_06.received(4)[4] / lesson_06.received(0)[0] == pytest.approx(0.5, abs=0.05)
+
+
+def test_questions_are_of_three_kinds_and_facts_are_the_same_everywhere():
+    one, other = (lesson_06.questions(300, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    matches = torch.einsum("rd,rtd->rt", one.q, one.keys)
+    told = one.kind == 0
+    torch.testing.assert_close(matches[told].max(1).values, torch.ones(100))
+    torch.testing.assert_close(one.wanted[told], one.values[told][torch.arange(100), matches[told].argmax(1)])
+    assert matches[~told].max() < 0.99
+    assert not one.wanted[one.kind == 2].any()
+    for fact in range(lesson_06.FACTS):
+        here, there = (b.q[(b.kind == 1) & (b.fact == fact)] for b in (one, other))
+        torch.testing.assert_close(here, here[:1].expand_as(here))
+        assert torch.equal(here[0], there[0])
+
+
+@pytest.mark.parametrize("variant", ["mac", "attention"])
+def test_attention_shares_are_those_that_the_model_uses(monkeypatch, variant):
+    """Where only one part has values, all of them 1, the output of attention is the share of that part."""
+    torch.manual_seed(0)
+    model = TitansLM(TitansConfig(variant, layers=1, segment_len=5, chunk_size=5)).double()
+    original, recorded = SegmentMixer.see, []
+
+    def see(mixer, q, streams, keys, values, place, prefix):
+        outputs = []
+        for part in range(1 + len(streams)):
+            parts = (prefix, *streams)
+            only = [(k, torch.full_like(v, float(n == part))) for n, (k, v) in enumerate(parts)]
+            outputs.append(original(mixer, q, tuple(only[1:]), (), (), 0, only[0])[0][..., 0].mean(0))
+        recorded.append(torch.stack(outputs, dim=-1))
+        return original(mixer, q, streams, keys, values, place, prefix)
+
+    monkeypatch.setattr(SegmentMixer, "see", see)
+    shares = lesson_06.attention_shares(model, torch.randint(256, (3, 13)))
+    assert shares.shape == (2, 13, 3 if variant == "mac" else 2)
+    torch.testing.assert_close(shares, torch.cat(recorded, dim=1).detach())
+    assert "see" not in vars(model.blocks[0].mixer)
+
+
+def test_taking_persistent_tokens_out_leaves_everything_else():
+    model = TitansLM(TitansConfig(layers=2))
+    bare = lesson_06.without_persistent(model)
+    assert bare.config.persistent_tokens == 0
+    for name, weight in bare.state_dict().items():
+        assert weight.numel() == 0 if name.endswith("persistent") else torch.equal(weight, model.state_dict()[name])
+
+
+# ---- Exercises -------------------------------------------------------------------------------------------------------
+
+
+def share_of(q, ours, theirs, scale=None, squash=torch.exp, gather=torch.sum):
+    scale = len(q) ** -0.5 if scale is None else scale
+    Z_P, Z_x = (gather(squash(keys @ q * scale)) for keys in (ours, theirs))
+    return Z_P / (Z_P + Z_x)
+
+
+def mask_with_prefix(tokens, persistent, near):
+    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
+    front = torch.ones(tokens, persistent, dtype=torch.bool)
+    return torch.cat((front, near(distance)), dim=1)
+
+
+def seeing(farthest_ahead=0, more=0):
+    def answer(tokens, persistent, window):
+        ahead = window - 1 if farthest_ahead is None else farthest_ahead
+        return mask_with_prefix(tokens, persistent, lambda away: (away >= -ahead) & (away < window + more))
+
+    return answer
+
+
+WRONG = {
+    "SHARE": [
+        ("the tokens' share", lambda q, ours, theirs: share_of(q, theirs, ours)),
+        ("no scale", lambda q, ours, theirs: share_of(q, ours, theirs, scale=1)),
+        ("no exponential", lambda q, ours, theirs: share_of(q, ours, theirs, squash=lambda scores: scores)),
+        ("means", lambda q, ours, theirs: share_of(q, ours, theirs, gather=torch.mean)),
+        ("counting", lambda q, ours, theirs: len(ours) / (len(ours) + len(theirs))),
+        ("different", lambda q, ours, theirs: 0.3),
+    ],
+    "FEED_FORWARD": [
+        ("wrong axis", lambda x, keys, values: torch.softmax(x @ keys.T, 0) @ values),
+        ("no softmax", lambda x, keys, values: (x @ keys.T) @ values),
+        ("another activation", lambda x, keys, values: torch.relu(x @ keys.T) @ values),
+        ("scaled", lambda x, keys, values: torch.softmax(x @ keys.T / 2, -1) @ values),
+        ("error", lambda x, keys, values: x @ keys),
+    ],
+    "MASK": [
+        ("scrolls out", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril(p).triu(p - w + 1)),
+        ("counted from the front", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril().triu(1 - w)),
+        ("future", seeing(None)),
+        ("one too many", seeing(more=1)),
+        ("no window", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril(p)),
+        ("inverted", lambda t, p, w: ~seeing()(t, p, w)),
+        ("no prefix", lambda t, p, w: seeing()(t, 0, w)),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer"), [(n, *case) for n, cases in WRONG.items() for case in cases])
+def test_a_wrong_answer_is_told_its_mistake(name, mistake, answer):
+    verdict = getattr(exercises_06, name).check(answer)
+    assert verdict.outcome == mistake
+    assert re.search("[ぁ-ん]", verdict.japanese)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_messages_of_an_exercise_differ(name):
+    verdicts = [getattr(exercises_06, name).check(answer) for _, answer in WRONG[name]]
+    assert len({verdict.english for verdict in verdicts}) == len(verdicts)
+    assert len({verdict.japanese for verdict in verdicts}) == len(verdicts)
+
+
+@pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("06")))
+def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
+    check = getattr(exercises_06, name).check
+    assert check(run(stub, exercises_06)).outcome == "todo"
+    assert check(run(solution, exercises_06)).outcome == "passed"
+
+
+def test_every_exercise_stands_in_the_lesson_and_has_three_wrong_answers():
+    known = {name for name, value in vars(exercises_06).items() if isinstance(value, exercises.Exercise)}
+    assert {param.values[0] for param in exercise_cells("06")} == known == set(WRONG)
+    assert all(len(cases) >= 3 for cases in WRONG.values())
+
+
+def test_the_lessons_own_share_is_right():
+    assert exercises_06.SHARE.check(lesson_06.persistent_share).outcome == "passed"

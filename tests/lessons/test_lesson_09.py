@@ -1,0 +1,285 @@
+"""Lesson 09: players move and match their strips, recordings are what the library does, checks name the mistake."""
+
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from tests.lessons.cells import exercise_cells, run
+from titans import DeepMemory, Gates, recurrent_scan
+from titans.checkpoints import load_checkpoint
+from titans.lesson import bare_player, exercises_09, figures, lesson_09, mac_player
+from titans.lesson.player import right_answers
+
+PLAYERS = {"bare": bare_player.bare_player, "mac": mac_player.mac_player}
+
+
+@pytest.fixture(scope="module", params=PLAYERS)
+def player(request):
+    return PLAYERS[request.param]()
+
+
+def other_value(control):
+    """A value that the control does not have now."""
+    if hasattr(control, "options"):
+        return next(option for option in control.options[::-1] if option != control.value)
+    if isinstance(control.value, bool):
+        return not control.value
+    return control.max if control.value != control.max else control.min
+
+
+def test_every_control_of_a_player_changes_its_picture_and_back(player):
+    for name, control in player.controls.items():
+        before, start = bytes(player.image.value), control.value
+        control.value = other_value(control)
+        assert bytes(player.image.value) != before, name
+        control.value = start
+        assert bytes(player.image.value) == before, name
+
+
+def test_a_player_draws_every_moment_and_every_switch(player):
+    values = player.values()
+    for token in range(0, player.controls["token"].max + 1, 7):
+        player.draw(**{**values, "token": token})
+    for freeze in player.controls["freeze"].options:
+        for probe in player.controls["probe"].options:
+            player.draw(**{**values, "freeze": freeze, "probe": probe, "no_momentum": True, "no_forgetting": True})
+    player.draw(**values)
+
+
+def test_a_players_strip_shows_what_its_controls_show(player):
+    start, images = player.values(), []
+    for state in player.states:
+        for name, value in state.items():
+            player.controls[name].value = value
+        images.append(player.pixels().copy())
+    for name, value in start.items():
+        player.controls[name].value = value
+    assert 3 <= len(player.states) <= 5
+    assert figures.png(figures.strip(images)) == player.strip()
+    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
+
+
+def test_a_moved_slider_draws_the_same_pixels_as_a_fresh_player(player):
+    """Only what moves is drawn anew, so nothing of an earlier picture may be left."""
+    fresh = PLAYERS["bare" if len(player.controls["probe"].options) == 5 else "mac"]()
+    player.controls["token"].value, start = 17, player.controls["token"].value
+    player.controls["token"].value = start
+    assert bytes(fresh.image.value) == bytes(player.image.value)
+
+
+def test_a_failing_player_tells_whoever_moved_the_control(monkeypatch):
+    player = bare_player.bare_player()
+
+    def broken(**values):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(player, "draw", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        player.controls["token"].value = 5
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *PLAYERS.values(),
+        lesson_09.memory_at_work,
+        lambda: lesson_09.told_twice(torch.ones(96)),
+        lambda: lesson_09.streaming((64, 256), (1.0, 1.0), (0.0, 0.0), (100, 100)),
+    ],
+)
+def test_every_picture_has_alt_text_in_both_languages(make):
+    data, metadata = make()._repr_mimebundle_()
+    assert data["image/png"]
+    assert len(metadata["image/png"]["alt"]) > 60
+    assert re.search("[ぁ-ん]", metadata["image/png"]["alt_ja"])
+
+
+@pytest.mark.parametrize(("no_momentum", "no_forgetting"), [(False, False), (True, False), (False, True)])
+def test_the_bare_player_shows_what_the_library_computes(no_momentum, no_forgetting):
+    k, v = bare_player.pairs()
+    k, v = k, torch.nn.functional.pad(v, (0, bare_player.FEATURES - v.shape[1]))  # square: two more rows of zeros
+    values = (bare_player.THETA, 0.0 if no_momentum else bare_player.ETA, 0.0 if no_forgetting else bare_player.ALPHA)
+    gates = Gates(*(torch.full((1, 1, len(k)), value, dtype=torch.float64) for value in values))
+    memory = DeepMemory(bare_player.FEATURES, depth=1).double()
+    arguments = (k[None, None], k[None, None], v[None, None], gates)
+    _, state = recurrent_scan(memory, memory.initial_state(1), *arguments, chunk_size=1)
+    seen = bare_player.run(no_momentum, no_forgetting)
+    drinks = len(bare_player.DRINKS)
+    torch.testing.assert_close(state.weights[0][0, 0, :drinks].detach(), torch.from_numpy(seen.memory[-1]))
+    torch.testing.assert_close(state.momentum[0][0, 0, :drinks].detach(), torch.from_numpy(seen.momentum[-1]))
+
+
+def test_a_frozen_bare_memory_does_not_change():
+    seen = bare_player.run(frozen=4)
+    assert (seen.memory[4:] == seen.memory[3]).all()
+    assert not seen.write[4:].any()
+
+
+def test_the_frozen_bare_memory_knows_the_oldest_pair_best():
+    answers = right_answers(bare_player.story(), bare_player.run(frozen=4))[11]
+    ana, _, ben, cleo, dan = answers
+    assert ana > ben > cleo > dan == pytest.approx(2 * bare_player.THETA)
+
+
+def test_what_the_answers_say_of_the_small_stream():
+    story = bare_player.story()
+    plain = bare_player.run(no_momentum=True, no_forgetting=True).surprise
+    np.testing.assert_allclose(plain[[0, 4, 8]], [2, 1.2, 0.72])
+    seen = bare_player.run()
+    np.testing.assert_allclose([seen.surprise[4:8].mean(), seen.surprise[8:12].mean()], [0.57, 0.18], atol=0.005)
+    ben, no_momentum = (right_answers(story, bare_player.run(m))[:, 2] for m in (False, True))
+    assert ben[27] < 1 < ben[28]
+    assert no_momentum.max() < 1
+    cleo = right_answers(story, seen)[:, 3]
+    assert (round(cleo[11], 2), round(cleo[39], 2)) == (0.94, 0.55)
+    written = np.abs(seen.write[18]).sum(0) > 0
+    assert [*np.flatnonzero(written)] == [0, 1]
+
+
+@torch.no_grad()
+def test_the_recording_of_the_trained_memory_is_what_the_model_does():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, _, _ = mac_player.stream()
+    seen = mac_player.record()[False, False, None]
+    for count in (5, 40, 96):
+        state = model(tokens[:, :count]).state.layers[0].memory
+        torch.testing.assert_close(
+            state.weights[0][0, 0], torch.from_numpy(seen.memory[count - 1]).float(), rtol=2e-3, atol=2e-3
+        )
+
+
+@torch.no_grad()
+def test_the_recording_of_a_frozen_memory_is_what_a_frozen_model_does():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, keys, values = mac_player.stream()
+    frozen = mac_player.frozen(model)
+    state = frozen(tokens[:, 12:48], model(tokens[:, :12]).state).state
+    seen = mac_player.record()[False, False, 12]
+    memory = torch.from_numpy(seen.memory[47]).float()
+    torch.testing.assert_close(state.layers[0].memory.weights[0][0, 0], memory, rtol=2e-3, atol=2e-3)
+    chances = frozen(keys.T, state.select(torch.zeros(6, dtype=torch.long))).logits[:, 0].softmax(-1)
+    wanted = chances.gather(1, values.T)[:, 0]
+    torch.testing.assert_close(wanted, torch.from_numpy(seen.answers[47].diagonal().copy()).float(), rtol=0, atol=0.01)
+
+
+@torch.no_grad()
+def test_this_model_hardly_forgets_and_has_most_momentum_where_facts_are_told():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, _, _ = mac_player.stream()
+    watched, alphas, etas = mac_player.Watched(mac_player.memory_of(model)), [], []
+    state = None
+    for token in tokens.T:
+        state = model(token[None], state).state
+        gates = watched.memory.gates(watched.x)
+        alphas.append(gates.alpha.item())
+        etas.append(gates.eta.item())
+    assert max(alphas) < 0.01
+    assert np.mean(etas[:12]) > 0.8 > 0.7 > np.mean(etas[16:48])
+
+
+@torch.no_grad()
+def test_a_scaled_state_has_scaled_weights_and_the_rest_as_it_was():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    state = model(mac_player.stream()[0][:, :20]).state
+    changed = lesson_09.scaled(state, 3.0)
+    (old,), (new,) = state.layers, changed.layers
+    torch.testing.assert_close(new.memory.weights[0], 3 * old.memory.weights[0])
+    torch.testing.assert_close(new.start[0], 3 * old.start[0])
+    assert replace(new, memory=old.memory, start=old.start) == old
+    model(mac_player.stream()[0][:, 20:], changed)  # the model takes it
+
+
+def test_the_tables_of_needles_hold_every_figure():
+    assert all(len(shares) == 4 for rows in lesson_09.PAPER_NEEDLE.values() for shares in rows.values())
+    assert "99.2/98.8/99/98.4" in lesson_09.paper_needle()
+    card = lesson_09.needle_card()
+    table = lesson_09.needle_table(card)
+    assert len(table.splitlines()) == 1 + len(card["runs"])
+    assert max(map(len, (*table.splitlines(), *lesson_09.paper_needle().splitlines()))) <= 79
+
+
+# Wrong answers, written as a reader might write them: (the mistake that the check has to name, the answer).
+
+
+def from_scratch(call, pieces):
+    return torch.cat([call(piece, None)[0] for piece in pieces], dim=1)
+
+
+def first_state(call, pieces):
+    y, state = call(pieces[0], None)
+    return torch.cat([y, *(call(piece, state)[0] for piece in pieces[1:])], dim=1)
+
+
+def last_piece(call, pieces):
+    state = None
+    for piece in pieces:
+        y, state = call(piece, state)
+    return y
+
+
+def backwards(call, pieces):
+    return call(torch.cat(list(reversed(pieces)), dim=1), None)[0]
+
+
+def layer_weights(d, depth, expansion):
+    return d * d if depth == 1 else 2 * expansion * d * d + (depth - 2) * (expansion * d) ** 2
+
+
+WRONG = {
+    "STREAM": [
+        ("starts anew", from_scratch),
+        ("old state", first_state),
+        ("last piece only", last_piece),
+        ("order", backwards),
+        ("type", lambda call, pieces: call(torch.cat(pieces, dim=1), None)),
+        ("error", lambda call, pieces: call(pieces)),
+    ],
+    "STATE_NUMBERS": [
+        ("weights alone", lambda b, h, d, depth, e: b * h * layer_weights(d // h, depth, e)),
+        ("no chunk start", lambda b, h, d, depth, e: 2 * b * h * layer_weights(d // h, depth, e)),
+        ("heads share features", lambda b, h, d, depth, e: 3 * b * h * layer_weights(d, depth, e)),
+        ("one memory for all rows", lambda b, h, d, depth, e: 3 * h * layer_weights(d // h, depth, e)),
+        ("square layers", lambda b, h, d, depth, e: 3 * b * h * depth * (d // h) ** 2),
+    ],
+    "SLOPE": [
+        ("cut", lambda theta, alpha, tokens: 2 * theta if tokens == 1 else 0.0),
+        ("one too many", lambda theta, alpha, tokens: 2 * theta * (1 - alpha - 2 * theta) ** tokens),
+        ("no forgetting", lambda theta, alpha, tokens: 2 * theta * (1 - 2 * theta) ** (tokens - 1)),
+        ("forgetting alone", lambda theta, alpha, tokens: 2 * theta * (1 - alpha) ** (tokens - 1)),
+        ("factor 2", lambda theta, alpha, tokens: theta * (1 - alpha - theta) ** (tokens - 1)),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer"), [(n, *case) for n, cases in WRONG.items() for case in cases])
+def test_a_wrong_answer_is_told_its_mistake(name, mistake, answer):
+    verdict = getattr(exercises_09, name).check(answer)
+    assert verdict.outcome == mistake
+    assert re.search("[ぁ-ん]", verdict.japanese)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_messages_of_an_exercise_differ(name):
+    verdicts = [getattr(exercises_09, name).check(answer) for _, answer in WRONG[name]]
+    assert len({v.english for v in verdicts}) == len({v.japanese for v in verdicts}) == len(verdicts)
+
+
+@pytest.mark.parametrize("gradients", [True, False])  # the lesson switches them off
+@pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("09")))
+def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution, gradients):
+    exercise = getattr(exercises_09, name)
+    torch.set_grad_enabled(gradients)
+    assert exercise.check(run(stub, exercises_09)).outcome == "todo"
+    outcome = exercise.check(run(solution, exercises_09)).outcome
+    torch.set_grad_enabled(True)
+    assert outcome == "passed"
+
+
+def test_every_exercise_stands_in_the_lesson_and_has_three_wrong_answers():
+    known = {name for name, value in vars(exercises_09).items() if isinstance(value, exercises_09.Exercise)}
+    assert {param.values[0] for param in exercise_cells("09")} == known == set(WRONG)
+    assert all(len(cases) >= 3 for cases in WRONG.values())

@@ -1,0 +1,105 @@
+"""What is carried from call to call: saved, loaded, moved, cut from the graph, and never changed in place."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from tests.proofs import proofs
+from tests.proofs.strategies import Case, make
+from titans import DeepMemory, MemoryState, NeuralMemory, chunked_scan, recurrent_scan
+
+FACTS = ("place", "chunk_size", "memory")
+
+
+def scanned(tokens: int) -> tuple[proofs.Problem, MemoryState]:
+    problem = make(Case(tokens=11, chunk_size=4, fresh=True))
+    return problem, proofs.run(chunked_scan, problem, slice(0, tokens))[1]
+
+
+def assert_identical(one: MemoryState, other: MemoryState) -> None:
+    assert one.tensors().keys() == other.tensors().keys()
+    for name, tensor in one.tensors().items():
+        assert torch.equal(tensor, other.tensors()[name]), name
+        assert tensor.dtype == other.tensors()[name].dtype
+    assert [getattr(one, fact) for fact in FACTS] == [getattr(other, fact) for fact in FACTS]
+
+
+@pytest.mark.parametrize("tokens", [4, 6], ids=["at a chunk's border", "inside a chunk"])
+def test_D10_a_saved_state_is_read_back_bit_for_bit_and_goes_on_as_if_never_saved(tmp_path, tokens):
+    problem, state = scanned(tokens)
+    state.save(tmp_path / "state.safetensors")
+    loaded = MemoryState.load(tmp_path / "state.safetensors")
+    assert_identical(loaded, state)
+    for scan in (chunked_scan, recurrent_scan):
+        kept, _ = proofs.run(scan, problem, slice(tokens, 11), state)
+        back, _ = proofs.run(scan, problem, slice(tokens, 11), loaded)
+        assert torch.equal(kept, back)
+
+
+def test_a_fresh_state_is_saved_row_by_row(tmp_path):
+    """M_0 is one tensor that all rows see; in the file each row has its own."""
+    state = DeepMemory(3, heads=2).initial_state(4)
+    state.save(tmp_path / "state")
+    assert_identical(MemoryState.load(str(tmp_path / "state")), state)
+
+
+def test_D10_a_layers_state_is_saved_with_what_its_convolutions_need(tmp_path):
+    torch.manual_seed(0)
+    layer = NeuralMemory(8, heads=2, chunk_size=4)
+    x = torch.randn(2, 9, 8)
+    whole, _ = layer(x)
+    _, state = layer(x[:, :6])
+    state.save(tmp_path / "state")
+    loaded = MemoryState.load(tmp_path / "state")
+    assert_identical(loaded, state)
+    rest, _ = layer(x[:, 6:], loaded)
+    proofs.assert_same({"y": rest}, {"y": whole[:, 6:]}, 1e-5)
+
+
+@pytest.mark.parametrize("tokens", [4, 6])
+def test_detach_keeps_the_numbers_and_leaves_the_graph(tokens):
+    _, state = scanned(tokens)
+    assert any(tensor.requires_grad for tensor in state.tensors().values())
+    cut = state.detach()
+    assert_identical(cut, state)
+    everything = (*cut.weights, *cut.momentum, *cut.chunk_weights)
+    assert not any(tensor.requires_grad for tensor in everything)
+
+
+def test_to_casts_every_tensor_and_keeps_the_place():
+    torch.manual_seed(0)
+    layer = NeuralMemory(8, heads=2, chunk_size=4)
+    _, state = layer(torch.randn(2, 6, 8))
+    double = state.to(torch.float64)
+    everything = (*double.weights, *double.momentum, *double.chunk_weights, double.recent)
+    assert all(tensor.dtype == torch.float64 for tensor in everything)
+    assert [getattr(double, fact) for fact in FACTS] == [getattr(state, fact) for fact in FACTS]
+    assert_identical(double.to(torch.float32), state)
+
+
+def test_between_chunks_the_chunk_start_is_the_memory_itself():
+    _, state = scanned(8)
+    assert state.place == 0
+    for start, weight in zip(state.chunk_weights, state.weights, strict=True):
+        assert start.data_ptr() == weight.data_ptr()
+        assert torch.equal(start, weight)
+    assert set(state.tensors()) == {"weights.0", "weights.1", "momentum.0", "momentum.1"}
+    _, inside = scanned(9)
+    assert inside.place == 1
+    assert set(inside.tensors()) == set(state.tensors()) | {"chunk_weights.0", "chunk_weights.1"}
+    for start, weight in zip(inside.chunk_weights, state.weights, strict=True):
+        assert torch.equal(start, weight)
+
+
+@pytest.mark.parametrize("scan", [chunked_scan, recurrent_scan])
+def test_a_scan_returns_a_new_state_and_leaves_the_old_one_as_it_was(scan):
+    problem, state = scanned(6)
+    before = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
+    _, after = proofs.run(scan, problem, slice(6, 11), state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
+    assert (state.place, after.place) == (2, 3)
+    with pytest.raises(FrozenInstanceError):
+        state.place = 3

@@ -1,0 +1,223 @@
+"""The proofs of the models can fail: each fault, put into the library on purpose, is caught by the proof beside it.
+
+As in `test_mutations`, a fault is one place of one module's source changed and run under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from unittest.mock import patch
+
+import pytest
+import torch
+
+import titans.attention
+import titans.blocks
+import titans.model
+from tests.proofs import model_proofs
+from tests.proofs.model_proofs import Make, make_model
+from tests.proofs.mutants import mutant
+from titans import TitansLM
+from titans.state import State
+
+Proof = Callable[[Make], None]
+
+
+def broken_copy(module: ModuleType, old: str, new: str) -> ModuleType:
+    """A mutant whose states take no other state's name when files are read."""
+    with patch.dict(State.kinds):
+        return mutant(module, old, new)
+
+
+def with_blocks(blocks: ModuleType) -> Make:
+    """What makes models from the mixers of another module."""
+
+    class BrokenLM(TitansLM):
+        def __init__(self, config):
+            with patch.object(titans.model, "MIXERS", blocks.MIXERS):
+                super().__init__(config)
+
+    return lambda variant="mac", **options: make_model(variant, BrokenLM, **options)
+
+
+def blocks(old: str, new: str) -> Make:
+    return with_blocks(broken_copy(titans.blocks, old, new))
+
+
+def attention(old: str, new: str) -> Make:
+    """What makes models whose mixers see through a broken attention."""
+    broken = broken_copy(titans.attention, old, new)
+    copy = broken_copy(titans.blocks, "from __future__", "from __future__")
+    for name, value in vars(titans.blocks).items():
+        if getattr(value, "__module__", None) == "titans.attention":
+            setattr(copy, name, getattr(broken, name))
+    return with_blocks(copy)
+
+
+def model(old: str, new: str) -> Make:
+    broken = broken_copy(titans.model, old, new).TitansLM
+    return lambda variant="mac", **options: make_model(variant, broken, **options)
+
+
+# ---- The proofs, bound to models -------------------------------------------------------------------------------------
+
+
+@cache
+def splits(variant: str, **options) -> Proof:
+    return lambda make: model_proofs.splitting_changes_nothing(make(variant, **options), 9, [1, 2, 5, 6])
+
+
+@cache
+def causal(variant: str, **options) -> Proof:
+    return lambda make: model_proofs.is_causal(make(variant, **options), 9)
+
+
+@cache
+def equations(variant: str, **options) -> Proof:
+    return lambda make: model_proofs.mixer_is_its_equations(make(variant, layers=1, **options), 9)
+
+
+@cache
+def carries(variant: str) -> Proof:
+    return lambda make: model_proofs.memory_carries_from_the_first_segment_to_the_last(make, variant)
+
+
+@cache
+def learns(variant: str, **options) -> Proof:
+    return lambda make: model_proofs.every_parameter_learns(make(variant, **options), 9)
+
+
+def rows(make: Make) -> None:
+    model_proofs.rows_are_independent(make("mag"))
+
+
+def repeats(make: Make) -> None:
+    model_proofs.repeats_itself(make("mac"))
+
+
+def loss(make: Make) -> None:
+    model_proofs.loss_is_the_cross_entropy_of_the_next_token(make("attention"))
+
+
+def greedy(make: Make) -> None:
+    model_proofs.greedy_generation_is_the_argmax_of_full_calls(make("mac"), 5)
+
+
+def stops(make: Make) -> None:
+    model_proofs.a_row_that_stopped_goes_on_with_the_stop_token(make("mac"))
+
+
+SEEN = "mask = causal_mask(q.shape[2], place, q.device)"
+READ = "read, memory = self.memory.learn(written, memory)"
+BEGINS = "start = memory.weights\n"
+TURNED = "turned = tuple(turned_k)"
+EMBEDDED = "x, layers = self.embedding(tokens), []"
+NEXT = "self(made[-1], output.state)"
+
+# Where, what stands there, what is put there, and the proof that sees it.
+FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
+    # MAC
+    "h without a causal mask": (
+        attention, f"{SEEN}.repeat(1, len(streams))",
+        f"{SEEN}; mask = torch.cat((torch.ones_like(mask), mask)[-len(streams):], dim=1)", causal("mac")),
+    "o read with the weights at the segment's end": (
+        blocks, READ, "_, after = self.memory.learn(written, memory); read, memory = self.memory.learn(written, after)",
+        causal("mac")),
+    "h without positions": (
+        attention, TURNED, "turned = tuple(k for k, _ in streams[:-1]) + (turned_k[-1],)", equations("mac")),
+    "h read with the weights of now": (
+        blocks, "self.retrieve(start, asked_part)", "self.retrieve(memory.weights, asked_part)", splits("mac")),
+    "h read with the first weights for ever": (
+        blocks, BEGINS, "start = start or memory.weights\n", equations("mac")),
+    "memory tokens read with the weights of now": (
+        blocks, "self.with_memory_tokens(persistent, start)", "self.with_memory_tokens(persistent, memory.weights)",
+        splits("mac", memory_tokens=2)),
+    "the convolution of MAC's queries forgets at a call's border": (
+        blocks, "self.conv(self.W_Q(x), state.recent)", "self.conv(self.W_Q(x), 0 * state.recent)", splits("mac")),
+    "the memory starts anew in each segment": (
+        blocks, BEGINS, f"memory = self.memory.initial_state(x.shape[0]); {BEGINS}", carries("mac")),
+    "the memory is cut from the graph between segments": (
+        blocks, BEGINS, f"memory = memory.detach(); {BEGINS}", carries("mac")),
+    "what the memory reads is not used": (
+        blocks, "ys.append(y)", "ys.append(y); read = torch.zeros_like(read)", learns("mac")),
+    # Places and positions at a call's border
+    "the place in the segment is lost": (
+        blocks, "BlockState(memory, start, recent, keys, own(values), place)",
+        "BlockState(memory, start, recent, keys, own(values), 0)", splits("mac")),
+    "positions restart at each call": (
+        attention, TURNED, "turned = tuple(rotate(k, 0) for k, _ in streams)", splits("attention")),
+    "queries' positions restart at each call": (
+        attention, "attend(q, turned_q", "attend(q, rotate(q, 0)", splits("attention")),
+    "keys of the last window off by one": (
+        blocks, "- self.window + 1), None", "- self.window + 2), None", splits("mag")),
+    "keys of the last window are forgotten": (blocks, "if state.keys:", "if False:", splits("mal")),
+    "keys of a sliding segment off by one": (
+        attention, "before + tokens - window + 1", "before + tokens - window + 2", splits("mac", sliding=True)),
+    "a sliding segment that slides one too far": (
+        attention, "triu(before - window + 1)", "triu(before - window)", equations("attention", sliding=True)),
+    "the memory's state is not carried": (
+        blocks, "return self.combine(y, read), BlockState(memory,",
+        "return self.combine(y, read), BlockState(state.memory,", splits("mag")),
+    # The gate, the window, persistent tokens
+    "the gate ignores the memory": (
+        blocks, "* self.norm_memory(memory)", "* self.norm_memory(torch.ones_like(memory))", carries("mag")),
+    "the gate ignores attention": (
+        blocks, "self.norm_attention(attention)", "self.norm_attention(torch.ones_like(attention))", learns("mag")),
+    "a window too wide by one": (attention, "(j < i + window)", "(j <= i + window)", equations("mag", window=4)),
+    "a window that sees places before the first token": (
+        attention, "(near & (first + j >= empty))", "(near & (first + j >= 0))", equations("mal")),
+    "a window that sees the next token": (
+        attention, "near = (i <= j) & (j < i + window)", "near = (i < j) & (j < i + window + 1)", causal("mag")),
+    "persistent tokens that nobody sees": (
+        blocks, "prefix = self.prefix(self.persistent, x.shape[0])",
+        "prefix = self.prefix(self.persistent[:0], x.shape[0])", learns("attention")),
+    "persistent tokens with positions": (
+        attention, "torch.cat((turned, q), dim=-1)", "torch.cat((turned, turned), dim=-1)", equations("attention")),
+    "persistent tokens are not written": (blocks, "if len(self.persistent):", "if False:", learns("lmm")),
+    "MAG's attention reads the memory's output": (
+        blocks, "y, keys, values = self.attend(x, state)", "y, keys, values = self.attend(read, state)",
+        equations("mag")),
+    # The model
+    "states of the layers change places": (
+        model, "ModelState(tuple(layers),", "ModelState(tuple(layers[::-1]),", splits("mac")),
+    "rows that are normalised together": (model, EMBEDDED, f"{EMBEDDED}; x = x / (1 + x.mean(0, True).abs())", rows),
+    "a model that looks ahead": (model, EMBEDDED, f"{EMBEDDED}; x = x + 0.01 * x.roll(-1, 1)", causal("lmm")),
+    "chance in the forward pass": (model, EMBEDDED, f"{EMBEDDED}; x = x + 1e-9 * torch.randn_like(x)", repeats),
+    "another function in eval mode": (model, EMBEDDED, f"{EMBEDDED}; x = x if self.training else 1.001 * x", repeats),
+    "a parameter is changed by a call": (model, EMBEDDED, f"{EMBEDDED}; self.head.weight.data.mul_(1.001)", repeats),
+    "labels that are not shifted": (model, "target = labels[:, 1:]", "target = labels[:, :-1]", loss),
+    "a mean over labels that do not count": (
+        model, "(target != IGNORED_LABEL).sum()", "(target != 999).sum()", loss),
+    "generation without its state": (model, NEXT, "self(made[-1], state)", greedy),
+    "generation reads the prompt's last token twice": (
+        model, NEXT, "self(made[-1] if step > 1 else tokens[:, -1:], output.state)", greedy),
+    "the state after all tokens, the last too": (
+        model, "return torch.cat(made, dim=1), output.state",
+        "return torch.cat(made, dim=1), self(made[-1], output.state).state", greedy),
+    "a row that goes on after its stop token": (
+        model, "new = torch.where(done[:, None], stop_token, new)", "pass", stops),
+    "one row's stop token stops all": (model, "bool(done.all())", "bool(done.any())", stops),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_a_model_is_caught(fault):
+    put, old, new, proof = FAULTS[fault]
+    make = put(old, new)
+    with pytest.raises(AssertionError):
+        proof(make)
+
+
+def test_every_one_of_these_proofs_passes_for_the_library():
+    for proof in {proof for *_, proof in FAULTS.values()}:
+        proof(make_model)
+
+
+def test_the_harness_of_the_faults_changes_nothing_by_itself():
+    tokens = torch.arange(9)[None] % 7
+    for variant in model_proofs.VARIANTS:
+        want = make_model(variant)(tokens).logits
+        for put, same in ((blocks, READ), (attention, SEEN), (model, EMBEDDED)):
+            assert torch.equal(put(same, same)(variant)(tokens).logits, want)

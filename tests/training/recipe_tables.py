@@ -1,0 +1,53 @@
+"""READMEs' tables of results, from the cards of the shipped checkpoints: `python -m tests.training.recipe_tables`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from tests.paths import ROOT
+from titans.checkpoints import SHIPPED
+from titans.recipes import RECIPES
+
+LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
+HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
+
+
+def cards() -> dict[str, dict[str, Any]]:
+    """The card of every recipe that is shipped."""
+    paths = {name: SHIPPED / name / "card.json" for name in RECIPES}
+    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+
+
+def table(card: dict[str, Any], language: str) -> str:
+    """A row a model: the seconds that its training took, and the share of right answers, median and (worst) seed."""
+    betweens = next(iter(card["runs"].values()))["right"]
+    rows = [[*HEADS[language], *(f"{int(between):,}" for between in betweens)]]
+    rows.append(["---"] + ["--:"] * (len(betweens) + 1))
+    for name, run in card["runs"].items():
+        shares = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
+        rows.append([name, f"{min(run['seconds']):.0f}–{max(run['seconds']):.0f}", *shares])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def with_tables(readme: str, language: str) -> str:
+    """The README with every table between its recipe's markers."""
+    for name, card in cards().items():
+        before, start, rest = readme.partition(f"<!-- recipe: {name} -->")
+        _, end, after = rest.partition("<!-- /recipe -->")
+        if not (start and end):
+            raise ValueError(f"README must have the markers <!-- recipe: {name} --> and <!-- /recipe -->")
+        readme = f"{before}{start}\n{table(card, language)}\n{end}{after}"
+    return readme
+
+
+def main(arguments: list[str] | None = None) -> None:
+    argparse.ArgumentParser("python -m tests.training.recipe_tables", description=__doc__).parse_args(arguments)
+    for file, language in LANGUAGES.items():
+        path = ROOT / file
+        path.write_text(with_tables(path.read_text(), language))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""What the cards claim is what the shipped checkpoints do; a recipe can be trained, interrupted and taken up again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.paths import ROOT
+from tests.training import recipe_tables
+from titans import recipes
+from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.recipes import RECIPES, carry_out, checkpoint_name
+from titans.training import share_right
+
+CARDS = recipe_tables.cards()
+SHIPPED_RUNS = [(name, run) for name, card in CARDS.items() for run in card["runs"]]
+
+
+def right(recipe: str, run: str, measured: int) -> dict:
+    """Share of right answers in all seeds, as the card has it."""
+    return CARDS[recipe]["runs"][run]["right"][str(measured)]
+
+
+def measure(recipe: str, run: str, measured: int, rows: int) -> float:
+    """Share of right answers of the shipped checkpoint, now."""
+    model, _, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    torch.set_num_threads(1)
+    return share_right(model, *RECIPES[recipe].test(RECIPES[recipe].runs[run].task, measured), rows)
+
+
+def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():
+    assert set(CARDS) == set(RECIPES)
+    for name, card in CARDS.items():
+        assert card["seeds"] == [0, 1, 2]
+        assert list(card["runs"]) == list(RECIPES[name].runs)
+        files = {checkpoint_name(run, 0, (0, 1, 2)) for run in card["runs"]}
+        assert {path.name for path in (SHIPPED / name).iterdir()} == files | {"card.json"}
+
+
+def test_shipped_checkpoints_are_small():
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 5e6
+
+
+@pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)
+def test_a_shipped_checkpoint_does_what_its_card_says(recipe, run):
+    """In the easiest test, with the same questions; a few answers may flip elsewhere."""
+    model, facts, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    easiest = min(RECIPES[recipe].measured)
+    assert model.config == RECIPES[recipe].runs[run].config
+    assert facts["right"][str(easiest)] == pytest.approx(right(recipe, run, easiest)["each"][0], abs=1e-3)
+    share = measure(recipe, run, easiest, RECIPES[recipe].rows)
+    assert share == pytest.approx(facts["right"][str(easiest)], abs=0.02)
+
+
+def test_recall_live_the_memory_remembers_and_without_it_nothing_does():
+    for between in RECIPES["recall-live"].measured:
+        assert right("recall-live", "mac", between)["worst"] >= 0.99
+        assert max(right("recall-live", "attention", between)["each"]) <= 0.05
+    assert max(CARDS["recall-live"]["runs"]["mac"]["seconds"]) <= 45
+
+
+def test_recall_live_asks_beyond_the_attention_segment():
+    """The last that is told and the first question are a whole segment apart."""
+    run = RECIPES["recall-live"].runs["mac"]
+    assert run.between[0] > run.config.segment_len
+    assert RECIPES["recall-live"].runs["attention"].config == replace(run.config, variant="attention")
+
+
+@pytest.mark.parametrize("run", RECIPES["recall-long"].runs)
+def test_recall_long_holds_what_it_was_told_far_beyond_its_training(run):
+    """It was trained with 256 tokens at most."""
+    for times, least, rows in ((64, 0.99, 32), (256, 0.9, 8)):
+        assert right("recall-long", run, times * 256)["worst"] >= least
+        assert measure("recall-long", run, times * 256, rows) >= least
+
+
+def test_recall_long_is_trained_with_256_tokens_at_most():
+    for run in RECIPES["recall-long"].runs.values():
+        told = run.task.tell(1, torch.Generator())
+        assert told.tokens.shape[1] + run.between[1] + told.asked.tokens.shape[1] == 256
+
+
+def test_recall_many_depth_pays_where_a_matrix_is_full():
+    """32 features have no more than 32 independent keys."""
+    matrix, deep = (RECIPES["recall-many"].runs[name].config for name in ("matrix", "deep"))
+    assert (matrix.dim, matrix.memory_depth, deep.memory_depth) == (32, 1, 2)
+    assert replace(deep, memory_depth=1) == matrix
+    for pairs in (48, 64):
+        best = max(right("recall-many", "matrix", pairs)["each"])
+        assert best < right("recall-many", "deep", pairs)["worst"]
+        assert measure("recall-many", "deep", pairs, rows=32) > best
+    assert right("recall-many", "deep", 48)["worst"] >= 0.95
+
+
+def test_needle_mac_finds_nearly_all_at_64_times_its_training_and_without_a_memory_none_is_found():
+    """It was trained with 256 tokens at most."""
+    for kind in ("noise", "text"):
+        assert right("needle", f"mac in {kind}", 64 * 256)["worst"] >= 0.9
+        assert measure("needle", f"mac in {kind}", 64 * 256, rows=16) >= 0.9
+        assert max(right("needle", f"attention in {kind}", 256)["each"]) == 0
+        for other in ("mag", "mal", "lmm"):
+            assert right("needle", f"{other} in {kind}", 16 * 256)["median"] >= 0.7
+            assert right("needle", f"{other} in {kind}", 64 * 256)["median"] < 0.5
+
+
+def test_with_forgetting_what_was_told_is_held_over_a_thousand_tokens():
+    model, _, _ = load_checkpoint("recall-live/mac")
+    torch.set_num_threads(1)
+    assert model.config.forgetting
+    assert share_right(model, RECIPES["recall-live"].runs["mac"].task, 1024, rows=32) >= 0.99
+
+
+def test_ablation_what_the_readmes_say_of_it():
+    """The convolution is what binds. A guess among six values, those answered crossed off, is right in 41 %."""
+    short, long = (lambda name, n=n: right("ablation", name, n) for n in (56, 4096))
+    assert max(short("no memory")["each"]) <= 0.055
+    assert all(0.35 < share < 0.47 for share in short("no convolution")["each"])
+    others = set(CARDS["ablation"]["runs"]) - {"no memory", "no convolution"}
+    assert min(short(name)["median"] for name in others) > short("no convolution")["median"]
+    assert long("matrix memory")["worst"] > max(long("full")["each"])
+    assert long("no forgetting")["worst"] > max(long("full")["each"])
+
+
+def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    recipe = RECIPES["recall-live"]
+    quick = {name: replace(run, steps=4, rows=2) for name, run in recipe.runs.items()}
+    recipe, trained = replace(recipe, runs=quick, measured=(2, 5), rows=2), []
+    train = recipes.train
+
+    def counted(run, seed, path):
+        trained.append((run.config.variant, seed))
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return train(run, seed, path, progress=False)
+
+    monkeypatch.setattr(recipes, "train", counted)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out("x", recipe, (5, 6), list(quick), tmp_path)
+    card = carry_out("x", recipe, (5, 6), list(quick), tmp_path)
+    assert trained == [("mac", 5), ("mac", 6), ("attention", 5), ("attention", 5), ("attention", 6)]
+    assert json.loads((tmp_path / "card.json").read_text()) == card
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["card.json", *(f"{name}{seed}.safetensors" for name in quick for seed in ("", ".seed6"))]
+    )
+    for name, result in card["runs"].items():
+        assert result["steps"] == [4, 4]
+        for between, shares in result["right"].items():
+            model, _, _ = load_checkpoint(tmp_path / f"{name}.safetensors")
+            assert shares["each"][0] == round(share_right(model, quick[name].task, int(between), 2), 4)
+            assert shares["worst"] == min(shares["each"])
+            assert shares["median"] == sum(shares["each"]) / 2
+
+
+def test_the_command_can_be_interrupted_and_says_so(tmp_path):
+    command = [sys.executable, "-m", "titans.training", "recall-live", "--runs", "attention", "--out", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stderr is not None
+        while "loss" not in process.stderr.read(20):
+            pass
+        os.kill(process.pid, signal.SIGINT)
+        assert "interrupted; the same command goes on from here" in process.stderr.read()
+    assert process.returncode == 1
+    _, facts, _ = load_checkpoint(tmp_path / "recall-live" / "attention.unfinished")
+    assert facts["steps"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["unheard"], "invalid choice: 'unheard'"), (["recall-live", "--runs", "mag"], "must be among mac, attention")],
+)
+def test_the_command_refuses_what_it_does_not_know(arguments, message):
+    command = [sys.executable, "-m", "titans.training", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(("file", "language"), recipe_tables.LANGUAGES.items())
+def test_the_readmes_show_the_cards(file, language):
+    readme = (ROOT / file).read_text()
+    assert recipe_tables.with_tables(readme, language) == readme

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from titans.lesson.equations import EQUATIONS
+from titans.equations import EQUATIONS
 
 ROOT = Path(__file__).parent.parent
 TO_COME = {"26-28", "29-31"}  # lesson 08

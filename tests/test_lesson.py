@@ -6,6 +6,7 @@ The pictures and exercises are those of lessons 02 and 03; other lessons have fi
 import re
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from titans import DeepMemory, Gates, chunked_scan
-from titans.lesson import exercises, figures, gates_lab, lesson_02, lesson_03, memory_lab, streams
+from titans.lesson.kit import figures
+from titans.lesson.kit.exercise import Exercise
+from titans.lesson.lesson_02 import exercises as exercises_02
+from titans.lesson.lesson_02 import lab as memory_lab
+from titans.lesson.lesson_02 import pictures as lesson_02
+from titans.lesson.lesson_03 import exercises as exercises_03
+from titans.lesson.lesson_03 import lab as gates_lab
+from titans.lesson.lesson_03 import pictures as lesson_03
+from titans.lesson.lesson_03 import streams
 
 SOURCES = Path(__file__).parent.parent / "notebooks" / "src"
 LABS = {"gates": gates_lab.gates_lab, "memory": memory_lab.memory_lab}
@@ -206,9 +215,16 @@ WRONG = {
 }
 
 
+EXERCISES = {
+    name: value
+    for name, value in {**vars(exercises_02), **vars(exercises_03)}.items()
+    if isinstance(value, Exercise) or name == "check_schedule"
+}
+
+
 def check_of(name):
-    exercise = getattr(exercises, name)
-    return exercise.check if isinstance(exercise, exercises.Exercise) else exercise
+    exercise = EXERCISES[name]
+    return exercise.check if isinstance(exercise, Exercise) else exercise
 
 
 @pytest.mark.parametrize(("name", "mistake", "answer"), [(n, *case) for n, cases in WRONG.items() for case in cases])
@@ -244,7 +260,7 @@ def test_no_constant_gates_solve_the_last_exercise():
         for alpha in (0, 1, 5)
     ]
     for gates in [*grid, (0.05, 0.85, 0.01)]:
-        assert exercises.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
+        assert exercises_03.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
 
 
 def exercise_cells(*lessons):
@@ -265,7 +281,10 @@ def exercise_cells(*lessons):
             )
 
 
-def run(code, exercises=exercises):
+BOTH = SimpleNamespace(**EXERCISES)
+
+
+def run(code, exercises=BOTH):
     """The function that the code defines last, and what the code's names are."""
     names = {"torch": torch, "F": F, "exercises": exercises}
     exec(code, names)
@@ -280,8 +299,5 @@ def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
 
 
 def test_every_exercise_stands_in_a_lesson_and_has_three_wrong_answers():
-    known = {name for name, value in vars(exercises).items() if isinstance(value, exercises.Exercise)} | {
-        "check_schedule"
-    }
-    assert {param.values[0] for param in exercise_cells("02", "03")} == known == set(WRONG)
+    assert {param.values[0] for param in exercise_cells("02", "03")} == set(EXERCISES) == set(WRONG)
     assert all(len(cases) >= 3 for cases in WRONG.values())

@@ -33,7 +33,9 @@ import torch
 import torch.nn.functional as F
 
 from titans import DeepMemory
-from titans.lesson import exercises, lesson_02, memory_lab, start
+from titans.lesson import start
+from titans.lesson.lesson_02 import exercises, pictures
+from titans.lesson.lesson_02.lab import memory_lab, write_repeatedly
 
 start()
 
@@ -488,7 +490,7 @@ print(
 # 勾配をよく見てください。どれも、縦の模様1つと横の模様1つの積になっています。外積の階数（rank）は1だからです。
 
 # %%
-lesson_02.first_writes()
+pictures.first_writes()
 
 # %% [markdown] lang="en"
 # ## 6. Interference
@@ -512,11 +514,11 @@ lesson_02.first_writes()
 
 # %%
 for depth in (1, 2):
-    errors = lesson_02.forgetting_of_first_pair(depth)
+    errors = pictures.forgetting_of_first_pair(depth)
     worse = int((errors > 1).nonzero()[0])  # an empty memory's error is 1
     print(f"depth {depth}: worse than an empty memory after {worse} pairs")
 
-lesson_02.interference()
+pictures.interference()
 
 # %% [markdown] lang="en"
 # Neither holds A for long, and both end up *worse than an empty memory*: after a handful of other pairs, nearly as many
@@ -558,7 +560,7 @@ lesson_02.interference()
 
 # %%
 for depth in (1, 2, 3):
-    course = memory_lab.write_repeatedly(depth=depth, expansion=4, pairs=16)
+    course = write_repeatedly(depth=depth, expansion=4, pairs=16)
     size = sum(weight.numel() for weight in course.weights[0])
     means = course.errors.mean(1)
     print(
@@ -615,7 +617,7 @@ for depth in (1, 2, 3):
 # 点線は、行列で到達できる限界のおよその値を示します。
 
 # %%
-lab = memory_lab.memory_lab()
+lab = memory_lab()
 lab
 
 # %% [markdown] lang="en"

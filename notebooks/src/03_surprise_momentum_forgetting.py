@@ -42,7 +42,9 @@ from titans import (
     chunked_scan,
     recurrent_scan,
 )
-from titans.lesson import exercises, gates_lab, lesson_03, start, streams
+from titans.lesson import start
+from titans.lesson.lesson_03 import exercises, pictures, streams
+from titans.lesson.lesson_03.lab import gates_lab
 
 start()
 
@@ -116,7 +118,7 @@ for value in [1, 1, 1, 5, 1]:
 # 図の横軸「token」は読んだトークンの数、縦軸「what the memory holds」はメモリの中身です。
 
 # %%
-lesson_03.step_sizes()
+pictures.step_sizes()
 
 # %% [markdown] lang="en"
 # $\theta = 0.5$ is there after a single token, since $1 - 2 \cdot 0.5 = 0$. Larger is not faster: 0.9 overshoots and
@@ -187,7 +189,7 @@ for token, (theta, u) in enumerate([(0.25, -2.0)] + [(0.0, 0.0)] * 6):
 # モーメンタムは、大きくすればするほど早く1に届くのでしょうか。
 
 # %%
-lesson_03.momentum_overshoots()
+pictures.momentum_overshoots()
 
 # %% [markdown] lang="en"
 # A little momentum helps, a lot of it overshoots: the memory goes on writing 1 although it holds 1 already.
@@ -223,7 +225,7 @@ lesson_03.momentum_overshoots()
 # 図の横軸「tokens since the write」は書き込んでからのトークン数、縦軸「share that is left」は残っている割合です。
 
 # %%
-lesson_03.fading()
+pictures.fading()
 
 # %% [markdown] lang="en"
 # $\alpha = 0.5$ looks harmless as a number between 0 and 1. It is what a gate gives that starts as `sigmoid(0)`, and it
@@ -291,7 +293,7 @@ exercises.HALF_LIFE.check(alpha_for_half_life)
 # どのトークンでも同じ値が来るので、忘却は関係なさそうです。メモリは最後にどこへ行き着くでしょうか。
 
 # %%
-numbers = lesson_03.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
+numbers = pictures.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
 print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 
 # %% [markdown] lang="en"
@@ -316,7 +318,7 @@ print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 # ライブラリの初期値では、半減期は数百トークンです。この $\theta$ なら、ずれは1%ほどになります。
 
 # %%
-numbers = lesson_03.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
+numbers = pictures.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
 print(f"with α = 0.002: {numbers[-1]:.3f}")
 
 # %% [markdown] lang="en"
@@ -406,7 +408,7 @@ exercises.UPDATE.check(update)
 
 # %%
 solved = exercises.UPDATE.check(update).outcome == "passed"
-mine = update if solved else lesson_03.update
+mine = update if solved else pictures.update
 stream = streams.eventful_stream()
 M = S = torch.zeros(8, 8, dtype=torch.float64)
 answers = []
@@ -478,7 +480,7 @@ for scan in (recurrent_scan, chunked_scan):
 # $\theta = 0.25$ だけの場合、$\eta = 0.8$ を加えた場合、代わりに $\alpha = 0.1$ とした場合です。）
 
 # %%
-lab = gates_lab.gates_lab()
+lab = gates_lab()
 lab
 
 # %% [markdown] lang="en"
@@ -635,10 +637,10 @@ for name, gate in zip(gates._fields, gates, strict=True):
 
 # %%
 for chunk in (1, 16, 128):
-    surprise = lesson_03.passage_surprise(chunk).view(4, 32).mean(1)
+    surprise = pictures.passage_surprise(chunk).view(4, 32).mean(1)
     print(f"chunk {chunk:3}:", [f"{mean:.2f}" for mean in surprise.tolist()])
 
-lesson_03.repeated_passage()
+pictures.repeated_passage()
 
 # %% [markdown] lang="en"
 # With small chunks the surprise falls from reading to reading, and chunks of 16 follow the exact curve closely. With a

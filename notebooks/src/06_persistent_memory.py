@@ -40,8 +40,9 @@ from torch import nn
 from titans import TitansConfig, TitansLM
 from titans.attention import attend, causal_mask, rotate
 from titans.checkpoints import SHIPPED, load_checkpoint
-from titans.lesson import exercises_06 as exercises
-from titans.lesson import lesson_06, persistent_lab, start
+from titans.lesson import start
+from titans.lesson.lesson_06 import exercises, pictures
+from titans.lesson.lesson_06.lab import persistent_lab
 from titans.tasks import Recall
 from titans.training import share_right
 
@@ -214,7 +215,7 @@ exercises.SHARE.check(persistent_share)
 
 # %%
 solved = exercises.SHARE.check(persistent_share).outcome == "passed"
-share = persistent_share if solved else lesson_06.persistent_share
+share = persistent_share if solved else pictures.persistent_share
 q, K, V = (torch.randn(n, 8, dtype=torch.float64) for n in (1, 5, 5))
 P_K, P_V = (torch.randn(3, 8, dtype=torch.float64) for _ in range(2))
 
@@ -474,7 +475,7 @@ print("received, on average:", shares.mean(0))
 # 縦軸「share received, mean of 32 queries」は、列が受け取る割合を32個のクエリで平均したものです。
 
 # %%
-lesson_06.sinks()
+pictures.sinks()
 
 # %% [markdown] lang="en"
 # On the left, the first token receives 13 percent and the last 0.1, with nothing learned at all. On the right, the four
@@ -512,7 +513,7 @@ lesson_06.sinks()
 # 3. キーの倍率を**負**にすると、どうなりますか。
 
 # %%
-lab = persistent_lab.persistent_lab()
+lab = persistent_lab()
 lab
 
 # %% [markdown] lang="en"
@@ -585,11 +586,11 @@ class LookUp(nn.Module):
 # %%
 def train_look_up(persistent, seed, steps=400):
     torch.manual_seed(seed)
-    model = LookUp(lesson_06.DIM, persistent)
+    model = LookUp(pictures.DIM, persistent)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     random = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        batch = lesson_06.questions(96, random)
+        batch = pictures.questions(96, random)
         y, _ = model(batch.q, batch.keys, batch.values)
         loss = (y - batch.wanted).square().sum(1).mean()
         optimizer.zero_grad()
@@ -608,7 +609,7 @@ def train_look_up(persistent, seed, steps=400):
 # 1個もないと、3種類の質問のうち、どれに困るでしょうか。1個あれば足りるでしょうか。
 
 # %%
-fresh = lesson_06.questions(3000, torch.Generator().manual_seed(99))
+fresh = pictures.questions(3000, torch.Generator().manual_seed(99))
 
 
 @torch.no_grad()
@@ -636,7 +637,7 @@ assert always[1].min() > 0.5
 assert always[6].max() < 0.05
 assert unknown[0].min() > 0.125
 assert unknown[6].max() < 0.1
-lesson_06.three_kinds(errors)
+pictures.three_kinds(errors)
 
 # %% [markdown] lang="en"
 # Told keys are found with any number. Without persistent tokens the other two kinds are out of reach. The facts cannot
@@ -670,7 +671,7 @@ assert value_lengths.min() < 0.3
 for fact in range(4):
     own = shares[(fresh.kind == 1) & (fresh.fact == fact), :6].mean(0)
     assert value_lengths[own.argmax()] > 1
-lesson_06.who_is_asked(shares, fresh)
+pictures.who_is_asked(shares, fresh)
 
 # %% [markdown] lang="en"
 # Rows are questions, columns the persistent tokens $p_1$ to $p_6$ and the eight told pairs together. One token answers the unknown
@@ -716,14 +717,14 @@ task = Recall()
 model, facts, _ = load_checkpoint("recall-live/mac")
 tokens = task.sample(64, 36, torch.Generator().manual_seed(5)).tokens
 told, noise, asked = slice(0, 12), slice(12, 48), slice(48, 60)
-shares = lesson_06.attention_shares(model, tokens)
+shares = pictures.attention_shares(model, tokens)
 place = torch.arange(60) % model.config.segment_len + 1  # tokens seen
 even = 4 / (4 + 2 * place)  # P's share among P, h and x, equal scores
 
 assert even[told].mean() + 0.05 < shares[:, told, 0].mean()
 assert shares[:, noise, 0].mean() + 0.05 < even[noise].mean()
 stretches = {"told": told, "noise": noise, "asked": asked}
-lesson_06.where_it_goes(shares, even, stretches)
+pictures.where_it_goes(shares, even, stretches)
 
 # %% tags=["nbval-ignore-output"]
 for name, part in stretches.items():
@@ -752,7 +753,7 @@ assert min(shares[:, told, 0].mean(), shares[:, asked, 0].mean()) > 0.35
 # 比較のため、最後の行では、アテンションを**丸ごと**取り除き、メモリだけを残します。
 
 # %% tags=["nbval-ignore-output"]
-bare = lesson_06.without_persistent(model)
+bare = pictures.without_persistent(model)
 memory_only = copy.deepcopy(model)
 with torch.no_grad():
     memory_only.blocks[0].mixer.attention.W_O.weight.zero_()

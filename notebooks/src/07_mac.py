@@ -39,8 +39,9 @@ from titans import TitansConfig, TitansLM
 from titans.attention import rotate
 from titans.blocks import MAC
 from titans.checkpoints import load_checkpoint
-from titans.lesson import exercises_07 as exercises
-from titans.lesson import leaky_mac, lesson_07, mac_lab, start
+from titans.lesson import start
+from titans.lesson.lesson_07 import exercises, leaky_mac, pictures
+from titans.lesson.lesson_07.lab import mac_lab
 from titans.tasks import Recall
 from titans.training import share_right
 
@@ -98,7 +99,7 @@ start()
 # 5は2回目の読み出し、6はゲートです。persistent は永続トークンです。
 
 # %%
-lesson_07.flow()
+pictures.flow()
 
 # %% [markdown] lang="en"
 # ## 2. On paper first
@@ -457,7 +458,7 @@ def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
     slopes = torch.autograd.functional.jacobian(
         lambda x: mac_by_hand(x, mask_h, per_token), x
     )
-    return lesson_07.sizes(slopes)
+    return pictures.sizes(slopes)
 
 
 literal = influence(mask_h=False, per_token=False)
@@ -520,7 +521,7 @@ assert all(
 # トークンごとの読み出しだけ（read per token only）、両方（both）です。
 
 # %%
-lesson_07.leaks(found, SEGMENT)
+pictures.leaks(found, SEGMENT)
 
 # %% [markdown] lang="en"
 # ### Exercise 2: the mask
@@ -673,7 +674,7 @@ assert (found["both"].triu(1) == 0).all()
 # 3. 永続トークンを何個にすれば、漏れを止められますか。
 
 # %%
-lab = mac_lab.mac_lab()
+lab = mac_lab()
 lab
 
 # %% [markdown] lang="en"
@@ -715,15 +716,15 @@ lab
 # メモリのないモデルの正解率（accuracy）は、どれくらいになるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
-run = lesson_07.RUN
-trained = {"MAC": lesson_07.train_variant(run)}
+run = pictures.RUN
+trained = {"MAC": pictures.train_variant(run)}
 last = trained["MAC"].history[-1][2]
 print(f"{trained['MAC'].steps} steps, right answers: {last:.0%}")
 assert last > 0.85
 
 # %% tags=["nbval-ignore-output"]
-no_memory = lesson_07.without_memory(run)
-trained["without memory"] = lesson_07.train_variant(no_memory)
+no_memory = pictures.without_memory(run)
+trained["without memory"] = pictures.train_variant(no_memory)
 last = trained["without memory"].history[-1][2]
 print(f"without memory, right answers: {last:.0%}")
 assert last < 0.3
@@ -774,12 +775,12 @@ assert without < 0.1
 
 # %% tags=["nbval-ignore-output"]
 models = {
-    "trained here": (trained["MAC"].model, lesson_07.TASK, 20),
+    "trained here": (trained["MAC"].model, pictures.TASK, 20),
     "shipped": (shipped, Recall(), 56),
 }
 for name, (model, task, between) in models.items():
     before = share_right(model, task, between)
-    after = share_right(lesson_07.without_h(model), task, between)
+    after = share_right(pictures.without_h(model), task, between)
     print(f"{name}: {before:.1%}, without h {after:.1%}")
     assert before - after < 0.1
 
@@ -874,7 +875,7 @@ assert abs(without_positions - average) < 0.1
 # **実行する前に予想してみましょう。** それでもモデルは学習できるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
-trained["h without positions"] = lesson_07.train_variant(
+trained["h without positions"] = pictures.train_variant(
     run, leaky_mac.PositionlessH
 )
 last = trained["h without positions"].history[-1][2]
@@ -882,7 +883,7 @@ print(f"h without positions, right answers: {last:.0%}")
 assert last > 0.85
 
 # %% tags=["nbval-ignore-output"]
-trained["without residual"] = lesson_07.train_variant(
+trained["without residual"] = pictures.train_variant(
     replace(run, steps=75), leaky_mac.WithoutResidual
 )
 last = trained["without residual"].history[-1][2]
@@ -890,7 +891,7 @@ print(f"without residual, right answers: {last:.0%}")
 assert 0.3 < last < 0.8
 
 # %%
-lesson_07.curves(trained)
+pictures.curves(trained)
 
 # %% [markdown] lang="en"
 # Positions on $h$ make no visible difference here: the two curves lie on each other. They are kept for tasks in which
@@ -927,7 +928,7 @@ print(f"altogether: {sum(shares) / 4:.0%}")
 
 # %% tags=["nbval-ignore-output"]
 for name in ("MAC", "without residual"):
-    right, told = lesson_07.by_question(trained[name].model)
+    right, told = pictures.by_question(trained[name].model)
     print(name)
     print("  right, question 1 to 4:", [f"{share:.0%}" for share in right])
     print("  told,  question 1 to 4:", [f"{share:.0%}" for share in told])
@@ -980,7 +981,7 @@ for tokens in (1, 3, 6):
 
 # %%
 for chunk, segment in ((4, 4), (2, 8), (2, 3)):
-    other = lesson_07.resized(mac, config, chunk, segment)
+    other = pictures.resized(mac, config, chunk, segment)
     o, _ = other(x[None], other.initial_state(batch=1))
     changed = (o - by_library).abs().amax((0, 2)) > 1e-10
     first = int(changed.nonzero()[0])

@@ -40,8 +40,13 @@ import torch
 
 from titans import ModelState, NeuralMemory
 from titans.checkpoints import load_checkpoint
-from titans.lesson import bare_player, lesson_09, mac_player, start
-from titans.lesson import exercises_09 as exercises
+from titans.lesson import start
+from titans.lesson.lesson_09 import (
+    bare_player,
+    exercises,
+    mac_player,
+    pictures,
+)
 from titans.tasks import Needle, Recall
 from titans.training import share_right
 
@@ -363,7 +368,7 @@ for freeze in (12, 13, 14, 16, 48):
     state = model(tokens[:, :freeze]).state
     if freeze < 48:
         state = still(tokens[:, freeze:48], state).state
-    known[freeze] = lesson_09.share_known(still, state, keys, values)
+    known[freeze] = pictures.share_known(still, state, keys, values)
     shares = "  ".join(f"{share:4.0%}" for share in known[freeze])
     print(f"frozen from token {freeze}: {shares}")
 assert min(known[12][:4]) > 0.9
@@ -451,14 +456,14 @@ inside
 # トークン47の時点で、モデルは6つのペア全部に答えられます。それをもう一度聞いたとき、驚きはどれくらいでしょうか。
 
 # %%
-surprise = lesson_09.mean_surprise(model, tokens)
+surprise = pictures.mean_surprise(model, tokens)
 first, again = surprise[:12].mean(), surprise[48:60].mean()
 early, late = surprise[16:32].mean(), surprise[32:48].mean()
 print("told again, as surprising as at first:", bool(again > 0.9 * first))
 print("later noise, less than half of early: ", bool(late < 0.5 * early))
 assert again > 0.9 * first
 assert late < 0.5 * early
-lesson_09.told_twice(surprise)
+pictures.told_twice(surprise)
 
 # %% [markdown] lang="en"
 # Noise becomes less surprising from one chunk to the next (the dotted lines are chunk borders, where the weights for
@@ -491,8 +496,8 @@ lesson_09.told_twice(surprise)
 # %% tags=["nbval-ignore-output"]
 state = model(tokens[:, :48]).state
 for factor in (0.0, 0.01, 1.0, 10.0, 100.0):
-    changed = lesson_09.scaled(state, factor)
-    right = sum(lesson_09.share_known(model, changed, keys, values)) / 6
+    changed = pictures.scaled(state, factor)
+    right = sum(pictures.share_known(model, changed, keys, values)) / 6
     print(f"M and S times {factor:6}: {right:.1%} right")
     assert right < 0.1 if factor == 0 else right > 0.95
 
@@ -546,7 +551,7 @@ while passed < moments[-1]:
 
 # %% tags=["nbval-ignore-output"]
 shares = [
-    [sum(lesson_09.share_known(m, s[which], *pairs)) / 6 for _, s in rows]
+    [sum(pictures.share_known(m, s[which], *pairs)) / 6 for _, s in rows]
     for which, m in enumerate((model, other))
 ]
 print("right with memory:   ", [f"{share:.0%}" for share in shares[0]])
@@ -555,10 +560,10 @@ assert min(shares[0]) > 0.9
 assert max(shares[1]) < 0.2
 
 # %%
-sizes = [lesson_09.state_bytes(s[0]) // 8 for _, s in rows]
+sizes = [pictures.state_bytes(s[0]) // 8 for _, s in rows]
 print("bytes of state, one sequence:", sizes)
 assert len(set(sizes)) == 1
-lesson_09.streaming(moments, *shares, sizes)
+pictures.streaming(moments, *shares, sizes)
 
 # %% [markdown] lang="en"
 # Nearly all facts are still there after 200 times the longest sequence of training. The update does not know how long a stream
@@ -815,7 +820,7 @@ with torch.enable_grad():
 # 3種類の針（pass-key、number、word）について、2K/4K/8K/16Kトークンで見つかった割合（%）を示しています。
 
 # %%
-print(lesson_09.paper_needle())
+print(pictures.paper_needle())
 
 # %% [markdown] lang="en"
 # Our own needle is a pass-key of four digits, in noise or in text; all four must be right. The models have one layer of
@@ -833,8 +838,8 @@ print(lesson_09.paper_needle())
 # 値は、チェックポイントに付いているカードから読んでいます。
 
 # %%
-card = lesson_09.needle_card()
-print(lesson_09.needle_table(card))
+card = pictures.needle_card()
+print(pictures.needle_table(card))
 seconds = [each for run in card["runs"].values() for each in run["seconds"]]
 print(f"\ntrained for {min(seconds):.0f} to {max(seconds):.0f} seconds each")
 found = {name: run["right"] for name, run in card["runs"].items()}

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from tests.paths import SOURCES
-from titans.lesson import exercises
 
 
 def exercise_cells(*lessons):
@@ -30,7 +29,7 @@ def exercise_cells(*lessons):
             )
 
 
-def run(code, exercises=exercises):
+def run(code, exercises):
     """The function that the code defines last, and what the code's names are."""
     names = {"torch": torch, "F": F, "exercises": exercises}
     exec(code, names)

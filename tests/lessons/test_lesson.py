@@ -5,6 +5,7 @@ The pictures and exercises are those of lessons 02 and 03; other lessons have fi
 
 import re
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ import torch.nn.functional as F
 from tests.lessons.cells import exercise_cells, run
 from tests.paths import SOURCES
 from titans import DeepMemory, Gates, chunked_scan
-from titans.lesson import exercises, figures, gates_lab, lesson_02, lesson_03, memory_lab, streams
+from titans.lesson.kit import figures
+from titans.lesson.kit.exercise import Exercise
+from titans.lesson.lesson_02 import exercises as exercises_02
+from titans.lesson.lesson_02 import lab as memory_lab
+from titans.lesson.lesson_02 import pictures as lesson_02
+from titans.lesson.lesson_03 import exercises as exercises_03
+from titans.lesson.lesson_03 import lab as gates_lab
+from titans.lesson.lesson_03 import pictures as lesson_03
+from titans.lesson.lesson_03 import streams
 
 LABS = {"gates": gates_lab.gates_lab, "memory": memory_lab.memory_lab}
 PICTURES = [
@@ -206,9 +215,16 @@ WRONG = {
 }
 
 
+EXERCISES = {
+    name: value
+    for name, value in {**vars(exercises_02), **vars(exercises_03)}.items()
+    if isinstance(value, Exercise) or name == "check_schedule"
+}
+
+
 def check_of(name):
-    exercise = getattr(exercises, name)
-    return exercise.check if isinstance(exercise, exercises.Exercise) else exercise
+    exercise = EXERCISES[name]
+    return exercise.check if isinstance(exercise, Exercise) else exercise
 
 
 @pytest.mark.parametrize(("name", "mistake", "answer"), [(n, *case) for n, cases in WRONG.items() for case in cases])
@@ -244,19 +260,21 @@ def test_no_constant_gates_solve_the_last_exercise():
         for alpha in (0, 1, 5)
     ]
     for gates in [*grid, (0.05, 0.85, 0.01)]:
-        assert exercises.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
+        assert exercises_03.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
+
+
+
+
+BOTH = SimpleNamespace(**EXERCISES)
 
 
 @pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("02", "03")))
 def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
-    assert check_of(name)(run(stub)).outcome == "todo"
+    assert check_of(name)(run(stub, BOTH)).outcome == "todo"
     helpers = stub[: stub.rindex("def ")]
-    assert check_of(name)(run(helpers + solution)).outcome == "passed"
+    assert check_of(name)(run(helpers + solution, BOTH)).outcome == "passed"
 
 
 def test_every_exercise_stands_in_a_lesson_and_has_three_wrong_answers():
-    known = {name for name, value in vars(exercises).items() if isinstance(value, exercises.Exercise)} | {
-        "check_schedule"
-    }
-    assert {param.values[0] for param in exercise_cells("02", "03")} == known == set(WRONG)
+    assert {param.values[0] for param in exercise_cells("02", "03")} == set(EXERCISES) == set(WRONG)
     assert all(len(cases) >= 3 for cases in WRONG.values())

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from tests.lessons.cells import exercise_cells, run
-from titans.lesson import exercises_00, figures, lesson_00, telling_lab
-from titans.lesson.exercises import Exercise
-from titans.lesson.lesson_00 import NAMES, PLACES, TASK, VOCABULARY
+from titans.lesson.kit import figures
+from titans.lesson.kit.exercise import Exercise
+from titans.lesson.lesson_00 import exercises as exercises_00
+from titans.lesson.lesson_00 import lab as telling_lab
+from titans.lesson.lesson_00 import pictures as lesson_00
+from titans.lesson.lesson_00.pictures import NAMES, PLACES, TASK, VOCABULARY
 from titans.training import share_right
 
 FACTS = dict(zip(telling_lab.WHO, telling_lab.WHERE, strict=True))

@@ -10,7 +10,10 @@ import torch
 from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
 from titans.blocks import SegmentMixer
-from titans.lesson import exercises, exercises_06, figures, lesson_06, persistent_lab
+from titans.lesson.kit import exercise, figures
+from titans.lesson.lesson_06 import exercises as exercises_06
+from titans.lesson.lesson_06 import lab as persistent_lab
+from titans.lesson.lesson_06 import pictures as lesson_06
 
 # ---- The lab ---------------------------------------------------------------------------------------------------------
 
@@ -237,7 +240,7 @@ def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
 
 
 def test_every_exercise_stands_in_the_lesson_and_has_three_wrong_answers():
-    known = {name for name, value in vars(exercises_06).items() if isinstance(value, exercises.Exercise)}
+    known = {name for name, value in vars(exercises_06).items() if isinstance(value, exercise.Exercise)}
     assert {param.values[0] for param in exercise_cells("06")} == known == set(WRONG)
     assert all(len(cases) >= 3 for cases in WRONG.values())
 

@@ -11,7 +11,11 @@ from torch import nn
 from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
 from titans.blocks import MAC
-from titans.lesson import exercises_07, figures, leaky_mac, lesson_07, mac_lab
+from titans.lesson.kit import figures
+from titans.lesson.lesson_07 import exercises as exercises_07
+from titans.lesson.lesson_07 import lab as mac_lab
+from titans.lesson.lesson_07 import leaky_mac
+from titans.lesson.lesson_07 import pictures as lesson_07
 from titans.tasks import Recall
 from titans.training import Trained
 

@@ -11,8 +11,11 @@ import torch
 from tests.lessons.cells import exercise_cells, run
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
-from titans.lesson import bare_player, exercises_09, figures, lesson_09, mac_player
-from titans.lesson.player import right_answers
+from titans.lesson.kit import figures
+from titans.lesson.kit.player import right_answers
+from titans.lesson.lesson_09 import bare_player, mac_player
+from titans.lesson.lesson_09 import exercises as exercises_09
+from titans.lesson.lesson_09 import pictures as lesson_09
 
 PLAYERS = {"bare": bare_player.bare_player, "mac": mac_player.mac_player}
 

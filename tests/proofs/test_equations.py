@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.paths import ROOT, SOURCES
-from titans.lesson.equations import EQUATIONS
+from titans.equations import EQUATIONS
 
 TO_COME = {"26-28", "29-31"}  # lesson 08
 

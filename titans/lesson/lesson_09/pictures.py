@@ -1,4 +1,4 @@
-"""Pictures, tables and helpers of lesson 09. `python -m titans.lesson.lesson_09 FILE` draws README's picture."""
+"""Pictures and tables of lesson 09. `python -m titans.lesson.lesson_09.pictures FILE` draws README's picture."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from titans.checkpoints import SHIPPED
-from titans.lesson.figures import BLACK, BLUE, GREY, ORANGE, Picture, heatmap, new_figure, png, tidy
-from titans.lesson.mac_player import Watched, memory_of, record
-from titans.lesson.mac_player import story as mac_story
-from titans.lesson.player import right_answers, shade
+from titans.lesson.kit.figures import BLACK, BLUE, GREY, ORANGE, Picture, heatmap, new_figure, png, tidy
+from titans.lesson.kit.player import right_answers, shade
+from titans.lesson.lesson_09.mac_player import Watched, memory_of, record
+from titans.lesson.lesson_09.mac_player import story as mac_story
 from titans.model import ModelState, TitansLM
 from titans.state import Weights
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from titans.lesson.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
-from titans.lesson.leaky_mac import MODES, influence
-from titans.lesson.live import LivePicture, count
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.kit.live import LivePicture, count
+from titans.lesson.lesson_07.leaky_mac import MODES, influence
 
 TOKENS, MOST_PERSISTENT = 16, 4
 H_FIRST, X_FIRST = MOST_PERSISTENT + 1, MOST_PERSISTENT + TOKENS + 2  # columns; an empty one between the three parts

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans.lesson.figures import CYCLE, Picture, heatmap, new_figure, tidy
-from titans.lesson.memory_lab import random_pairs
+from titans.lesson.kit.figures import CYCLE, Picture, heatmap, new_figure, tidy
+from titans.lesson.lesson_02.lab import random_pairs
 from titans.memory import DeepMemory
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from titans.blocks import MAC
 from titans.checkpoints import load_checkpoint
-from titans.lesson.live import LivePicture
-from titans.lesson.player import Run, Scales, Story, memory_player
+from titans.lesson.kit.live import LivePicture
+from titans.lesson.kit.player import Run, Scales, Story, memory_player
 from titans.memory import Gates
 from titans.model import TitansLM
 from titans.neural_memory import NeuralMemory

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans.lesson.exercises import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
 from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
 

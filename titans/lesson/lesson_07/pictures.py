@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import titans.model
 from titans.blocks import MAC
 from titans.config import TitansConfig
-from titans.lesson.figures import BLUE, CYCLE, GREEN, GREY, ORANGE, PINK, RED, Picture, new_figure, tidy
+from titans.lesson.kit.figures import BLUE, CYCLE, GREEN, GREY, ORANGE, PINK, RED, Picture, new_figure, tidy
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.recipes import small
 from titans.tasks import Recall

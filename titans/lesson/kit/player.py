@@ -12,8 +12,8 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
 
-from titans.lesson.figures import BLACK, BLUE, GREY, ORANGE, heatmap, new_figure, tidy
-from titans.lesson.live import LivePicture, count, player
+from titans.lesson.kit.figures import BLACK, BLUE, GREY, ORANGE, heatmap, new_figure, tidy
+from titans.lesson.kit.live import LivePicture, count, player
 
 
 class Run(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from titans.lesson.live import LivePicture
-from titans.lesson.player import Run, Scales, Story, memory_player
+from titans.lesson.kit.live import LivePicture
+from titans.lesson.kit.player import Run, Scales, Story, memory_player
 
 PEOPLE, DRINKS = ("Ana", "Anna", "Ben", "Cleo", "Dan"), ("tea", "coffee", "milk", "juice", "cola")
 FEATURES = 7  # one for each person, two for small talk

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from titans.attention import causal_mask, rotate
 from titans.blocks import SegmentMixer
-from titans.lesson.figures import BLACK, BLUE, CYCLE, GREEN, ORANGE, Picture, new_figure, tidy
+from titans.lesson.kit.figures import BLACK, BLUE, CYCLE, GREEN, ORANGE, Picture, new_figure, tidy
 from titans.model import TitansLM
 
 

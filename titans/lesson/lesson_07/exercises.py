@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans.lesson.exercises import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
 
 # Exercise 1: how many entries a token's attention has.
 

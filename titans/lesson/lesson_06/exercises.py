@@ -1,23 +1,17 @@
-"""The exercises of lesson 06; how a check works is told in exercises.py."""
+"""The exercises of lesson 06; how a check works is told in kit/exercise.py."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from titans.lesson.exercises import Exercise, Mistake, Verdict
-
-
-def _random(seed: int):
-    generator = torch.Generator().manual_seed(seed)
-    return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
-
+from titans.lesson.kit.exercise import Exercise, Mistake, Verdict, random_draw
 
 # Exercise 1: the share of the persistent tokens.
 
 
 def _share_cases() -> list[tuple]:
-    draw = _random(6)
+    draw = random_draw(6)
     return [(draw(4), draw(persistent, 4), draw(tokens, 4)) for persistent, tokens in ((1, 3), (3, 5), (6, 2))]
 
 
@@ -84,7 +78,7 @@ SHARE = Exercise(
 
 
 def _network_cases() -> list[tuple]:
-    draw = _random(7)
+    draw = random_draw(7)
     return [(draw(tokens, 4), draw(hidden, 4), draw(hidden, 4)) for tokens, hidden in ((3, 5), (6, 2))]
 
 

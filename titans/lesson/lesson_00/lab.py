@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from titans.lesson import lesson_00
-from titans.lesson.figures import RED, new_figure
-from titans.lesson.lesson_00 import NAMES, PLACES
-from titans.lesson.live import LivePicture
+from titans.lesson.kit.figures import RED, new_figure
+from titans.lesson.kit.live import LivePicture
+from titans.lesson.lesson_00 import pictures as lesson_00
+from titans.lesson.lesson_00.pictures import NAMES, PLACES
 from titans.model import ModelState
 
 WHO = tuple(NAMES[:6])

@@ -8,9 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from titans.lesson.figures import BLACK, BLUE, GREEN, GREY, RED, heatmap, new_figure, tidy
-from titans.lesson.live import LivePicture, count, player, slider
-from titans.lesson.streams import Stream, eventful_stream
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, RED, heatmap, new_figure, tidy
+from titans.lesson.kit.live import LivePicture, count, player, slider
+from titans.lesson.lesson_03.streams import Stream, eventful_stream
 
 
 class Trace(NamedTuple):

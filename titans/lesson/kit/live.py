@@ -11,7 +11,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from titans.lesson.figures import mimebundle, png, strip
+from titans.lesson.kit.figures import mimebundle, png, strip
 
 
 class LivePicture:

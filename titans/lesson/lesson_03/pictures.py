@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from titans.chunked import chunked_scan
-from titans.lesson.figures import CYCLE, Picture, new_figure, tidy
-from titans.lesson.memory_lab import random_pairs
+from titans.lesson.kit.figures import CYCLE, Picture, new_figure, tidy
+from titans.lesson.lesson_02.lab import random_pairs
 from titans.memory import DeepMemory, Gates
 
 

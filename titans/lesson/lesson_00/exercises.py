@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import permutations
 
-from titans.lesson.exercises import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
 
 # Exercise 1: a guesser who knows which places were told, but not whose they are.
 

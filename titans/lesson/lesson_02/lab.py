@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.lesson.figures import BLACK, BLUE, GREEN, GREY, heatmap, new_figure, tidy
-from titans.lesson.live import LivePicture, count, player
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, heatmap, new_figure, tidy
+from titans.lesson.kit.live import LivePicture, count, player
 from titans.memory import DeepMemory
 
 DIM, STEPS, MOMENTUM = 8, 200, 0.9

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from titans.checkpoints import load_checkpoint
-from titans.lesson.figures import BLACK, BLUE, CYCLE, GREY, ORANGE, Picture, new_figure, tidy
+from titans.lesson.kit.figures import BLACK, BLUE, CYCLE, GREY, ORANGE, Picture, new_figure, tidy
 from titans.model import ModelState, TitansLM
 from titans.neural_memory import NeuralMemory
 from titans.tasks import Recall

@@ -11,8 +11,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from titans.attention import causal_mask
-from titans.lesson.figures import BLUE, GREY, ORANGE, RED, new_figure, tidy
-from titans.lesson.live import LivePicture, count, slider
+from titans.lesson.kit.figures import BLUE, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.kit.live import LivePicture, count, slider
 
 TOKENS, MOST, DIM = 24, 8, 16
 

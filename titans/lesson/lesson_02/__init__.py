@@ -1,0 +1,1 @@
+"""Lesson 02: the memory module, its depth, its width and its writes."""

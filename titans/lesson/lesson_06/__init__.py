@@ -1,0 +1,1 @@
+"""Lesson 06: persistent tokens, and what attention gives to them."""

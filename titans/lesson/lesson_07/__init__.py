@@ -1,0 +1,1 @@
+"""Lesson 07: memory as context, and MAC with its rules taken away one by one."""

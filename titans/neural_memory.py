@@ -15,8 +15,8 @@ from titans.bounds import bounded_input, finite
 from titans.checks import check_flag, check_instance, check_integer, check_number, check_shape
 from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, LayeredMemory, Memory
-from titans.recurrence import recurrent_scan
-from titans.scan import Gates, Rule, Tokens
+from titans.recurrence import Momentum, recurrent_scan
+from titans.scan import Gates, Rule, Tokens, check_state
 from titans.state import MemoryState, Weights
 
 
@@ -158,7 +158,7 @@ class NeuralMemory(nn.Module):
 
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the state after x."""
-        self.check_recent(state, x)
+        self.check_state(state, x)
         x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
         tokens = Tokens(q, k, v, self.gates(x))
@@ -205,9 +205,11 @@ class NeuralMemory(nn.Module):
             gates = edit(gates)
         return gates
 
-    def check_recent(self, state: LayerState, x: Tensor) -> None:
-        """Raise unless a state is a layer's, and has what the convolutions need beside x."""
+    def check_state(self, state: LayerState, x: Tensor) -> None:
+        """Raise unless a state fits this layer, and has what the convolutions need beside x."""
         check_instance("state", state, LayerState)
+        rule = self.rule or Momentum()
+        check_state(state, self.memory, rule, x.shape[0], self.chunk_size, _memory_like(self.W_K.weight))
         shape = {"batch": x.shape[0], "tokens": self.conv_width - 1, "channels": 3 * self.dim}
         check_shape("state.recent", state.recent, shape, like=self.W_K.weight)
 

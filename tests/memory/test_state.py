@@ -11,7 +11,7 @@ from tests.proofs import proofs
 from tests.proofs.strategies import Case, make
 from titans import DeepMemory, MemoryState, NeuralMemory, chunked_scan, recurrent_scan
 
-FACTS = ("place", "chunk_size", "memory")
+FACTS = ("place_in_chunk", "chunk_size", "signature", "rule")
 
 
 def scanned(tokens: int) -> tuple[proofs.Problem, MemoryState]:
@@ -82,13 +82,13 @@ def test_to_casts_every_tensor_and_keeps_the_place():
 
 def test_between_chunks_the_chunk_start_is_the_memory_itself():
     _, state = scanned(8)
-    assert state.place == 0
+    assert state.place_in_chunk == 0
     for start, weight in zip(state.chunk_weights, state.weights, strict=True):
         assert start.data_ptr() == weight.data_ptr()
         assert torch.equal(start, weight)
-    assert set(state.tensors()) == {"weights.0", "weights.1", "momentum.0", "momentum.1"}
+    assert set(state.tensors()) == {"weights.0", "weights.1", "rule_state.0", "rule_state.1"}
     _, inside = scanned(9)
-    assert inside.place == 1
+    assert inside.place_in_chunk == 1
     assert set(inside.tensors()) == set(state.tensors()) | {"chunk_weights.0", "chunk_weights.1"}
     for start, weight in zip(inside.chunk_weights, state.weights, strict=True):
         assert torch.equal(start, weight)
@@ -100,6 +100,6 @@ def test_a_scan_returns_a_new_state_and_leaves_the_old_one_as_it_was(scan):
     before = {name: tensor.detach().clone() for name, tensor in state.tensors().items()}
     _, after = proofs.run(scan, problem, slice(6, 11), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
-    assert (state.place, after.place) == (2, 3)
+    assert (state.place_in_chunk, after.place_in_chunk) == (2, 3)
     with pytest.raises(FrozenInstanceError):
-        state.place = 3
+        state.place_in_chunk = 3

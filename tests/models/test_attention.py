@@ -117,7 +117,7 @@ def test_the_window_is_a_mask(tokens, cached, window, prefix_len, seed):
     prefix = (normal(2, 2, prefix_len, 4, seed=seed + 3), normal(2, 2, prefix_len, 4, seed=seed + 4))
     distance = torch.arange(cached, cached + tokens)[:, None] - torch.arange(cached + tokens)
     want = dense(q, k, v, prefix, (distance >= 0) & (distance < window), cached)
-    assert_same({"y": window_attention(q, k, v, prefix, window)}, {"y": want}, 1e-12)
+    assert_same({"y": window_attention(q, (k,), (v,), prefix, window)}, {"y": want}, 1e-12)
 
 
 class Work(TorchDispatchMode):
@@ -136,7 +136,7 @@ class Work(TorchDispatchMode):
 def work(tokens: int, window: int) -> int:
     x = torch.randn(1, 1, tokens, 4)
     with Work() as counted:
-        window_attention(x, x, x, (x[:, :, :2], x[:, :, :2]), window)
+        window_attention(x, (x,), (x,), (x[:, :, :2], x[:, :, :2]), window)
     return counted.numbers
 
 

@@ -20,7 +20,7 @@ from tests.proofs.model_proofs import (
 )
 from tests.proofs.proofs import assert_same
 from titans import NeuralMemory
-from titans.blocks import Combine, pieces
+from titans.blocks import Combine, segment_sizes
 from titans.config import VARIANTS
 
 # ---- What they compute -----------------------------------------------------------------------------------------------
@@ -62,7 +62,8 @@ def test_D9_persistent_tokens_are_written_and_what_they_read_is_dropped(variant)
     """Equations 26 and 29: the memory reads [P | x] as one sequence, of which x's outputs are kept."""
     mixer = mixer_of(make_model(variant, layers=1, persistent_tokens=5))
     x = torch.randn(2, 8, 8, dtype=torch.float64)
-    state = mixer.initial_state(2).memory
+    state = mixer.initial_state(2)
+    state = state if variant == "lmm" else state.memory
     with_tokens, end = mixer.memory(torch.cat((mixer.persistent.expand(2, 5, 8), x), dim=1))
     got, got_end = mixer.memory(x, state)
     assert_same({"y": got} | tensors_of(got_end), {"y": with_tokens[:, 5:]} | tensors_of(end))
@@ -95,11 +96,11 @@ def test_every_layer_has_a_memory_and_persistent_tokens_of_its_own(variant):
 
 @pytest.mark.parametrize("segment_len", [1, 3, 8])
 @pytest.mark.parametrize("tokens", [1, 3, 7])
-def test_pieces_cover_the_tokens_and_cross_no_border(segment_len, tokens):
-    for place in range(segment_len + 1):
-        sizes = pieces(tokens, place, segment_len)
+def test_segment_sizes_cover_the_tokens_and_cross_no_border(segment_len, tokens):
+    for place in range(segment_len):
+        sizes = segment_sizes(tokens, place, segment_len)
         assert sum(sizes) == tokens
-        at = place % segment_len  # of the first token in its segment
+        at = place  # of the first token in its segment
         for size in sizes:
             assert size >= 1
             assert at + size <= segment_len

@@ -22,8 +22,8 @@ from tests.proofs.model_proofs import (
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
 from titans import TitansConfig
-from titans.attention import see_window
-from titans.blocks import MAC, SegmentMixer
+from titans.attention import Attention, Seen
+from titans.blocks import MAC, SegmentAttention
 
 OPTIONS = {
     "sliding": {"sliding": True, "window": 6},
@@ -94,15 +94,15 @@ def test_attention_sees_the_window_up_to_itself_in_every_stream(window):
             seen += [(k[:, :, j], v[:, :, j], t - j) for j in range(max(0, t - window + 1), t + 1)]
         want.append(plain_attend(q[:, :, t], seen))
     for cuts in ([9], [4, 5], [1] * 9):
-        keys, values, outputs, begin = (), (), [], 0
+        seen, outputs, begin = Seen(), [], 0
         for size in cuts:
             part = slice(begin, begin + size)
             pairs = ((h_k[:, :, part], h_v[:, :, part]), (x_k[:, :, part], x_v[:, :, part]))
-            y, keys, values = see_window(q[:, :, part], pairs, keys, values, window, prefix)
+            y, seen = Attention(12, 3, 4)(q[:, :, part], pairs, seen, prefix, window)
             outputs.append(y)
             begin += size
         assert_same({"y": torch.cat(outputs, dim=2)}, {"y": torch.stack(want, dim=2)}, 1e-12)
-        assert {k.shape[2] for k in (*keys, *values)} == {min(9, window - 1)}
+        assert {k.shape[2] for k in (*seen.keys, *seen.values)} == {min(9, window - 1)}
 
 
 @pytest.mark.parametrize("window", [1, 3, 6])
@@ -149,7 +149,7 @@ def test_a_sliding_state_stops_growing():
 @pytest.mark.parametrize(("layers", "kinds"), [((2,), "aMa"), ((3, 1, 3), "MaM"), ((), "aaa"), ([1, 2, 3], "MMM")])
 def test_the_layers_named_have_a_memory_and_the_others_attention_alone(layers, kinds):
     model = make_model("mac", layers=3, memory_layers=layers)
-    assert [type(block.mixer) for block in model.blocks] == [MAC if kind == "M" else SegmentMixer for kind in kinds]
+    assert [type(block.mixer) for block in model.blocks] == [MAC if kind == "M" else SegmentAttention for kind in kinds]
     assert len(memories(model)) == kinds.count("M")
 
 

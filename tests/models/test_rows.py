@@ -22,7 +22,7 @@ def reader(model):
         for block, layer in zip(model.layers(), state.layers, strict=True):
             x, layer = block(x, layer)
             layers.append(layer)
-        return (x, 2 * x), type(state)(tuple(layers), state.config, state.batch)
+        return (x, 2 * x), type(state)(tuple(layers), state.signature, state.batch)
 
     return read
 

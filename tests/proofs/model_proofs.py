@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import titans.neural_memory
 from tests.proofs.proofs import assert_same, plain_forward
 from titans import NeuralMemory, TitansConfig, TitansLM, recurrent_scan
-from titans.blocks import MAC, MemoryMixer, Mixer, SegmentMixer, WindowMixer
+from titans.blocks import MemoryAndWindow, MemoryAsContext, Mixer, PrefixedMemory, SegmentAttention
 from titans.config import VARIANTS
 
 WITH_MEMORY = tuple(variant for variant in VARIANTS if variant != "attention")
@@ -398,12 +398,12 @@ def rows_of(tokens: Tensor, batch: int) -> list[Tensor]:
 
 def seen_of(mixer: Any, stream: Sequence[Tensor], t: int) -> Sequence[Tensor]:
     """What token t sees of a stream: from its segment's start or, where segments slide, its window, to itself."""
-    if mixer.sliding_window is not None:
-        return stream[max(0, t - mixer.sliding_window + 1) : t + 1]
+    if mixer.sliding:
+        return stream[max(0, t - mixer.window + 1) : t + 1]
     return stream[t - t % mixer.segment_len : t + 1]
 
 
-def attention_by_hand(mixer: SegmentMixer, x: Tensor) -> Tensor:
+def attention_by_hand(mixer: SegmentAttention, x: Tensor) -> Tensor:
     """[P | x] in segments, token by token."""
     outputs, persistent = [], rows_of(mixer.persistent, x.shape[0])
     for t in range(x.shape[1]):
@@ -411,7 +411,7 @@ def attention_by_hand(mixer: SegmentMixer, x: Tensor) -> Tensor:
     return torch.stack(outputs, dim=1)
 
 
-def mac_by_hand(mixer: MAC, x: Tensor) -> Tensor:
+def mac_by_hand(mixer: MemoryAsContext, x: Tensor) -> Tensor:
     """Equations 21-25 with D3, D4 and D13, token by token, from the first."""
     batch, tokens, _ = x.shape
     heads, p = mixer.memory.heads, dict(mixer.named_parameters())
@@ -441,7 +441,7 @@ def mac_by_hand(mixer: MAC, x: Tensor) -> Tensor:
     return torch.stack(outputs, dim=1)
 
 
-def memory_by_hand(mixer: MemoryMixer, x: Tensor) -> Tensor:
+def memory_by_hand(mixer: PrefixedMemory, x: Tensor) -> Tensor:
     """M([P | x]) token by token; what the persistent tokens read is dropped (26, 29, D9)."""
     state, outputs = mixer.memory.initial_state(x.shape[0]), []
     for token in (*rows_of(mixer.persistent, x.shape[0]), *x.unbind(1)):
@@ -450,7 +450,7 @@ def memory_by_hand(mixer: MemoryMixer, x: Tensor) -> Tensor:
     return torch.cat(outputs[len(mixer.persistent) :], dim=1)
 
 
-def window_by_hand(mixer: WindowMixer, x: Tensor) -> Tensor:
+def window_by_hand(mixer: MemoryAndWindow, x: Tensor) -> Tensor:
     """SW-Attn*([P | x]) token by token (27, 31)."""
     persistent, outputs = rows_of(mixer.persistent, x.shape[0]), []
     for t in range(x.shape[1]):

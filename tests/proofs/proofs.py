@@ -66,7 +66,7 @@ def plain_loop(case: Case, second_order: bool = True) -> Scan:
     """
 
     def scan(memory, state, q, k, v, gates, chunk_size=1, max_surprise=None):
-        weights, momentum, start, place = list(state.weights), list(state.momentum), state.chunk_weights, state.place
+        weights, momentum, start, place = list(state.weights), list(state.momentum), state.chunk_weights, state.place_in_chunk
         outputs = []
         for t in range(k.shape[2]):
             at = [w if w.requires_grad else w.clone().requires_grad_() for w in start]
@@ -85,7 +85,9 @@ def plain_loop(case: Case, second_order: bool = True) -> Scan:
             place = (place + 1) % chunk_size
             if place == 0:
                 start = tuple(weights)
-        new = MemoryState(tuple(weights), tuple(momentum), tuple(start), place, chunk_size, state.memory)
+        new = MemoryState(
+            tuple(weights), tuple(start), tuple(momentum), place_in_chunk=place, chunk_size=chunk_size, signature=state.signature
+        )
         return torch.stack(outputs, dim=2), new
 
     return scan
@@ -111,7 +113,7 @@ def results(problem: Problem, y: Tensor, state: MemoryState) -> dict[str, Tensor
         f"gradient of {name}": torch.zeros_like(leaf) if gradient is None else gradient
         for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True)
     }
-    named["place"] = torch.tensor(float(state.place))
+    named["place"] = torch.tensor(float(state.place_in_chunk))
     return named | outer
 
 
@@ -387,7 +389,7 @@ def random_x(layer: NeuralMemory, batch: int, tokens: int, seed: int = 1) -> Ten
 
 def layer_results(layer: NeuralMemory, x: Tensor, y: Tensor, state: MemoryState) -> dict[str, Tensor]:
     """All that a layer returns, and the gradient of a random scalar of it for x and every parameter."""
-    named = {"y": y} | state.tensors() | {"place": torch.tensor(float(state.place))}
+    named = {"y": y} | state.tensors() | {"place": torch.tensor(float(state.place_in_chunk))}
     random = torch.Generator().manual_seed(2)
     scalar = sum((torch.randn(t.shape, generator=random, dtype=t.dtype) * t).sum() for t in named.values())
     leaves = {"x": x} | dict(layer.named_parameters())
@@ -515,7 +517,6 @@ def writes_reach_later_tokens(layer: NeuralMemory) -> None:
     """A later call read by a frozen copy: what made the state gets its gradient through the weights alone."""
     frozen = deepcopy(layer).requires_grad_(False)
     _, state = layer(random_x(layer, 2, 7))
-    assert state.recent is not None
     y, _ = frozen(random_x(layer, 2, 2, seed=5), replace(state, recent=state.recent.detach()))
     named = dict(layer.named_parameters())
     gradients = torch.autograd.grad(y.square().sum(), list(named.values()), allow_unused=True)

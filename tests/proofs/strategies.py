@@ -65,7 +65,7 @@ class Problem:
     @property
     def leaves(self) -> dict[str, Tensor]:
         own = {f"M_0.{layer}": weight for layer, weight in enumerate(self.memory.weights)}
-        groups = ("weights", "momentum", "chunk_weights")
+        groups = ("weights", "rule_state", "chunk_weights")
         carried = {f"{name}.{i}": x for name in groups for i, x in enumerate(getattr(self.state, name)) if x.is_leaf}
         return self.inputs | (own if self.case.fresh else carried)
 
@@ -93,8 +93,8 @@ def make(case: Case) -> Problem:
         place = int(torch.randint(case.chunk_size, (), generator=random))
         weights, start = (tuple(normal(*s, scale=s[-1] ** -0.5).requires_grad_() for s in shapes) for _ in range(2))
         start = start if place else weights
-        state = replace(state, weights=weights, momentum=momentum, chunk_weights=start)
-        state = replace(state, place=place, chunk_size=case.chunk_size)
+        state = replace(state, weights=weights, rule_state=momentum, chunk_weights=start)
+        state = replace(state, place_in_chunk=place, chunk_size=case.chunk_size)
 
     shape = (case.batch, case.heads, case.tokens)
     inputs = {name: normal(*shape, case.dim, scale=case.dim**-0.5).requires_grad_() for name in ("q", "k", "v")}
@@ -111,8 +111,8 @@ def make(case: Case) -> Problem:
 
 def each_tensor(state: MemoryState, change: Callable[[Tensor], Tensor]) -> MemoryState:
     """The state with every tensor changed."""
-    groups = {name: tuple(map(change, getattr(state, name))) for name in ("weights", "momentum", "chunk_weights")}
-    return replace(state, **groups, recent=None if state.recent is None else change(state.recent))
+    groups = {name: tuple(map(change, getattr(state, name))) for name in ("weights", "rule_state", "chunk_weights")}
+    return replace(state, **groups)
 
 
 def gates_of(inputs: dict[str, Tensor]) -> Gates:

@@ -83,7 +83,7 @@ def test_a_head_alone_gives_what_it_gives_beside_others(scan):
     for head in range(3):
         memory = DeepMemory(case.dim, 1, case.depth, case.expansion).double()
         start = each_tensor(problem.state, lambda tensor, h=head: tensor[:, h : h + 1])
-        start = replace(start, memory=memory.signature)
+        start = replace(start, signature=memory.signature)
         inputs = {name: tensor[:, head : head + 1] for name, tensor in problem.inputs.items()}
         got, end = proofs.run(scan, replace(problem, memory=memory, state=start, inputs=inputs))
         alone = {"y": got} | end.tensors()

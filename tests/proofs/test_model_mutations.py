@@ -19,7 +19,7 @@ import titans.model
 from tests.proofs import model_proofs
 from tests.proofs.model_proofs import Make, make_model
 from tests.proofs.mutants import mutant
-from titans import TitansLM
+from titans import TitansConfig, TitansLM
 from titans.state import State
 
 Proof = Callable[[Make], None]
@@ -34,12 +34,10 @@ def broken_copy(module: ModuleType, old: str, new: str) -> ModuleType:
 def with_blocks(blocks: ModuleType) -> Make:
     """What makes models from the mixers of another module."""
 
-    class BrokenLM(TitansLM):
-        def __init__(self, config):
-            with patch.object(titans.model, "MIXERS", blocks.MIXERS):
-                super().__init__(config)
+    def broken(config: TitansConfig) -> TitansLM:
+        return TitansLM(config, blocks.MIXERS)
 
-    return lambda variant="mac", **options: make_model(variant, BrokenLM, **options)
+    return lambda variant="mac", **options: make_model(variant, broken, **options)
 
 
 def blocks(old: str, new: str) -> Make:
@@ -109,10 +107,10 @@ def stops(make: Make) -> None:
     model_proofs.a_row_that_stopped_goes_on_with_the_stop_token(make("mac"))
 
 
-SEEN = "mask = causal_mask(q.shape[2], place, q.device)"
-READ = "read, memory = self.memory.learn(written, memory)"
-BEGINS = "start = memory.weights\n"
-TURNED = "turned = tuple(turned_k)"
+SEEN = "mask = mask.repeat(*[1] * (mask.ndim - 1), len(keys))"
+READ = "return self.memory.learn(written, state)"
+BEGINS = "start, seen = memory.weights, seen if self.sliding else Seen()\n"
+TURNED = "turned_k = torch.cat([turn(k, cos, sin) for k in keys], dim=2)"
 EMBEDDED = "x, layers = self.embedding(tokens), []"
 NEXT = "self(made[-1], output.state)"
 
@@ -120,17 +118,16 @@ NEXT = "self(made[-1], output.state)"
 FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     # MAC
     "h without a causal mask": (
-        attention, f"{SEEN}.repeat(1, len(streams))",
-        f"{SEEN}; mask = torch.cat((torch.ones_like(mask), mask)[-len(streams):], dim=1)", causal("mac")),
+        attention, SEEN, "mask = torch.cat((torch.ones_like(mask), mask)[-len(keys):], dim=1)", causal("mac")),
     "o read with the weights at the segment's end": (
-        blocks, READ, "_, after = self.memory.learn(written, memory); read, memory = self.memory.learn(written, after)",
+        blocks, READ, "_, after = self.memory.learn(written, state); return self.memory.learn(written, after)",
         causal("mac")),
     "h without positions": (
-        attention, TURNED, "turned = tuple(k for k, _ in streams[:-1]) + (turned_k[-1],)", equations("mac")),
+        attention, TURNED, "turned_k = torch.cat((*keys[:-1], turn(keys[-1], cos, sin)), dim=2)", equations("mac")),
     "h read with the weights of now": (
-        blocks, "self.retrieve(start, asked_part)", "self.retrieve(memory.weights, asked_part)", splits("mac")),
+        blocks, "self.retrieve(start, asked)", "self.retrieve(memory.weights, asked)", splits("mac")),
     "h read with the first weights for ever": (
-        blocks, BEGINS, "start = start or memory.weights\n", equations("mac")),
+        blocks, BEGINS, "seen = Seen()\n", equations("mac")),
     "memory tokens read with the weights of now": (
         blocks, "self.with_memory_tokens(persistent, start)", "self.with_memory_tokens(persistent, memory.weights)",
         splits("mac", memory_tokens=2)),
@@ -144,22 +141,25 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         blocks, "ys.append(y)", "ys.append(y); read = torch.zeros_like(read)", learns("mac")),
     # Places and positions at a call's border
     "the place in the segment is lost": (
-        blocks, "BlockState(memory, start, recent, keys, own(values), place)",
-        "BlockState(memory, start, recent, keys, own(values), 0)", splits("mac")),
+        blocks, "ContextState(memory, start, recent, seen.copied(), place)",
+        "ContextState(memory, start, recent, seen.copied(), 0)", splits("mac")),
     "positions restart at each call": (
-        attention, TURNED, "turned = tuple(rotate(k, 0) for k, _ in streams)", splits("attention")),
+        attention, "return Seen(_joined(self.keys, keys)", "return Seen(_joined(tuple(k.roll(1, 2) for k in self.keys), keys)",
+        splits("attention")),
     "queries' positions restart at each call": (
-        attention, "attend(q, turned_q", "attend(q, rotate(q, 0)", splits("attention")),
+        attention, "first = span - q.shape[2]", "first = 0 * span", splits("attention", segment_len=4), ),
     "keys of the last window off by one": (
-        blocks, "- self.window + 1), None", "- self.window + 2), None", splits("mag")),
-    "keys of the last window are forgotten": (blocks, "if state.keys:", "if False:", splits("mal")),
+        attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mag")),
+    "keys of the last window are forgotten": (attention, "if not self.keys:", "if True:", splits("mal")),
     "keys of a sliding segment off by one": (
-        attention, "before + tokens - window + 1", "before + tokens - window + 2", splits("mac", sliding=True)),
+        attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mac", sliding=True)),
+    "a segment's keys are seen by the next": (
+        blocks, "seen if self.sliding else Seen()", "seen", equations("mac")),
     "a sliding segment that slides one too far": (
         attention, "triu(before - window + 1)", "triu(before - window)", equations("attention", sliding=True)),
     "the memory's state is not carried": (
-        blocks, "return self.combine(y, read), BlockState(memory,",
-        "return self.combine(y, read), BlockState(state.memory,", splits("mag")),
+        blocks, "return self.combine(y, read), WindowState(memory,",
+        "return self.combine(y, read), WindowState(state.memory,", splits("mag")),
     # The gate, the window, persistent tokens
     "the gate ignores the memory": (
         blocks, "* self.norm_memory(memory)", "* self.norm_memory(torch.ones_like(memory))", carries("mag")),
@@ -167,17 +167,17 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         blocks, "self.norm_attention(attention)", "self.norm_attention(torch.ones_like(attention))", learns("mag")),
     "a window too wide by one": (attention, "(j < i + window)", "(j <= i + window)", equations("mag", window=4)),
     "a window that sees places before the first token": (
-        attention, "(near & (first + j >= empty))", "(near & (first + j >= 0))", equations("mal")),
+        attention, "& (first + j >= empty))", "& (first + j >= 0))", equations("mal")),
     "a window that sees the next token": (
-        attention, "near = (i <= j) & (j < i + window)", "near = (i < j) & (j < i + window + 1)", causal("mag")),
+        attention, "(i <= j) & (j < i + window)", "(i < j) & (j < i + window + 1)", causal("mag")),
     "persistent tokens that nobody sees": (
-        blocks, "prefix = self.prefix(self.persistent, x.shape[0])",
-        "prefix = self.prefix(self.persistent[:0], x.shape[0])", learns("attention")),
+        attention, "self.keys_values(tokens.expand(batch,", "self.keys_values(tokens[:0].expand(batch,",
+        learns("attention")),
     "persistent tokens with positions": (
         attention, "torch.cat((turned, q), dim=-1)", "torch.cat((turned, turned), dim=-1)", equations("attention")),
     "persistent tokens are not written": (blocks, "if len(self.persistent):", "if False:", learns("lmm")),
     "MAG's attention reads the memory's output": (
-        blocks, "y, keys, values = self.attend(x, state)", "y, keys, values = self.attend(read, state)",
+        blocks, "y, seen = self.attend(x, state.seen)", "y, seen = self.attend(read, state.seen)",
         equations("mag")),
     # The model
     "states of the layers change places": (

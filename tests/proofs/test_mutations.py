@@ -64,7 +64,7 @@ def memory_with(old: str, new: str, name: str) -> Scan:
 
 def with_limit(limit: Callable[[Tensor, Tensor, float], Tensor]) -> Scan:
     def scan(*args, **kwargs):
-        with patch.object(titans.chunked, "_limit", limit):
+        with patch.object(titans.chunked, "bounded_errors", limit):
             return chunked_scan(*args, **kwargs)
 
     return scan
@@ -86,7 +86,7 @@ def chunk_after_chunk(change: Callable) -> Scan:
     def scan(memory, state, q, k, v, gates, chunk_size=16, max_surprise=None):
         outputs, done = [], 0
         while done < k.shape[2]:
-            part = slice(done, done + chunk_size - state.place)
+            part = slice(done, done + chunk_size - state.place_in_chunk)
             tensors = [x[:, :, part] for x in (q, k, v)]
             part_gates = titans.Gates(*(gate[:, :, part] for gate in gates))
             y, state = chunked_scan(memory, state, *tensors, part_gates, chunk_size, max_surprise)
@@ -147,7 +147,7 @@ def row_0_for_all(state):
 
 
 def without_momentum_state(state):
-    return replace(state, momentum=tuple(torch.zeros_like(s) for s in state.momentum))
+    return replace(state, rule_state=tuple(torch.zeros_like(s) for s in state.momentum))
 
 
 def limit_per_chunk(a: Tensor, e: Tensor, max_surprise: float) -> Tensor:
@@ -235,11 +235,11 @@ SCAN_FAULTS = {
     ),
     "read before write, chunked": (chunked_with(without_own_write), own_write),
     "gradients at the current weights": (
-        recurrence("surprise(memory, start,", "surprise(memory, weights,"),
+        recurrence("surprise(memory, at, token.k", "surprise(memory, weights, token.k"),
         proofs.gradients_are_taken_at_the_chunk_start,
     ),
     "gradients at the first weights for ever": (
-        recurrence("start = weights\n    new_state", "pass\n    new_state"),
+        recurrence("at = weights\n    after", "pass\n    after"),
         proofs.gradients_are_taken_at_the_chunk_start,
     ),
     "no factor 2, recurrence": (
@@ -282,7 +282,7 @@ SCAN_FAULTS = {
     "a derivative without the last forgetting": (
         chunk_step_with("dP[:, -1:].add_(_dot(dW_end, W))", "pass"), gradcheck),
     "row 0's weights for every row": (around(change_input=row_0_for_all), independent),
-    "the place is lost at a call's border": (around(change_input=lambda state: replace(state, place=0)), splits),
+    "the place is lost at a call's border": (around(change_input=lambda state: replace(state, place_in_chunk=0)), splits),
     "the chunk's start is lost at a call's border": (
         around(change_output=lambda state: replace(state, chunk_weights=state.weights)),
         splits,
@@ -328,7 +328,7 @@ def test_the_harness_of_the_faults_changes_nothing_by_itself():
         memory_with("error = 2 * (", "error = 2 * (", "errors"),
         around(),
         chunk_after_chunk(lambda state: state),
-        with_limit(titans.chunked._limit),
+        with_limit(titans.chunked.bounded_errors),
         chunk_step_with("dW = (dW_end * P[:, -1:])", "dW = (dW_end * P[:, -1:])"),
     ):
         for proof in (agrees, agrees_with_a_limit, splits):
@@ -352,10 +352,10 @@ LAYER_FAULTS = {
     "the convolution sees ahead": (
         "torch.cat((recent, x), dim=1)", "torch.cat((recent[:, 1:], x, x[:, :1]), dim=1)", layer_causal),
     "a write that reaches nobody": (
-        "return y, replace(state", "return q + 0 * y, replace(state",
+        "return y, after", "return q + 0 * y, after",
         proofs.the_state_carries_from_the_first_token_to_the_last),
     "the state is not handed on": (
-        "replace(state, recent=recent)\n\n    def output", "self.initial_state(x.shape[0])\n\n    def output",
+        "return y, after", "return y, self.initial_state(x.shape[0])",
         layer_splits),
     "the memory is cut from the graph": (
         "return unit(q), unit(k), v, recent", "return unit(q), unit(k).detach(), v.detach(), recent",
@@ -369,16 +369,16 @@ LAYER_FAULTS = {
     "keys of any length": (
         "return unit(q), unit(k), v, recent", "return unit(q), k, v, recent", proofs.layer_is_section_4_4),
     "no output gate": (
-        "y * torch.sigmoid(self.W_G(x.clamp(-INPUT_LIMIT, INPUT_LIMIT)))", "y + 0 * self.W_G(x)",
+        "y * torch.sigmoid(self.W_G(bounded_input(x)))", "y + 0 * self.W_G(x)",
         proofs.layer_is_section_4_4),
     "a parameter is changed by a call": (
-        "x = x.clamp(", "self.W_K.weight.data.mul_(1.001); x = x.clamp(", proofs.layer_repeats_itself),
+        "x = bounded_input(", "self.W_K.weight.data.mul_(1.001); x = bounded_input(", proofs.layer_repeats_itself),
     "chance in the forward pass": (
-        "x = x.clamp(", "x = x + 1e-9 * torch.randn_like(x); x = x.clamp(", proofs.layer_repeats_itself),
+        "x = bounded_input(", "x = x + 1e-9 * torch.randn_like(x); x = bounded_input(", proofs.layer_repeats_itself),
     "another function in eval mode": (
-        "x = x.clamp(", "x = x if self.training else 1.001 * x; x = x.clamp(", proofs.layer_repeats_itself),
+        "x = bounded_input(", "x = x if self.training else 1.001 * x; x = bounded_input(", proofs.layer_repeats_itself),
     "rows that are normalised together": (
-        "x = x.clamp(", "x = x / (1 + x.mean(0, keepdim=True).abs()); x = x.clamp(",
+        "x = bounded_input(", "x = x / (1 + x.mean(0, keepdim=True).abs()); x = bounded_input(",
         proofs.layer_rows_are_independent),
 }  # fmt: skip
 
@@ -392,7 +392,7 @@ def test_a_fault_in_the_layer_is_caught(fault):
 
 
 def test_every_one_of_these_proofs_passes_for_the_layer():
-    same = mutant(titans.neural_memory, "x = x.clamp(", "x = x.clamp(").NeuralMemory
+    same = mutant(titans.neural_memory, "x = bounded_input(", "x = bounded_input(").NeuralMemory
     for proof in {proof for _, _, proof in LAYER_FAULTS.values()}:
         proof(make_layer())
         proof(make_layer(same))

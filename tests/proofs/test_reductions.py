@@ -152,7 +152,7 @@ def test_equation_16_as_printed(scan):
             gates = Gates(theta[..., seen], torch.zeros_like(theta[..., seen]), alpha[..., seen])
             _, state = scan(memory, at_start, q[:, :, seen], k[:, :, seen], v[:, :, seen], gates, chunk)
             got = {f"W.{layer}": weight for layer, weight in enumerate(state.weights)}
-            assert state.place == want.pop("place")
+            assert state.place_in_chunk == want.pop("place")
             assert_same(got, want)
         start = [weight.detach() for weight in state.weights]
 

@@ -118,7 +118,7 @@ def call(request):
 
 def test_scan_refuses_another_memory(call):
     for wrong, name in ((torch.nn.Linear(4, 4), "Linear"), (None, "NoneType"), (DeepMemory, "type")):
-        refused(TypeError, lambda wrong=wrong: call(memory=wrong), "memory must be a DeepMemory", f"got {name}")
+        refused(TypeError, lambda wrong=wrong: call(memory=wrong), "memory must be a", "Memory", f"got {name}")
 
 
 @pytest.mark.parametrize(("value", "kind", "message"), WRONG_SIZES)
@@ -239,7 +239,7 @@ def test_scan_refuses_the_state_of_another_batch_dtype_device_and_chunk_size(cal
 def test_scan_refuses_a_state_whose_parts_do_not_fit_one_another(call):
     state = call.good["state"]
     short = tuple(tensor[..., :-1] for tensor in state.momentum)
-    for part, wrong in (("weights", state.weights[:1]), ("momentum", short), ("chunk_weights", ())):
+    for part, wrong in (("weights", state.weights[:1]), ("rule_state", short), ("chunk_weights", ())):
         refused(
             ValueError,
             lambda bad={part: wrong}: call(state=replace(state, **bad)),
@@ -247,11 +247,11 @@ def test_scan_refuses_a_state_whose_parts_do_not_fit_one_another(call):
         )
     refused(ValueError, lambda: call(state=replace(state, weights=())), "state must hold the weights of every layer")
     for place in (-1, 16):
-        wrong = replace(state, place=place, chunk_size=16)
+        wrong = replace(state, place_in_chunk=place, chunk_size=16)
         refused(
             ValueError,
             lambda wrong=wrong: call(state=wrong, chunk_size=16),
-            "state.place must be in [0, 15]",
+            "state.place_in_chunk must be in [0, 15]",
             str(place),
         )
 
@@ -290,8 +290,8 @@ def test_layer_refuses_a_state_of_another_batch_dtype_or_device_and_one_without_
     refused(ValueError, lambda: layer(x, state.to(torch.float64)), "another dtype", "torch.float64", "torch.float32")
     refused(ValueError, lambda: layer(x, state.to("meta")), "another device", "meta", "cpu")
     bare = layer.memory.initial_state(2)
-    refused(TypeError, lambda: layer(x, bare), "state.recent must be a tensor, got NoneType")
-    refused(TypeError, lambda: layer(x, (state, None)), "state must be a MemoryState, got tuple")
+    refused(TypeError, lambda: layer(x, bare), "state must be a LayerState, got MemoryState")
+    refused(TypeError, lambda: layer(x, (state, None)), "state must be a LayerState, got tuple")
 
 
 # ---- Files -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tests.proofs.model_proofs import VARIANTS, make_model, random_tokens
 from tests.refusals.refused import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
 from titans import MemoryState, ModelState, NeuralMemory, TitansConfig, TitansLM
-from titans.blocks import BlockState
+from titans.blocks import ContextState
 from titans.model import sampler
 from titans.state import FILE_FORMAT
 
@@ -240,8 +240,8 @@ def test_what_is_no_state_of_a_model_is_refused(model):
     _, memory = NeuralMemory(8)(torch.randn(2, 3, 8))
     for wrong, name in (
         (state.layers, "tuple"),
-        (state.layers[0], "BlockState"),
-        (memory, "MemoryState"),
+        (state.layers[0], "ContextState"),
+        (memory, "LayerState"),
         ({}, "dict"),
     ):
         words = ("state must be a ModelState", f"got {name}")
@@ -261,7 +261,7 @@ def test_a_state_with_too_few_layers_is_refused(model):
 def test_a_file_of_another_kind_of_state_is_refused(model, tmp_path):
     _, memory = NeuralMemory(8)(torch.randn(2, 3, 8))
     state = model(GOOD).state
-    kinds = {ModelState: state, BlockState: state.layers[0], MemoryState: memory}
+    kinds = {ModelState: state, ContextState: state.layers[0], MemoryState: memory}
     for kind, written in kinds.items():
         written.save(tmp_path / kind.__name__)
     for kind in kinds:
@@ -293,7 +293,7 @@ def test_missing_truncated_and_foreign_files_are_refused(model, tmp_path):
         '{"state": "ModelState"}',
         '{"state": "ModelState", "parts": 3}',
         '{"state": "ModelState", "parts": {"layers": []}}',
-        '{"state": "ModelState", "parts": {"layers": [{"tensor": "y"}], "config": "", "batch": 1}}',
+        '{"state": "ModelState", "parts": {"layers": [{"tensor": "y"}], "signature": "", "batch": 1}}',
         '{"state": ["ModelState"], "parts": {}}',
     ],
 )

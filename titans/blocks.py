@@ -84,9 +84,7 @@ class MemoryAsContext(Mixer):
         self.combine = Combine(config.dim) if config.memory_gate else Sum()
 
     @abstractmethod
-    def attend(
-        self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues
-    ) -> tuple[Tensor, Seen]:
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
         """Attention of some tokens of one segment over the prefix, h and x, [batch, heads, tokens, dim_head] all."""
 
     @abstractmethod
@@ -149,9 +147,7 @@ class MAC(MemoryAsContext):
     is, at the start of training, an average over the segment, and no key is bound to its value.
     """
 
-    def attend(
-        self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues
-    ) -> tuple[Tensor, Seen]:
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
         return self.attention(q, (h, x), seen, prefix, self.window)
 
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:

@@ -1,13 +1,13 @@
 """Looking inside a memory while it reads, and interfering with it: for lessons, tests and whoever asks why.
 
-    with observed(layer) as calls:           # what every call read and wrote
-        layer(x)
-    calls[0].surprise()
+with observed(layer) as calls:           # what every call read and wrote
+    layer(x)
+calls[0].surprise()
 
-    with edited_gates(model, lambda gates: gates._replace(eta=0 * gates.eta)):
-        model(tokens)                        # the same model without momentum
+with edited_gates(model, lambda gates: gates._replace(eta=0 * gates.eta)):
+    model(tokens)                        # the same model without momentum
 
-    closed(model)(tokens)                    # a copy that reads its memories and never writes them
+closed(model)(tokens)                    # a copy that reads its memories and never writes them
 """
 
 from __future__ import annotations

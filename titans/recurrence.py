@@ -114,5 +114,7 @@ def inner_rule(rule: Rule | None, max_surprise: float | None) -> Rule:
         return Momentum(max_surprise)
     check_instance("rule", rule, Rule)
     if max_surprise is not None:
-        raise ValueError(f"max_surprise must be None beside a rule, which has its own bound or none, got {max_surprise}")
+        raise ValueError(
+            f"max_surprise must be None beside a rule, which has its own bound or none, got {max_surprise}"
+        )
     return rule

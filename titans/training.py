@@ -216,4 +216,3 @@ def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     trained.seconds, trained.steps = facts["seconds"], facts["steps"]
     trained.history = [tuple(entry) for entry in facts["history"]]
-

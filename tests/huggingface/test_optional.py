@@ -36,8 +36,7 @@ def test_without_transformers_titans_works():
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in sorted((ROOT / "titans").rglob("*.py"))
-        if path.relative_to(ROOT).parent.as_posix() != INTERFACE
-        and path.name not in ("__init__.py", "__main__.py")
+        if path.relative_to(ROOT).parent.as_posix() != INTERFACE and path.name not in ("__init__.py", "__main__.py")
     ]
     assert "titans.rows" in modules
     runs(

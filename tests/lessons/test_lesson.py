@@ -263,8 +263,6 @@ def test_no_constant_gates_solve_the_last_exercise():
         assert exercises_03.check_schedule(lambda token, gates=gates: gates).outcome != "passed"
 
 
-
-
 BOTH = SimpleNamespace(**EXERCISES)
 
 

@@ -66,7 +66,12 @@ def plain_loop(case: Case, second_order: bool = True) -> Scan:
     """
 
     def scan(memory, state, q, k, v, gates, chunk_size=1, max_surprise=None):
-        weights, momentum, start, place = list(state.weights), list(state.momentum), state.chunk_weights, state.place_in_chunk
+        weights, momentum, start, place = (
+            list(state.weights),
+            list(state.momentum),
+            state.chunk_weights,
+            state.place_in_chunk,
+        )
         outputs = []
         for t in range(k.shape[2]):
             at = [w if w.requires_grad else w.clone().requires_grad_() for w in start]
@@ -86,7 +91,12 @@ def plain_loop(case: Case, second_order: bool = True) -> Scan:
             if place == 0:
                 start = tuple(weights)
         new = MemoryState(
-            tuple(weights), tuple(start), tuple(momentum), place_in_chunk=place, chunk_size=chunk_size, signature=state.signature
+            tuple(weights),
+            tuple(start),
+            tuple(momentum),
+            place_in_chunk=place,
+            chunk_size=chunk_size,
+            signature=state.signature,
         )
         return torch.stack(outputs, dim=2), new
 

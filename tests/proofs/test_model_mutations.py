@@ -5,6 +5,7 @@ As in `test_mutations`, a fault is one place of one module's source changed and 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from types import ModuleType
@@ -47,11 +48,8 @@ def blocks(old: str, new: str) -> Make:
 def attention(old: str, new: str) -> Make:
     """What makes models whose mixers see through a broken attention."""
     broken = broken_copy(titans.attention, old, new)
-    copy = broken_copy(titans.blocks, "from __future__", "from __future__")
-    for name, value in vars(titans.blocks).items():
-        if getattr(value, "__module__", None) == "titans.attention":
-            setattr(copy, name, getattr(broken, name))
-    return with_blocks(copy)
+    with patch.dict(sys.modules, {"titans.attention": broken}):
+        return with_blocks(broken_copy(titans.blocks, "from __future__", "from __future__"))
 
 
 def model(old: str, new: str) -> Make:
@@ -147,7 +145,8 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         attention, "return Seen(_joined(self.keys, keys)", "return Seen(_joined(tuple(k.roll(1, 2) for k in self.keys), keys)",
         splits("attention")),
     "queries' positions restart at each call": (
-        attention, "first = span - q.shape[2]", "first = 0 * span", splits("attention", segment_len=4), ),
+        attention, "turned_q = turn(q, cos[first:], sin[first:])",
+        "turned_q = turn(q, cos[: q.shape[2]], sin[: q.shape[2]])", splits("attention")),
     "keys of the last window off by one": (
         attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mag")),
     "keys of the last window are forgotten": (attention, "if not self.keys:", "if True:", splits("mal")),
@@ -156,7 +155,8 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "a segment's keys are seen by the next": (
         blocks, "seen if self.sliding else Seen()", "seen", equations("mac")),
     "a sliding segment that slides one too far": (
-        attention, "triu(before - window + 1)", "triu(before - window)", equations("attention", sliding=True)),
+        attention, "triu(before - window + 1)", "triu(before - window)",
+        equations("attention", sliding=True, window=5)),
     "the memory's state is not carried": (
         blocks, "return self.combine(y, read), WindowState(memory,",
         "return self.combine(y, read), WindowState(state.memory,", splits("mag")),
@@ -171,7 +171,8 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "a window that sees the next token": (
         attention, "(i <= j) & (j < i + window)", "(i < j) & (j < i + window + 1)", causal("mag")),
     "persistent tokens that nobody sees": (
-        attention, "self.keys_values(tokens.expand(batch,", "self.keys_values(tokens[:0].expand(batch,",
+        attention, "return self.keys_values(tokens.expand(batch,",
+        "tokens = tokens[:0]; return self.keys_values(tokens.expand(batch,",
         learns("attention")),
     "persistent tokens with positions": (
         attention, "torch.cat((turned, q), dim=-1)", "torch.cat((turned, turned), dim=-1)", equations("attention")),

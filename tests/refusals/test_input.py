@@ -219,7 +219,7 @@ def test_scan_refuses_the_state_of_another_memory(call, name):
         ValueError,
         lambda: call(state=state),
         "state belongs to another memory",
-        f"it has {state.memory}",
+        f"it has {state.signature}",
         f"needed is {call.good['memory'].signature}",
     )
 

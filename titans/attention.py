@@ -133,6 +133,9 @@ class Seen(State):
         return Seen(tuple(k.clone() for k in self.keys), tuple(v.clone() for v in self.values))
 
 
+NOTHING_SEEN = Seen()
+
+
 def _joined(earlier: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.cat(pair, dim=2) for pair in zip(earlier, later, strict=True))
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.attention import Attention, KeysValues, Seen
+from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
 from titans.state import State, Weights
@@ -51,7 +51,7 @@ class ContextState(State):
     memory: LayerState
     segment_weights: Weights
     recent: Tensor
-    seen: Seen = Seen()
+    seen: Seen = NOTHING_SEEN
     place_in_segment: int = 0
 
 
@@ -121,7 +121,7 @@ class MemoryAsContext(Mixer):
             reads.append(read)
             place = (place + x_part.shape[1]) % self.segment_len
             if place == 0:
-                start, seen = memory.weights, seen if self.sliding else Seen()
+                start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN
         read = self.memory.output(torch.cat(writes, dim=1), torch.cat(reads, dim=2))
         return self.combine(torch.cat(ys, dim=1), read), ContextState(memory, start, recent, seen.copied(), place)
 
@@ -161,7 +161,7 @@ class MAC(MemoryAsContext):
 class SegmentState(State):
     """What MAC without its memory carries: keys and values that may still be seen, and tokens of the segment so far."""
 
-    seen: Seen = Seen()
+    seen: Seen = NOTHING_SEEN
     place_in_segment: int = 0
 
 
@@ -189,7 +189,7 @@ class SegmentAttention(Mixer):
             outputs.append(y)
             place = (place + q_part.shape[2]) % self.segment_len
             if place == 0 and not self.sliding:
-                seen = Seen()
+                seen = NOTHING_SEEN
         return self.attention.output(torch.cat(outputs, dim=2)), SegmentState(seen.copied(), place)
 
 
@@ -234,7 +234,7 @@ class WindowState(State):
     """What MAG and MAL carry: the state of the memory, and keys and values of the last window - 1 tokens."""
 
     memory: LayerState
-    seen: Seen = Seen()
+    seen: Seen = NOTHING_SEEN
 
 
 class MemoryAndWindow(PrefixedMemory):

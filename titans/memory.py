@@ -51,10 +51,17 @@ class Memory(Protocol):
     signature: text that tells one configuration from another, for the states that belong to it.
     """
 
-    dim: int
-    heads: int
-    shapes: Sequence[torch.Size]
-    signature: str
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def heads(self) -> int: ...
+
+    @property
+    def shapes(self) -> Sequence[torch.Size]: ...
+
+    @property
+    def signature(self) -> str: ...
 
     def initial_state(self, batch: int) -> MemoryState:
         """M_0 for each of `batch` rows."""

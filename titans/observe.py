@@ -21,7 +21,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from titans.memory import DeepMemory
+from titans.memory import LayeredMemory
 from titans.neural_memory import LayerState, NeuralMemory
 from titans.scan import Gates, Tokens
 
@@ -39,12 +39,13 @@ class Call:
 
     @torch.no_grad()
     def surprise(self) -> Tensor:
-        """|u_t|, the norm of the gradient of every token, over all layers of a `DeepMemory`: [batch, heads, tokens].
+        """|u_t|, the norm of the gradient of every token, over all layers of a `LayeredMemory`: [batch, heads, tokens].
 
         Gradients are taken at the weights of each chunk's start (D1), before `max_surprise` bounds them.
         """
-        memory, state, found, done = self.layer.memory, self.before, [], 0
-        assert isinstance(memory, DeepMemory)
+        memory, state, done = self.layer.memory, self.before, 0
+        assert isinstance(memory, LayeredMemory)
+        found: list[Tensor] = []
         while done < self.tokens.k.shape[2]:
             part = self.tokens.part(slice(done, done + self.layer.chunk_size - state.place_in_chunk))
             inputs, errors = memory.errors(state.chunk_weights, part.k, part.v)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from titans.checks import check_instance, check_integer, check_number, check_range, check_shape
 from titans.memory import Memory
-from titans.state import MOMENTUM, MemoryState, Weights
+from titans.state import MemoryState, Weights
 
 
 class Gates(NamedTuple):

@@ -13,8 +13,8 @@ from tests.huggingface.models import make_config, make_model, no_warnings_of_tra
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import INF, NAN, WRONG_NUMBERS, WRONG_SIZES, refused
 from titans import TitansLM
-from titans.huggingface.config import NOT_IMPLEMENTED
 from titans.huggingface import TitansMACConfig, TitansMACForCausalLM
+from titans.huggingface.config import NOT_IMPLEMENTED
 from titans.neural_memory import NeuralMemory
 
 pytestmark = pytest.mark.filterwarnings("error")

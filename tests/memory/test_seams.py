@@ -196,7 +196,7 @@ def test_the_closed_form_refuses_a_memory_without_layers_and_scans_what_is_none(
     made, tokens = problem("gated")
     assert isinstance(made, Memory)
     assert not isinstance(made, LayeredMemory)
-    with pytest.raises(TypeError, match="memory must be a LayeredMemory.* recurrent_scan takes any.* got GatedMLP"):
+    with pytest.raises(TypeError, match=r"memory must be a LayeredMemory.* recurrent_scan takes any.* got GatedMLP"):
         chunked_scan(made, made.initial_state(BATCH), *tokens)
     with pytest.raises(TypeError, match="memory must be a Memory, got Linear"):
         recurrent_scan(nn.Linear(2, 2), made.initial_state(BATCH), *tokens)
@@ -234,7 +234,7 @@ def test_a_layer_takes_another_memory_and_another_rule(options):
 
 
 def test_a_layer_refuses_a_memory_of_other_sizes():
-    with pytest.raises(ValueError, match="memory must have dim=4 and heads=2.* got dim=4 and heads=1"):
+    with pytest.raises(ValueError, match=r"memory must have dim=4 and heads=2.* got dim=4 and heads=1"):
         make_layer(memory=GatedMLP(DIM, 1))
     with pytest.raises(TypeError, match="memory must be a Memory, got Linear"):
         make_layer(memory=nn.Linear(2, 2))
@@ -272,9 +272,9 @@ def test_a_model_takes_another_mixer_and_its_states_say_so():
     assert_same({"logits": logits} | state.tensors(), {"logits": whole.logits} | whole.state.tensors())
     assert model.generate(tokens, 3)[0].shape == (2, 12)
     assert "MeanSoFar" in whole.state.signature
-    with pytest.raises(ValueError, match="state belongs to another configuration: .*MeanSoFar"):
+    with pytest.raises(ValueError, match=r"state belongs to another configuration: .*MeanSoFar"):
         TitansLM(config).double()(tokens, whole.state)
-    with pytest.raises(ValueError, match="mixers must be one of .*'mac'.* got 'mine'"):
+    with pytest.raises(ValueError, match=r"mixers must be one of .*'mac'.* got 'mine'"):
         TitansLM(config, mixers={"mine": MeanSoFar})
     assert isinstance(TitansLM(TitansConfig("lmm"), mixers={"mag": MeanSoFar}).blocks[0].mixer, LMM)
 

@@ -107,7 +107,7 @@ def stops(make: Make) -> None:
 
 SEEN = "mask = mask.repeat(*[1] * (mask.ndim - 1), len(keys))"
 READ = "return self.memory.learn(written, state)"
-BEGINS = "start, seen = memory.weights, seen if self.sliding else Seen()\n"
+BEGINS = "start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN\n"
 TURNED = "turned_k = torch.cat([turn(k, cos, sin) for k in keys], dim=2)"
 EMBEDDED = "x, layers = self.embedding(tokens), []"
 NEXT = "self(made[-1], output.state)"
@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "h read with the weights of now": (
         blocks, "self.retrieve(start, asked)", "self.retrieve(memory.weights, asked)", splits("mac")),
     "h read with the first weights for ever": (
-        blocks, BEGINS, "seen = Seen()\n", equations("mac")),
+        blocks, BEGINS, "seen = NOTHING_SEEN\n", equations("mac")),
     "memory tokens read with the weights of now": (
         blocks, "self.with_memory_tokens(persistent, start)", "self.with_memory_tokens(persistent, memory.weights)",
         splits("mac", memory_tokens=2)),
@@ -142,7 +142,8 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         blocks, "ContextState(memory, start, recent, seen.copied(), place)",
         "ContextState(memory, start, recent, seen.copied(), 0)", splits("mac")),
     "positions restart at each call": (
-        attention, "return Seen(_joined(self.keys, keys)", "return Seen(_joined(tuple(k.roll(1, 2) for k in self.keys), keys)",
+        attention, "return Seen(_joined(self.keys, keys)",
+        "return Seen(_joined(tuple(k.roll(1, 2) for k in self.keys), keys)",
         splits("attention")),
     "queries' positions restart at each call": (
         attention, "turned_q = turn(q, cos[first:], sin[first:])",
@@ -153,7 +154,7 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "keys of a sliding segment off by one": (
         attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mac", sliding=True)),
     "a segment's keys are seen by the next": (
-        blocks, "seen if self.sliding else Seen()", "seen", equations("mac")),
+        blocks, "seen if self.sliding else NOTHING_SEEN", "seen", equations("mac")),
     "a sliding segment that slides one too far": (
         attention, "triu(before - window + 1)", "triu(before - window)",
         equations("attention", sliding=True, window=5)),

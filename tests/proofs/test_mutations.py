@@ -282,7 +282,10 @@ SCAN_FAULTS = {
     "a derivative without the last forgetting": (
         chunk_step_with("dP[:, -1:].add_(_dot(dW_end, W))", "pass"), gradcheck),
     "row 0's weights for every row": (around(change_input=row_0_for_all), independent),
-    "the place is lost at a call's border": (around(change_input=lambda state: replace(state, place_in_chunk=0)), splits),
+    "the place is lost at a call's border": (
+        around(change_input=lambda state: replace(state, place_in_chunk=0)),
+        splits,
+    ),
     "the chunk's start is lost at a call's border": (
         around(change_output=lambda state: replace(state, chunk_weights=state.weights)),
         splits,

@@ -50,12 +50,6 @@ def test_the_first_lesson_that_the_command_opens_is_there(name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_the_map_names_every_module(name):
-    modules = [path.name for path in (ROOT / "titans").glob("[!_]*.py")]
-    assert [module for module in modules if f"`titans/{module}`" not in TEXTS[name]] == []
-
-
-@pytest.mark.parametrize("name", TEXTS)
 def test_every_lesson_is_listed(name):
     lessons = [f"notebooks/{path.parent.name}/{path.name}" for path in (ROOT / "notebooks").glob("??/*.ipynb")]
     assert [lesson for lesson in lessons if f"]({lesson})" not in TEXTS[name]] == []

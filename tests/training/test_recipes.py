@@ -157,11 +157,11 @@ def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeyp
 
 
 def test_the_command_can_be_interrupted_and_says_so(tmp_path):
-    command = [sys.executable, "-m", "titans.training", "recall-live", "--runs", "attention", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "titans.recipes", "recall-live", "--runs", "attention", "--out", str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
-        while "loss" not in process.stderr.read(20):
-            pass
+        while "loss" not in (said := process.stderr.read(20)):
+            assert said, "the command ended by itself"
         os.kill(process.pid, signal.SIGINT)
         assert "interrupted; the same command goes on from here" in process.stderr.read()
     assert process.returncode == 1
@@ -174,7 +174,7 @@ def test_the_command_can_be_interrupted_and_says_so(tmp_path):
     [(["unheard"], "invalid choice: 'unheard'"), (["recall-live", "--runs", "mag"], "must be among mac, attention")],
 )
 def test_the_command_refuses_what_it_does_not_know(arguments, message):
-    command = [sys.executable, "-m", "titans.training", *arguments]
+    command = [sys.executable, "-m", "titans.recipes", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert message in result.stderr

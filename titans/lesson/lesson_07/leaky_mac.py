@@ -3,17 +3,16 @@
 What lesson 07 measures. `LeakyMAC` is for whole sequences; the others differ from MAC in a line each.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from titans.attention import KeysValues, attend, causal_mask, rotate
 from titans.blocks import MAC
 from titans.config import TitansConfig
+from titans.lesson.kit.draws import random_draw, randomise
 from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
 
@@ -101,14 +100,6 @@ class WithoutResidual(MAC):
         return attended
 
 
-def randomise(block: nn.Module, seed: int) -> None:
-    """Draw every weight anew: what is causal has to be so for any of them, and M_0 must not be zero."""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in block.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=random, dtype=torch.float64) * 0.5)
-
-
 @lru_cache(maxsize=64)
 def influence(mode: str, segment_len: int, persistent: int, tokens: int = 16) -> Tensor:
     """The size of d o_i / d x_j, [tokens, tokens], of a small random block. All of it in one backward pass:
@@ -119,9 +110,7 @@ def influence(mode: str, segment_len: int, persistent: int, tokens: int = 16) ->
     )
     block = LeakyMAC(config, *MODES[mode]).double()
     randomise(block, seed=1)
-    random = torch.Generator().manual_seed(2)
-    x = torch.randn(tokens, dim, generator=random, dtype=torch.float64)
-    rows = x.repeat(tokens * dim, 1, 1).requires_grad_()
+    rows = random_draw(2)(tokens, dim).repeat(tokens * dim, 1, 1).requires_grad_()
     o, _ = block(rows, block.initial_state(tokens * dim))
     asked = o.unflatten(0, (tokens, dim)).diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1)
     (slopes,) = torch.autograd.grad(asked.sum(), rows)

@@ -120,8 +120,8 @@ class TitansLM(nn.Module):
     @property
     def signature(self) -> str:
         """What tells a model's states from another's: its configuration, and mixers that are not the library's."""
-        others = (f" {variant}={mixer.__module__}.{mixer.__qualname__}" for variant, mixer in self.mixers.items())
-        return self.config.signature + "".join(others)
+        others = (f" {variant}={mixer!r}".replace(" ", "") for variant, mixer in self.mixers.items())
+        return " ".join((self.config.signature, *others))
 
     def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
         """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should have been there;

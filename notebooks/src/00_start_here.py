@@ -37,9 +37,9 @@ import torch
 from titans import NeuralMemory
 from titans.checkpoints import load_checkpoint
 from titans.lesson import start
-from titans.lesson.lesson_00 import exercises, pictures
+from titans.lesson.lesson_00 import exercises, pictures, trials, words
 from titans.lesson.lesson_00.lab import telling_lab
-from titans.lesson.lesson_00.pictures import TASK, VOCABULARY, filler, ids
+from titans.lesson.lesson_00.words import TASK, VOCABULARY, filler, ids
 from titans.recipes import LIVE
 from titans.training import EVALUATION_SEED, share_right
 
@@ -83,7 +83,7 @@ facts = {
     "Eva": "Lyon",
     "Fumi": "Rome",
 }
-told = pictures.told_words(facts)
+told = words.told_words(facts)
 print(" ".join(told))
 print(ids(told).tolist()[0])
 print("filler:", " ".join(VOCABULARY[n] for n in filler(12)[0]), "…")
@@ -130,7 +130,7 @@ print("tokens of filler in training: from {} to {}".format(*LIVE.between))
 
 # %%
 def hear(model, facts, distance):
-    state = model(ids(pictures.told_words(facts))).state
+    state = model(ids(words.told_words(facts))).state
     if distance > 0:
         state = model(filler(distance), state).state
     return state
@@ -436,7 +436,7 @@ exercises.SEGMENTS_BETWEEN.check(segments_between)
 # 水平な点線は、32か所から1つをランダムに選んだ場合を表します。
 
 # %%
-right = pictures.share_by_distance("memory on").right  # [distances, facts]
+right = trials.share_by_distance("memory on").right  # [distances, facts]
 assert right[-1].mean() > 0.95 > 0.5 > right[0, -1]
 pictures.by_distance()
 
@@ -456,7 +456,7 @@ pictures.by_distance()
 # 同じ状態から、もう一度同じ4トークンを読ませます。ただし、その間はメモリへの書き込みを止めておきます。
 
 # %% tags=["nbval-ignore-output"]
-last = pictures.last_fact(tokens=4)
+last = trials.last_fact(tokens=4)
 print(f"last fact, at once:      {last.at_once:.0%}")
 print(f"after 4 tokens:          {last.after:.0%}")
 print(f"after 4, no writing:     {last.after_without_writing:.0%}")
@@ -497,7 +497,7 @@ mine, yours = hear(model, facts, 2000), hear(model, others, 2000)
 layer = replace(
     mine.layers[0],
     memory=yours.layers[0].memory,
-    start=yours.layers[0].start,  # the memory at the segment's start
+    segment_weights=yours.layers[0].segment_weights,  # at its start
 )
 moved = replace(mine, layers=(layer,))
 for name in facts:
@@ -545,7 +545,7 @@ print("M is a matrix:", list(M.shape), "[batch, heads, out, in]")
 # 下の棒グラフは、トークンごとに $M$ がどれだけ動いたか（change of memory）を表します。
 
 # %% tags=["nbval-ignore-output"]
-changes = pictures.writes(model, torch.cat((ids(told), filler(45)), dim=1))
+changes = trials.writes(model, torch.cat((ids(told), filler(45)), dim=1))
 early, late = sum(changes[:32]) / 32, sum(changes[36:]) / len(changes[36:])
 print(f"mean change: tokens 0 to 31 {early:.2f}, from token 36 on {late:.2f}")
 assert early > 4 * late
@@ -579,7 +579,7 @@ for name in ("Ada", "Mio"):
     answer, chance = ask(model, state, name)
     print(f"{name}? {answer} ({chance:.0%})")
 
-many = pictures.told_again()
+many = trials.told_again()
 print("over 64 rows:")
 print(f"told twice: old place {many.old:.0%}, new place {many.new:.0%}")
 print(f"never told: answers with somebody else's place {many.invented:.0%}")

@@ -34,8 +34,8 @@ import torch.nn.functional as F
 
 from titans import DeepMemory
 from titans.lesson import start
-from titans.lesson.lesson_02 import exercises, pictures
-from titans.lesson.lesson_02.lab import memory_lab, write_repeatedly
+from titans.lesson.lesson_02 import exercises, pictures, trials
+from titans.lesson.lesson_02.lab import memory_lab
 
 start()
 
@@ -514,7 +514,7 @@ pictures.first_writes()
 
 # %%
 for depth in (1, 2):
-    errors = pictures.forgetting_of_first_pair(depth)
+    errors = trials.forgetting_of_first_pair(depth)
     worse = int((errors > 1).nonzero()[0])  # an empty memory's error is 1
     print(f"depth {depth}: worse than an empty memory after {worse} pairs")
 
@@ -560,7 +560,7 @@ pictures.interference()
 
 # %%
 for depth in (1, 2, 3):
-    course = write_repeatedly(depth=depth, expansion=4, pairs=16)
+    course = trials.write_repeatedly(depth=depth, expansion=4, pairs=16)
     size = sum(weight.numel() for weight in course.weights[0])
     means = course.errors.mean(1)
     print(

@@ -43,8 +43,10 @@ from titans import (
     recurrent_scan,
 )
 from titans.lesson import start
-from titans.lesson.lesson_03 import exercises, pictures, streams
+from titans.lesson.kit import matrix_memory
+from titans.lesson.lesson_03 import exercises, pictures, trials
 from titans.lesson.lesson_03.lab import gates_lab
+from titans.lesson.lesson_03.streams import eventful_stream
 
 start()
 
@@ -293,7 +295,7 @@ exercises.HALF_LIFE.check(alpha_for_half_life)
 # どのトークンでも同じ値が来るので、忘却は関係なさそうです。メモリは最後にどこへ行き着くでしょうか。
 
 # %%
-numbers = pictures.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
+numbers = trials.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
 print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 
 # %% [markdown] lang="en"
@@ -318,7 +320,7 @@ print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 # ライブラリの初期値では、半減期は数百トークンです。この $\theta$ なら、ずれは1%ほどになります。
 
 # %%
-numbers = pictures.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
+numbers = trials.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
 print(f"with α = 0.002: {numbers[-1]:.3f}")
 
 # %% [markdown] lang="en"
@@ -408,8 +410,8 @@ exercises.UPDATE.check(update)
 
 # %%
 solved = exercises.UPDATE.check(update).outcome == "passed"
-mine = update if solved else pictures.update
-stream = streams.eventful_stream()
+mine = update if solved else matrix_memory.update
+stream = eventful_stream()
 M = S = torch.zeros(8, 8, dtype=torch.float64)
 answers = []
 for k, v in zip(stream.k, stream.v, strict=True):
@@ -637,7 +639,7 @@ for name, gate in zip(gates._fields, gates, strict=True):
 
 # %%
 for chunk in (1, 16, 128):
-    surprise = pictures.passage_surprise(chunk).view(4, 32).mean(1)
+    surprise = trials.passage_surprise(chunk).view(4, 32).mean(1)
     print(f"chunk {chunk:3}:", [f"{mean:.2f}" for mean in surprise.tolist()])
 
 pictures.repeated_passage()

@@ -41,7 +41,7 @@ from titans import TitansConfig, TitansLM
 from titans.attention import attend, causal_mask, rotate
 from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.lesson import start
-from titans.lesson.lesson_06 import exercises, pictures
+from titans.lesson.lesson_06 import exercises, pictures, trials
 from titans.lesson.lesson_06.lab import persistent_lab
 from titans.tasks import Recall
 from titans.training import share_right
@@ -215,7 +215,7 @@ exercises.SHARE.check(persistent_share)
 
 # %%
 solved = exercises.SHARE.check(persistent_share).outcome == "passed"
-share = persistent_share if solved else pictures.persistent_share
+share = persistent_share if solved else trials.persistent_share
 q, K, V = (torch.randn(n, 8, dtype=torch.float64) for n in (1, 5, 5))
 P_K, P_V = (torch.randn(3, 8, dtype=torch.float64) for _ in range(2))
 
@@ -586,11 +586,11 @@ class LookUp(nn.Module):
 # %%
 def train_look_up(persistent, seed, steps=400):
     torch.manual_seed(seed)
-    model = LookUp(pictures.DIM, persistent)
+    model = LookUp(trials.DIM, persistent)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     random = torch.Generator().manual_seed(seed)
     for _ in range(steps):
-        batch = pictures.questions(96, random)
+        batch = trials.questions(96, random)
         y, _ = model(batch.q, batch.keys, batch.values)
         loss = (y - batch.wanted).square().sum(1).mean()
         optimizer.zero_grad()
@@ -609,7 +609,7 @@ def train_look_up(persistent, seed, steps=400):
 # 1個もないと、3種類の質問のうち、どれに困るでしょうか。1個あれば足りるでしょうか。
 
 # %%
-fresh = pictures.questions(3000, torch.Generator().manual_seed(99))
+fresh = trials.questions(3000, torch.Generator().manual_seed(99))
 
 
 @torch.no_grad()
@@ -717,7 +717,7 @@ task = Recall()
 model, facts, _ = load_checkpoint("recall-live/mac")
 tokens = task.sample(64, 36, torch.Generator().manual_seed(5)).tokens
 told, noise, asked = slice(0, 12), slice(12, 48), slice(48, 60)
-shares = pictures.attention_shares(model, tokens)
+shares = trials.attention_shares(model, tokens)
 place = torch.arange(60) % model.config.segment_len + 1  # tokens seen
 even = 4 / (4 + 2 * place)  # P's share among P, h and x, equal scores
 
@@ -753,7 +753,7 @@ assert min(shares[:, told, 0].mean(), shares[:, asked, 0].mean()) > 0.35
 # 比較のため、最後の行では、アテンションを**丸ごと**取り除き、メモリだけを残します。
 
 # %% tags=["nbval-ignore-output"]
-bare = pictures.without_persistent(model)
+bare = trials.without_persistent(model)
 memory_only = copy.deepcopy(model)
 with torch.no_grad():
     memory_only.blocks[0].mixer.attention.W_O.weight.zero_()

@@ -40,7 +40,9 @@ from titans.attention import rotate
 from titans.blocks import MAC
 from titans.checkpoints import load_checkpoint
 from titans.lesson import start
-from titans.lesson.lesson_07 import exercises, leaky_mac, pictures
+from titans.lesson.kit.draws import randomise
+from titans.lesson.kit.watching import without_h
+from titans.lesson.lesson_07 import exercises, leaky_mac, pictures, trials
 from titans.lesson.lesson_07.lab import mac_lab
 from titans.tasks import Recall
 from titans.training import share_right
@@ -196,7 +198,7 @@ config = TitansConfig(
     persistent_tokens=2,
 )
 mac = MAC(config).double()
-leaky_mac.randomise(mac, seed=0)
+randomise(mac, seed=0)
 W = {name: weight.detach() for name, weight in mac.named_parameters()}
 print(len(W), "tensors, among them", *list(W)[:4])
 
@@ -458,7 +460,7 @@ def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
     slopes = torch.autograd.functional.jacobian(
         lambda x: mac_by_hand(x, mask_h, per_token), x
     )
-    return pictures.sizes(slopes)
+    return trials.sizes(slopes)
 
 
 literal = influence(mask_h=False, per_token=False)
@@ -716,15 +718,15 @@ lab
 # メモリのないモデルの正解率（accuracy）は、どれくらいになるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
-run = pictures.RUN
-trained = {"MAC": pictures.train_variant(run)}
+run = trials.RUN
+trained = {"MAC": trials.train_variant(run)}
 last = trained["MAC"].history[-1][2]
 print(f"{trained['MAC'].steps} steps, right answers: {last:.0%}")
 assert last > 0.85
 
 # %% tags=["nbval-ignore-output"]
-no_memory = pictures.without_memory(run)
-trained["without memory"] = pictures.train_variant(no_memory)
+no_memory = trials.without_memory(run)
+trained["without memory"] = trials.train_variant(no_memory)
 last = trained["without memory"].history[-1][2]
 print(f"without memory, right answers: {last:.0%}")
 assert last < 0.3
@@ -775,12 +777,12 @@ assert without < 0.1
 
 # %% tags=["nbval-ignore-output"]
 models = {
-    "trained here": (trained["MAC"].model, pictures.TASK, 20),
+    "trained here": (trained["MAC"].model, trials.TASK, 20),
     "shipped": (shipped, Recall(), 56),
 }
 for name, (model, task, between) in models.items():
     before = share_right(model, task, between)
-    after = share_right(pictures.without_h(model), task, between)
+    after = share_right(without_h(model), task, between)
     print(f"{name}: {before:.1%}, without h {after:.1%}")
     assert before - after < 0.1
 
@@ -875,7 +877,7 @@ assert abs(without_positions - average) < 0.1
 # **実行する前に予想してみましょう。** それでもモデルは学習できるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
-trained["h without positions"] = pictures.train_variant(
+trained["h without positions"] = trials.train_variant(
     run, leaky_mac.PositionlessH
 )
 last = trained["h without positions"].history[-1][2]
@@ -883,7 +885,7 @@ print(f"h without positions, right answers: {last:.0%}")
 assert last > 0.85
 
 # %% tags=["nbval-ignore-output"]
-trained["without residual"] = pictures.train_variant(
+trained["without residual"] = trials.train_variant(
     replace(run, steps=75), leaky_mac.WithoutResidual
 )
 last = trained["without residual"].history[-1][2]
@@ -928,7 +930,7 @@ print(f"altogether: {sum(shares) / 4:.0%}")
 
 # %% tags=["nbval-ignore-output"]
 for name in ("MAC", "without residual"):
-    right, told = pictures.by_question(trained[name].model)
+    right, told = trials.by_question(trained[name].model)
     print(name)
     print("  right, question 1 to 4:", [f"{share:.0%}" for share in right])
     print("  told,  question 1 to 4:", [f"{share:.0%}" for share in told])
@@ -981,7 +983,7 @@ for tokens in (1, 3, 6):
 
 # %%
 for chunk, segment in ((4, 4), (2, 8), (2, 3)):
-    other = pictures.resized(mac, config, chunk, segment)
+    other = trials.resized(mac, config, chunk, segment)
     o, _ = other(x[None], other.initial_state(batch=1))
     changed = (o - by_library).abs().amax((0, 2)) > 1e-10
     first = int(changed.nonzero()[0])

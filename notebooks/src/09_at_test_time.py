@@ -41,12 +41,10 @@ import torch
 from titans import ModelState, NeuralMemory
 from titans.checkpoints import load_checkpoint
 from titans.lesson import start
-from titans.lesson.lesson_09 import (
-    bare_player,
-    exercises,
-    mac_player,
-    pictures,
-)
+from titans.lesson.kit import watching
+from titans.lesson.lesson_09 import bare_player, exercises, pictures, trials
+from titans.lesson.lesson_09.mac_player import facts_and_noise, mac_player
+from titans.observe import closed, observed
 from titans.tasks import Needle, Recall
 from titans.training import share_right
 
@@ -214,7 +212,7 @@ exercises.STREAM.check(stream)
 # 凍結したメモリがいちばんよく知っているのは、誰の飲み物でしょうか。
 
 # %%
-frozen = bare_player.run(False, False, 4)
+frozen = bare_player.record(False, False, 4)
 for person, drink in bare_player.PASSAGE:
     asked = bare_player.PEOPLE.index(person)
     answer = frozen.answers[-1, asked, bare_player.DRINKS.index(drink)]
@@ -312,20 +310,20 @@ player
 # %%
 torch.set_grad_enabled(False)
 model, _, _ = load_checkpoint("recall-live/mac")
-one, _, _ = mac_player.stream()  # facts, noise, facts, noise, …
-memory = mac_player.memory_of(model)
-watched = mac_player.Watched(memory)  # keeps what the memory is given
+one, _, _ = facts_and_noise()  # facts, noise, facts, noise, …
+memory = watching.memory_of(model)
 state = None
-for t in range(14):
-    state = model(one[:, t : t + 1], state).state
-x, before = watched.x, watched.state
-after = state.layers[0].memory
-print("M_t:", list(after.weights[0].shape), " place in chunk:", after.place)
+with observed(memory) as calls:  # keeps what the memory reads and writes
+    for t in range(14):
+        state = model(one[:, t : t + 1], state).state
+before, after = calls[-1].before, calls[-1].after
+print("M_t:", list(after.weights[0].shape), end="  ")
+print("place in chunk:", after.place_in_chunk)
 
 # %%
-_, k, v, _ = memory.project(x, before.recent)
+_, k, v, gates = calls[-1].tokens
 k, v = k[0, 0, 0], v[0, 0, 0]
-theta, eta, alpha = (gate[0, 0, 0, 0] for gate in memory.gates(x))
+theta, eta, alpha = (gate[0, 0, 0, 0] for gate in gates)
 M, S = before.weights[0][0, 0], before.momentum[0][0, 0]
 start_of_chunk = before.chunk_weights[0][0, 0]  # decision D1
 
@@ -361,14 +359,14 @@ for mine, library in ((M, after.weights), (S, after.momentum)):
 # 出力の各行は、凍結した時点（frozen from token）と、1番目から6番目までのペアの正解率です。
 
 # %% tags=["nbval-ignore-output"]
-tokens, keys, values = mac_player.stream(rows=64)
-still = mac_player.frozen(model)
+tokens, keys, values = facts_and_noise(rows=64)
+still = closed(model)
 known = {}
 for freeze in (12, 13, 14, 16, 48):
     state = model(tokens[:, :freeze]).state
     if freeze < 48:
         state = still(tokens[:, freeze:48], state).state
-    known[freeze] = pictures.share_known(still, state, keys, values)
+    known[freeze] = watching.share_known(still, state, keys, values)
     shares = "  ".join(f"{share:4.0%}" for share in known[freeze])
     print(f"frozen from token {freeze}: {shares}")
 assert min(known[12][:4]) > 0.9
@@ -412,7 +410,7 @@ assert min(known[48]) > 0.9  # and stays, if writing goes on
 # 3. 驚きを見てください。大きいのはいつで、小さいのはいつですか。モデルが答えを知っているところで、小さいですか。
 
 # %%
-inside = mac_player.mac_player()
+inside = mac_player()
 inside
 
 # %% [markdown] lang="en"
@@ -456,7 +454,7 @@ inside
 # トークン47の時点で、モデルは6つのペア全部に答えられます。それをもう一度聞いたとき、驚きはどれくらいでしょうか。
 
 # %%
-surprise = pictures.mean_surprise(model, tokens)
+surprise = trials.mean_surprise(model, tokens)
 first, again = surprise[:12].mean(), surprise[48:60].mean()
 early, late = surprise[16:32].mean(), surprise[32:48].mean()
 print("told again, as surprising as at first:", bool(again > 0.9 * first))
@@ -496,8 +494,8 @@ pictures.told_twice(surprise)
 # %% tags=["nbval-ignore-output"]
 state = model(tokens[:, :48]).state
 for factor in (0.0, 0.01, 1.0, 10.0, 100.0):
-    changed = pictures.scaled(state, factor)
-    right = sum(pictures.share_known(model, changed, keys, values)) / 6
+    changed = trials.scaled(state, factor)
+    right = sum(watching.share_known(model, changed, keys, values)) / 6
     print(f"M and S times {factor:6}: {right:.1%} right")
     assert right < 0.1 if factor == 0 else right > 0.95
 
@@ -551,7 +549,7 @@ while passed < moments[-1]:
 
 # %% tags=["nbval-ignore-output"]
 shares = [
-    [sum(pictures.share_known(m, s[which], *pairs)) / 6 for _, s in rows]
+    [sum(watching.share_known(m, s[which], *pairs)) / 6 for _, s in rows]
     for which, m in enumerate((model, other))
 ]
 print("right with memory:   ", [f"{share:.0%}" for share in shares[0]])
@@ -560,7 +558,7 @@ assert min(shares[0]) > 0.9
 assert max(shares[1]) < 0.2
 
 # %%
-sizes = [pictures.state_bytes(s[0]) // 8 for _, s in rows]
+sizes = [trials.state_bytes(s[0]) // 8 for _, s in rows]
 print("bytes of state, one sequence:", sizes)
 assert len(set(sizes)) == 1
 pictures.streaming(moments, *shares, sizes)
@@ -820,7 +818,7 @@ with torch.enable_grad():
 # 3種類の針（pass-key、number、word）について、2K/4K/8K/16Kトークンで見つかった割合（%）を示しています。
 
 # %%
-print(pictures.paper_needle())
+print(trials.paper_needle())
 
 # %% [markdown] lang="en"
 # Our own needle is a pass-key of four digits, in noise or in text; all four must be right. The models have one layer of
@@ -838,8 +836,8 @@ print(pictures.paper_needle())
 # 値は、チェックポイントに付いているカードから読んでいます。
 
 # %%
-card = pictures.needle_card()
-print(pictures.needle_table(card))
+card = trials.needle_card()
+print(trials.needle_table(card))
 seconds = [each for run in card["runs"].values() for each in run["seconds"]]
 print(f"\ntrained for {min(seconds):.0f} to {max(seconds):.0f} seconds each")
 found = {name: run["right"] for name, run in card["runs"].items()}
@@ -882,7 +880,7 @@ assert found["mac that forgets in noise"]["65536"]["median"] == 0
 
 # %% tags=["nbval-ignore-output"]
 needle, _, _ = load_checkpoint("needle/mac-that-forgets-in-noise")
-mac_player.memory_of(needle).forgetting = False  # alpha = 0
+watching.memory_of(needle).forgetting = False  # alpha = 0
 without = share_right(needle, Needle("noise"), 65536, rows=8)
 as_trained = found["mac that forgets in noise"]["65536"]["each"][0]  # seed 0
 print(f"as trained, from the card: {as_trained:.0%} of the needles found")

@@ -24,7 +24,7 @@ from tests.lessons.builder import build
 from tests.paths import ROOT
 
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
-HELPERS = sorted((ROOT / "titans" / "lesson").glob("*.py"))
+HELPERS = sorted((ROOT / "titans" / "lesson").rglob("*.py"))
 README, README_JA = ROOT / "README.md", ROOT / "README_ja.md"
 KANA = re.compile("[ぁ-んァ-ヶ]")
 
@@ -130,7 +130,7 @@ def test_readme_alt_texts_and_messages_use_the_words_of_the_glossary():
     assert [(terms, ja[:60]) for en, ja in pairs if (terms := untranslated(en, ja))] == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *HELPERS, README_JA], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*SOURCES, *HELPERS, README_JA], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_words_that_the_glossary_rules_out_occur_nowhere(path):
     assert forbidden(path.read_text(encoding="utf-8")) == []
 

@@ -17,9 +17,11 @@ from tests.paths import SOURCES
 from titans import DeepMemory, Gates, chunked_scan
 from titans.lesson.kit import figures
 from titans.lesson.kit.exercise import Exercise
+from titans.lesson.kit.matrix_memory import trace
 from titans.lesson.lesson_02 import exercises as exercises_02
 from titans.lesson.lesson_02 import lab as memory_lab
 from titans.lesson.lesson_02 import pictures as lesson_02
+from titans.lesson.lesson_02 import trials
 from titans.lesson.lesson_03 import exercises as exercises_03
 from titans.lesson.lesson_03 import lab as gates_lab
 from titans.lesson.lesson_03 import pictures as lesson_03
@@ -90,19 +92,19 @@ def test_every_picture_has_alt_text_in_both_languages(make):
 
 def test_the_gates_lab_traces_what_the_library_computes():
     stream = streams.eventful_stream()
-    trace = gates_lab.trace(stream, 0.25, 0.6, 0.05)
+    seen = trace(stream.k, stream.v, 0.25, 0.6, 0.05)
     memory = DeepMemory(8, depth=1).double()
     k, v = stream.k[None, None], stream.v[None, None]
     gates = Gates(*(torch.full((1, 1, 64), gate, dtype=torch.float64) for gate in (0.25, 0.6, 0.05)))
     y, state = chunked_scan(memory, memory.initial_state(1), k, k, v, gates, chunk_size=1)
-    torch.testing.assert_close(trace.memory[-1], state.weights[0][0, 0].detach(), rtol=0, atol=1e-12)
-    torch.testing.assert_close(trace.momentum[-1], state.momentum[0][0, 0].detach(), rtol=0, atol=1e-12)
-    answers = (trace.memory @ stream.k[..., None])[..., 0]
+    torch.testing.assert_close(seen.memory[-1], state.weights[0][0, 0].detach(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(seen.momentum[-1], state.momentum[0][0, 0].detach(), rtol=0, atol=1e-12)
+    answers = (seen.memory @ stream.k[..., None])[..., 0]
     torch.testing.assert_close(answers, y[0, 0].detach(), rtol=0, atol=1e-12)
 
 
 def final_error(depth, expansion, pairs, writes=200):
-    return float(memory_lab.write_repeatedly(depth, expansion, pairs).errors.mean(1)[writes])
+    return float(trials.write_repeatedly(depth, expansion, pairs).errors.mean(1)[writes])
 
 
 def test_what_the_answers_say_of_the_memory_lab():
@@ -110,7 +112,7 @@ def test_what_the_answers_say_of_the_memory_lab():
     assert final_error(1, 1, 8) == final_error(1, 8, 8)
     assert final_error(3, 4, 48) < final_error(2, 4, 48)
     assert final_error(3, 2, 48) > final_error(2, 2, 48)
-    sizes = [sum(w.numel() for w in memory_lab.write_repeatedly(depth, 4, 48).weights[0]) for depth in (2, 3)]
+    sizes = [sum(w.numel() for w in trials.write_repeatedly(depth, 4, 48).weights[0]) for depth in (2, 3)]
     assert sizes[1] == 3 * sizes[0]
     for writes in (5, 20):
         assert final_error(1, 4, 8, writes) < min(final_error(depth, 4, 8, writes) for depth in (2, 3))
@@ -119,16 +121,16 @@ def test_what_the_answers_say_of_the_memory_lab():
 def test_what_the_answers_say_of_the_gates_lab():
     stream = streams.eventful_stream()
     after_the_shift = {
-        theta: gates_lab.trace(stream, theta, 0, 0).surprise[32:48].sum() for theta in (0.25, 0.45, 0.5, 0.55, 0.75)
+        theta: trace(stream.k, stream.v, theta, 0, 0).surprise[32:48].sum() for theta in (0.25, 0.45, 0.5, 0.55, 0.75)
     }
     assert min(after_the_shift, key=after_the_shift.get) == 0.5
-    believing = gates_lab.trace(stream, 0.5, 0, 0).surprise[54:]
+    believing = trace(stream.k, stream.v, 0.5, 0, 0).surprise[54:]
     assert [round(float(surprise), 6) for surprise in believing if surprise > 1e-6] == [4, 4]
-    assert gates_lab.early_answer(stream, gates_lab.trace(stream, 0.25, 0.8, 0).memory)[-1] > 3
-    fading = gates_lab.trace(stream, 0.25, 0, 0.1)
-    early = gates_lab.early_answer(stream, fading.memory)
+    assert streams.early_answer(stream, trace(stream.k, stream.v, 0.25, 0.8, 0).memory)[-1] > 3
+    fading = trace(stream.k, stream.v, 0.25, 0, 0.1)
+    early = streams.early_answer(stream, fading.memory)
     torch.testing.assert_close(early[63] / early[3], torch.tensor(0.9**60, dtype=torch.float64), rtol=1e-6, atol=0)
-    assert fading.surprise[20:32].min() > 0.5 > 0.1 > gates_lab.trace(stream, 0.25, 0, 0).surprise[31]
+    assert fading.surprise[20:32].min() > 0.5 > 0.1 > trace(stream.k, stream.v, 0.25, 0, 0).surprise[31]
 
 
 # Wrong answers, written as a reader might write them: (the mistake that the check has to name, the answer).

@@ -14,7 +14,8 @@ from titans.lesson.kit.exercise import Exercise
 from titans.lesson.lesson_00 import exercises as exercises_00
 from titans.lesson.lesson_00 import lab as telling_lab
 from titans.lesson.lesson_00 import pictures as lesson_00
-from titans.lesson.lesson_00.pictures import NAMES, PLACES, TASK, VOCABULARY
+from titans.lesson.lesson_00 import trials, words
+from titans.lesson.lesson_00.words import NAMES, PLACES, TASK, VOCABULARY
 from titans.training import share_right
 
 FACTS = dict(zip(telling_lab.WHO, telling_lab.WHERE, strict=True))
@@ -89,25 +90,25 @@ def test_there_is_a_word_for_every_token():
     assert len(set(VOCABULARY)) == len(VOCABULARY) == TASK.vocab_size
     assert (len(NAMES), len(PLACES)) == (TASK.keys, TASK.values)
     with pytest.raises(ValueError, match="Atlantis"):
-        lesson_00.ids(["Ada", "Atlantis"])
+        words.ids(["Ada", "Atlantis"])
 
 
 def test_a_memory_that_is_never_written_stays_what_it_was():
-    model = lesson_00.models()["memory never written"]
+    model = trials.models()["memory never written"]
     state = model(TASK.sample(2, 50, torch.Generator().manual_seed(0)).tokens).state
     for now, first in zip(state.layers[0].memory.weights, model.initial_state(2).layers[0].memory.weights, strict=True):
         assert torch.equal(now, first)
 
 
 def test_filler_of_another_length_begins_alike():
-    assert torch.equal(lesson_00.filler(2000)[:, :100], lesson_00.filler(100))
+    assert torch.equal(words.filler(2000)[:, :100], words.filler(100))
 
 
 def test_the_lab_asks_what_a_single_reading_answers():
     """Its states go on from shorter waits; a model that reads everything in one call says the same."""
-    model = lesson_00.models()["memory on"]
-    tokens = torch.cat((lesson_00.ids(lesson_00.told_words(FACTS)), lesson_00.filler(256)), dim=1)
-    at_once = lesson_00.chances(model, model(tokens).state, telling_lab.WHO)
+    model = trials.models()["memory on"]
+    tokens = torch.cat((words.ids(words.told_words(FACTS)), words.filler(256)), dim=1)
+    at_once = trials.chances(model, model(tokens).state, telling_lab.WHO)
     torch.testing.assert_close(telling_lab.answers("memory on", telling_lab.WHERE, 256), at_once, rtol=0, atol=1e-4)
 
 
@@ -132,29 +133,29 @@ def test_what_the_lesson_says_of_the_lab():
 
 
 def test_models_of_the_lesson_answer_as_the_library_measures():
-    models = lesson_00.models()
+    models = trials.models()
     assert share_right(models["memory on"], TASK, 100) > 0.97
     assert max(share_right(models[name], TASK, 100) for name in models if name != "memory on") < 0.1
 
 
 def test_the_last_fact_is_written_by_the_tokens_behind_it():
-    last = lesson_00.last_fact()
+    last = trials.last_fact()
     assert last.at_once < 0.5
     assert last.after > 0.9
     assert last.after_without_writing < 0.2
 
 
 def test_the_model_keeps_the_old_place_and_invents_one_for_a_stranger():
-    told = lesson_00.told_again()
+    told = trials.told_again()
     assert told.old > 0.6
     assert told.new < 0.4
     assert told.invented > 0.6
 
 
 def test_the_picture_of_writes_shows_the_changes_of_one_reading():
-    model = lesson_00.models()["memory on"]
-    tokens = lesson_00.ids(lesson_00.told_words(FACTS))
-    changes = lesson_00.writes(model, tokens)
+    model = trials.models()["memory on"]
+    tokens = words.ids(words.told_words(FACTS))
+    changes = trials.writes(model, tokens)
     states = [model(tokens[:, :end]).state.layers[0].memory.weights[0] for end in (11, 12)]
     assert changes[-1] == pytest.approx(float((states[1] - states[0]).norm()), rel=1e-3)
 
@@ -220,5 +221,5 @@ def test_every_picture_has_alt_text_in_both_languages(make):
 
 
 def test_distances_grow():
-    assert all(one < other for one, other in pairwise(lesson_00.DISTANCES))
+    assert all(one < other for one, other in pairwise(trials.DISTANCES))
     assert all(one < other for one, other in pairwise(telling_lab.WAITS))

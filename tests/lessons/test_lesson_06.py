@@ -9,11 +9,12 @@ import torch
 
 from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
-from titans.blocks import SegmentMixer
+from titans.attention import Attention
 from titans.lesson.kit import exercise, figures
 from titans.lesson.lesson_06 import exercises as exercises_06
 from titans.lesson.lesson_06 import lab as persistent_lab
 from titans.lesson.lesson_06 import pictures as lesson_06
+from titans.lesson.lesson_06 import trials
 
 # ---- The lab ---------------------------------------------------------------------------------------------------------
 
@@ -88,8 +89,8 @@ def test_the_labs_answers_in_the_lesson_are_right():
 
 
 def some_answers():
-    asked = lesson_06.questions(60, torch.Generator().manual_seed(0))
-    return torch.full((60, 6 + lesson_06.TOLD), 1 / 14), asked
+    asked = trials.questions(60, torch.Generator().manual_seed(0))
+    return torch.full((60, 6 + trials.TOLD), 1 / 14), asked
 
 
 PICTURES = {
@@ -115,22 +116,22 @@ def test_the_first_token_receives_what_the_lesson_says():
     """With equal scores column j receives the mean over queries i >= j of 1 / (i + 1 + persistent)."""
     for persistent in (0, 4):
         want = [sum(1 / (i + 1 + persistent) for i in range(max(0, j), 32)) / 32 for j in range(-persistent, 32)]
-        torch.testing.assert_close(lesson_06.received(persistent), torch.tensor(want))
-        assert (lesson_06.received(persistent, draws=500) - torch.tensor(want)).abs().max() < 0.01
-    assert 0.125 < lesson_06.received(0)[0] < 0.135
-    assert 0.0005 < lesson_06.received(0)[-1] < 0.0015
-    assert lesson_06.received(4)[4] / lesson_06.received(0)[0] == pytest.approx(0.5, abs=0.05)
+        torch.testing.assert_close(trials.received(persistent), torch.tensor(want))
+        assert (trials.received(persistent, draws=500) - torch.tensor(want)).abs().max() < 0.01
+    assert 0.125 < trials.received(0)[0] < 0.135
+    assert 0.0005 < trials.received(0)[-1] < 0.0015
+    assert trials.received(4)[4] / trials.received(0)[0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_questions_are_of_three_kinds_and_facts_are_the_same_everywhere():
-    one, other = (lesson_06.questions(300, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    one, other = (trials.questions(300, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     matches = torch.einsum("rd,rtd->rt", one.q, one.keys)
     told = one.kind == 0
     torch.testing.assert_close(matches[told].max(1).values, torch.ones(100))
     torch.testing.assert_close(one.wanted[told], one.values[told][torch.arange(100), matches[told].argmax(1)])
     assert matches[~told].max() < 0.99
     assert not one.wanted[one.kind == 2].any()
-    for fact in range(lesson_06.FACTS):
+    for fact in range(trials.FACTS):
         here, there = (b.q[(b.kind == 1) & (b.fact == fact)] for b in (one, other))
         torch.testing.assert_close(here, here[:1].expand_as(here))
         assert torch.equal(here[0], there[0])
@@ -141,27 +142,27 @@ def test_attention_shares_are_those_that_the_model_uses(monkeypatch, variant):
     """Where only one part has values, all of them 1, the output of attention is the share of that part."""
     torch.manual_seed(0)
     model = TitansLM(TitansConfig(variant, layers=1, segment_len=5, chunk_size=5)).double()
-    original, recorded = SegmentMixer.see, []
+    original, recorded = Attention.forward, []
 
-    def see(mixer, q, streams, keys, values, place, prefix):
+    def forward(attention, q, streams, seen, prefix, window):
         outputs = []
         for part in range(1 + len(streams)):
             parts = (prefix, *streams)
             only = [(k, torch.full_like(v, float(n == part))) for n, (k, v) in enumerate(parts)]
-            outputs.append(original(mixer, q, tuple(only[1:]), (), (), 0, only[0])[0][..., 0].mean(0))
+            outputs.append(original(attention, q, tuple(only[1:]), seen, only[0], window)[0][..., 0].mean(0))
         recorded.append(torch.stack(outputs, dim=-1))
-        return original(mixer, q, streams, keys, values, place, prefix)
+        return original(attention, q, streams, seen, prefix, window)
 
-    monkeypatch.setattr(SegmentMixer, "see", see)
-    shares = lesson_06.attention_shares(model, torch.randint(256, (3, 13)))
+    monkeypatch.setattr(Attention, "forward", forward)
+    shares = trials.attention_shares(model, torch.randint(256, (3, 13)))
     assert shares.shape == (2, 13, 3 if variant == "mac" else 2)
     torch.testing.assert_close(shares, torch.cat(recorded, dim=1).detach())
-    assert "see" not in vars(model.blocks[0].mixer)
+    assert not model.blocks[0].mixer.attention._forward_pre_hooks
 
 
 def test_taking_persistent_tokens_out_leaves_everything_else():
     model = TitansLM(TitansConfig(layers=2))
-    bare = lesson_06.without_persistent(model)
+    bare = trials.without_persistent(model)
     assert bare.config.persistent_tokens == 0
     for name, weight in bare.state_dict().items():
         assert weight.numel() == 0 if name.endswith("persistent") else torch.equal(weight, model.state_dict()[name])
@@ -246,4 +247,4 @@ def test_every_exercise_stands_in_the_lesson_and_has_three_wrong_answers():
 
 
 def test_the_lessons_own_share_is_right():
-    assert exercises_06.SHARE.check(lesson_06.persistent_share).outcome == "passed"
+    assert exercises_06.SHARE.check(trials.persistent_share).outcome == "passed"

@@ -1,6 +1,7 @@
 """Lesson 07: its exercises know their mistakes, its lab moves, and what it takes away from MAC is what it says."""
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,10 @@ from torch import nn
 from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
 from titans.blocks import MAC
-from titans.lesson.kit import figures
+from titans.lesson.kit import draws, figures, watching
 from titans.lesson.lesson_07 import exercises as exercises_07
 from titans.lesson.lesson_07 import lab as mac_lab
-from titans.lesson.lesson_07 import leaky_mac
+from titans.lesson.lesson_07 import leaky_mac, trials
 from titans.lesson.lesson_07 import pictures as lesson_07
 from titans.tasks import Recall
 from titans.training import Trained
@@ -24,7 +25,7 @@ SMALL = TitansConfig(dim=8, heads=2, memory_depth=1, segment_len=4, chunk_size=3
 
 def random_block(kind, *rules):
     block = kind(SMALL, *rules).double()
-    leaky_mac.randomise(block, seed=3)
+    draws.randomise(block, seed=3)
     return block
 
 
@@ -61,7 +62,7 @@ def test_a_leak_ends_with_its_segment_and_only_both_rules_close_it(mode, segment
 
 def test_the_size_of_a_jacobian_is_that_of_its_blocks():
     jacobian = torch.randn(3, 2, 4, 2, generator=torch.Generator().manual_seed(0))
-    assert torch.isclose(lesson_07.sizes(jacobian)[1, 2], jacobian[1, :, 2, :].norm())
+    assert torch.isclose(trials.sizes(jacobian)[1, 2], jacobian[1, :, 2, :].norm())
 
 
 @pytest.mark.parametrize("kind", [leaky_mac.PositionlessH, leaky_mac.WithoutResidual])
@@ -107,7 +108,7 @@ def test_a_guesser_who_crosses_off_is_right_as_often_as_the_lesson_says():
         picked = torch.randint(left, (40_000,), generator=random)
         asked, remaining = values[:, 4 - left], values[:, 4 - left :]
         right = (remaining.gather(1, picked[:, None])[:, 0] == asked).float().mean()
-        assert abs(right - lesson_07.crossing_off(left)) < 0.01
+        assert abs(right - trials.crossing_off(left)) < 0.01
 
 
 class Fixed(nn.Module):
@@ -123,15 +124,15 @@ class Fixed(nn.Module):
 
 
 def test_answers_are_counted_question_by_question():
-    assert lesson_07.by_question(Fixed(honest=True)) == ([1.0] * 4, [1.0] * 4)
-    right, told = lesson_07.by_question(Fixed(honest=False), rows=2000)
+    assert trials.by_question(Fixed(honest=True)) == ([1.0] * 4, [1.0] * 4)
+    right, told = trials.by_question(Fixed(honest=False), rows=2000)
     assert told == [1.0] * 4
-    assert all(abs(share - lesson_07.crossing_off(4)) < 0.05 for share in right)
+    assert all(abs(share - trials.crossing_off(4)) < 0.05 for share in right)
 
 
 def test_h_can_be_switched_off_in_a_copy():
     model = TitansLM(TitansConfig(vocab_size=9, dim=8, heads=2, layers=2, memory_depth=1))
-    muted = lesson_07.without_h(model)
+    muted = watching.without_h(model)
     for before, after in zip(model.blocks, muted.blocks, strict=True):
         assert before.mixer.norm.weight.abs().min() > 0
         weights = after.mixer.memory.initial_state(1).weights
@@ -141,19 +142,19 @@ def test_h_can_be_switched_off_in_a_copy():
 
 def test_a_block_is_resized_with_its_weights():
     block, x = random_block(MAC), random_input()
-    assert torch.equal(output(lesson_07.resized(block, SMALL, 3, 4), x), output(block, x))
-    longer = lesson_07.resized(block, SMALL, 3, 8)
+    assert torch.equal(output(trials.resized(block, SMALL, 3, 4), x), output(block, x))
+    longer = trials.resized(block, SMALL, 3, 8)
     changed = (output(longer, x) - output(block, x)).abs().amax((0, 2)) > 1e-12
     assert changed.tolist() == [False] * 4 + [True] * 7
 
 
 def test_training_a_variant_trains_that_variant_and_leaves_the_library_as_it_was():
-    run = lesson_07.replace(lesson_07.RUN, steps=1, rows=2)
-    trained = lesson_07.train_variant(run, leaky_mac.WithoutResidual, progress=False)
+    run = replace(trials.RUN, steps=1, rows=2)
+    trained = trials.train_variant(run, leaky_mac.WithoutResidual, progress=False)
     assert isinstance(trained.model.blocks[0].mixer, leaky_mac.WithoutResidual)
     assert type(TitansLM(run.config).blocks[0].mixer) is MAC
-    assert lesson_07.without_memory(run).config.variant == "attention"
-    assert Recall(4, 8, 8, 8) == lesson_07.TASK
+    assert trials.without_memory(run).config.variant == "attention"
+    assert Recall(4, 8, 8, 8) == trials.TASK
 
 
 # ---- Pictures and the lab --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from itertools import pairwise
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 from tests.lessons.cells import exercise_cells, run
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
-from titans.lesson.kit import figures
+from titans.lesson.kit import exercise, figures, watching
 from titans.lesson.kit.player import right_answers
-from titans.lesson.lesson_09 import bare_player, mac_player
+from titans.lesson.lesson_09 import bare_player, mac_player, trials
 from titans.lesson.lesson_09 import exercises as exercises_09
 from titans.lesson.lesson_09 import pictures as lesson_09
 
@@ -110,31 +111,31 @@ def test_the_bare_player_shows_what_the_library_computes(no_momentum, no_forgett
     memory = DeepMemory(bare_player.FEATURES, depth=1).double()
     arguments = (k[None, None], k[None, None], v[None, None], gates)
     _, state = recurrent_scan(memory, memory.initial_state(1), *arguments, chunk_size=1)
-    seen = bare_player.run(no_momentum, no_forgetting)
+    seen = bare_player.record(no_momentum, no_forgetting)
     drinks = len(bare_player.DRINKS)
     torch.testing.assert_close(state.weights[0][0, 0, :drinks].detach(), torch.from_numpy(seen.memory[-1]))
     torch.testing.assert_close(state.momentum[0][0, 0, :drinks].detach(), torch.from_numpy(seen.momentum[-1]))
 
 
 def test_a_frozen_bare_memory_does_not_change():
-    seen = bare_player.run(frozen=4)
+    seen = bare_player.record(frozen=4)
     assert (seen.memory[4:] == seen.memory[3]).all()
     assert not seen.write[4:].any()
 
 
 def test_the_frozen_bare_memory_knows_the_oldest_pair_best():
-    answers = right_answers(bare_player.story(), bare_player.run(frozen=4))[11]
+    answers = right_answers(bare_player.story(), bare_player.record(frozen=4))[11]
     ana, _, ben, cleo, dan = answers
     assert ana > ben > cleo > dan == pytest.approx(2 * bare_player.THETA)
 
 
 def test_what_the_answers_say_of_the_small_stream():
     story = bare_player.story()
-    plain = bare_player.run(no_momentum=True, no_forgetting=True).surprise
+    plain = bare_player.record(no_momentum=True, no_forgetting=True).surprise
     np.testing.assert_allclose(plain[[0, 4, 8]], [2, 1.2, 0.72])
-    seen = bare_player.run()
+    seen = bare_player.record()
     np.testing.assert_allclose([seen.surprise[4:8].mean(), seen.surprise[8:12].mean()], [0.57, 0.18], atol=0.005)
-    ben, no_momentum = (right_answers(story, bare_player.run(m))[:, 2] for m in (False, True))
+    ben, no_momentum = (right_answers(story, bare_player.record(m))[:, 2] for m in (False, True))
     assert ben[27] < 1 < ben[28]
     assert no_momentum.max() < 1
     cleo = right_answers(story, seen)[:, 3]
@@ -146,8 +147,8 @@ def test_what_the_answers_say_of_the_small_stream():
 @torch.no_grad()
 def test_the_recording_of_the_trained_memory_is_what_the_model_does():
     model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
-    tokens, _, _ = mac_player.stream()
-    seen = mac_player.record()[False, False, None]
+    tokens, _, _ = mac_player.facts_and_noise()
+    seen = mac_player.recordings()[False, False, None]
     for count in (5, 40, 96):
         state = model(tokens[:, :count]).state.layers[0].memory
         torch.testing.assert_close(
@@ -158,10 +159,10 @@ def test_the_recording_of_the_trained_memory_is_what_the_model_does():
 @torch.no_grad()
 def test_the_recording_of_a_frozen_memory_is_what_a_frozen_model_does():
     model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
-    tokens, keys, values = mac_player.stream()
-    frozen = mac_player.frozen(model)
+    tokens, keys, values = mac_player.facts_and_noise()
+    frozen = closed(model)
     state = frozen(tokens[:, 12:48], model(tokens[:, :12]).state).state
-    seen = mac_player.record()[False, False, 12]
+    seen = mac_player.recordings()[False, False, 12]
     memory = torch.from_numpy(seen.memory[47]).float()
     torch.testing.assert_close(state.layers[0].memory.weights[0][0, 0], memory, rtol=2e-3, atol=2e-3)
     chances = frozen(keys.T, state.select(torch.zeros(6, dtype=torch.long))).logits[:, 0].softmax(-1)
@@ -172,37 +173,36 @@ def test_the_recording_of_a_frozen_memory_is_what_a_frozen_model_does():
 @torch.no_grad()
 def test_this_model_hardly_forgets_and_has_most_momentum_where_facts_are_told():
     model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
-    tokens, _, _ = mac_player.stream()
-    watched, alphas, etas = mac_player.Watched(mac_player.memory_of(model)), [], []
-    state = None
-    for token in tokens.T:
-        state = model(token[None], state).state
-        gates = watched.memory.gates(watched.x)
-        alphas.append(gates.alpha.item())
-        etas.append(gates.eta.item())
-    assert max(alphas) < 0.01
-    assert np.mean(etas[:12]) > 0.8 > 0.7 > np.mean(etas[16:48])
+    tokens, _, _ = mac_player.facts_and_noise()
+    with observed(watching.memory_of(model)) as calls:
+        model(tokens)
+    alphas, etas = (
+        torch.cat([gate(call.tokens.gates)[0, 0, :, 0] for call in calls])
+        for gate in (attrgetter("alpha"), attrgetter("eta"))
+    )
+    assert alphas.max() < 0.01
+    assert etas[:12].mean() > 0.8 > 0.7 > etas[16:48].mean()
 
 
 @torch.no_grad()
 def test_a_scaled_state_has_scaled_weights_and_the_rest_as_it_was():
     model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
-    state = model(mac_player.stream()[0][:, :20]).state
-    changed = lesson_09.scaled(state, 3.0)
+    state = model(mac_player.facts_and_noise()[0][:, :20]).state
+    changed = trials.scaled(state, 3.0)
     (old,), (new,) = state.layers, changed.layers
     torch.testing.assert_close(new.memory.weights[0], 3 * old.memory.weights[0])
-    torch.testing.assert_close(new.start[0], 3 * old.start[0])
-    assert replace(new, memory=old.memory, start=old.start) == old
-    model(mac_player.stream()[0][:, 20:], changed)  # the model takes it
+    torch.testing.assert_close(new.segment_weights[0], 3 * old.segment_weights[0])
+    assert replace(new, memory=old.memory, segment_weights=old.segment_weights) == old
+    model(mac_player.facts_and_noise()[0][:, 20:], changed)  # the model takes it
 
 
 def test_the_tables_of_needles_hold_every_figure():
-    assert all(len(shares) == 4 for rows in lesson_09.PAPER_NEEDLE.values() for shares in rows.values())
-    assert "99.2/98.8/99/98.4" in lesson_09.paper_needle()
-    card = lesson_09.needle_card()
-    table = lesson_09.needle_table(card)
+    assert all(len(shares) == 4 for rows in trials.PAPER_NEEDLE.values() for shares in rows.values())
+    assert "99.2/98.8/99/98.4" in trials.paper_needle()
+    card = trials.needle_card()
+    table = trials.needle_table(card)
     assert len(table.splitlines()) == 1 + len(card["runs"])
-    assert max(map(len, (*table.splitlines(), *lesson_09.paper_needle().splitlines()))) <= 79
+    assert max(map(len, (*table.splitlines(), *trials.paper_needle().splitlines()))) <= 79
 
 
 # Wrong answers, written as a reader might write them: (the mistake that the check has to name, the answer).
@@ -283,6 +283,6 @@ def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution, g
 
 
 def test_every_exercise_stands_in_the_lesson_and_has_three_wrong_answers():
-    known = {name for name, value in vars(exercises_09).items() if isinstance(value, exercises_09.Exercise)}
+    known = {name for name, value in vars(exercises_09).items() if isinstance(value, exercise.Exercise)}
     assert {param.values[0] for param in exercise_cells("09")} == known == set(WRONG)
     assert all(len(cases) >= 3 for cases in WRONG.values())

@@ -4,9 +4,7 @@ A check knows the truth from autograd or from the defining property, never from 
 what the usual slips would give, so that it can tell a flipped sign from a missing factor.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -35,19 +33,23 @@ TODO = Verdict("todo", "Not attempted yet: replace the dots.", "まだ解いて�
 class Mistake(NamedTuple):
     """A usual slip: what it would compute, and what to say about it."""
 
-    name: str
     answer: Callable[..., Any]
     english: str
     japanese: str
 
 
 class Exercise(NamedTuple):
-    """A function to write: arguments to try it on, the truth, the slips to recognise, and the praise."""
+    """A function to write: arguments to try it on, the truth, the slips to recognise, and the praise.
+
+    no_numbers: what to say of an answer that cannot be compared; None leaves the error to whoever checks.
+    """
 
     cases: Callable[[], Sequence[tuple]]
     truth: Callable[..., Any]
-    mistakes: Sequence[Mistake]
-    passed: Verdict
+    mistakes: Mapping[str, Mistake]
+    english: str
+    japanese: str
+    no_numbers: Verdict | None = None
 
     def check(self, answer: Callable[..., Any]) -> Verdict:
         """Try the answer on every case; say what is wrong with the first that differs."""
@@ -57,27 +59,43 @@ class Exercise(NamedTuple):
             try:
                 given.append(answer(*case))
             except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました：{what}")
+                return raised(error)
             if is_unfinished(given[-1]):
                 return TODO
+        try:
+            return self._judge(given, cases)
+        except (TypeError, ValueError, RuntimeError):
+            if self.no_numbers is None:
+                raise
+            return self.no_numbers
+
+    def _judge(self, given: list[Any], cases: Sequence[tuple]) -> Verdict:
         truths = [self.truth(*case) for case in cases]
         if _agree(given, truths):
-            return self.passed
-        for mistake in self.mistakes:
+            return Verdict("passed", self.english, self.japanese)
+        for name, mistake in self.mistakes.items():
             if _agree(given, [mistake.answer(*case) for case in cases]):
-                return Verdict(mistake.name, mistake.english, mistake.japanese)
+                return Verdict(name, mistake.english, mistake.japanese)
         return _shape_verdict(given[0], truths[0]) or _difference(given, truths)
 
 
-def _parts(value: Any) -> list[Tensor]:
-    values = value if isinstance(value, tuple | list) else (value,)
-    return [torch.as_tensor(part, dtype=torch.float64) for part in values]
+def raised(error: Exception) -> Verdict:
+    """What is said of an answer that raises an error."""
+    what = f"{type(error).__name__}: {error}"
+    return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました：{what}")
 
 
 def is_unfinished(value: Any) -> bool:
-    values = value if isinstance(value, tuple | list) else (value,)
-    return any(part is None or part is ... for part in values)
+    """Whether the dots of the stub, or nothing at all, came back."""
+    return any(part is None or part is ... for part in _listed(value))
+
+
+def _parts(value: Any) -> list[Tensor]:
+    return [torch.as_tensor(part, dtype=torch.float64) for part in _listed(value)]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, tuple | list) else (value,)
 
 
 def _agree(given: list[Any], wanted: list[Any]) -> bool:
@@ -113,9 +131,3 @@ def _difference(given: list[Any], truths: list[Any]) -> Verdict:
         f"Not yet: the largest difference from the truth is {worst:.2g}. Go through the equation term by term.",
         f"まだ違います。正しい値との差は最大 {worst:.2g} です。式を1項ずつ確かめてください。",
     )
-
-
-def random_draw(seed: int) -> Callable[..., Tensor]:
-    """A function that draws tensors of any shape at random, in float64; the same numbers for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)

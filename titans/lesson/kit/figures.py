@@ -1,10 +1,9 @@
 """Pictures for the lessons: one style, colours that colour-blind readers can tell apart, alt text in two languages."""
 
-from __future__ import annotations
-
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,25 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY = (
 )  # fmt: skip
 CYCLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PINK, "D", ":"), (SKY, "v", "-"), (RED, "X", "--"))
 WEIGHTS = "RdBu_r"  # a diverging map, centred at 0: blue is negative, red positive
-DPI = 100
+WIDTH, DPI = 9, 100  # of every figure, in inches, and pixels an inch
+
+Curves = Mapping[str, Sequence[Any]]  # name -> (values in x, values in y)
+Stretches = Mapping[str, tuple[int, int]]  # name -> first token and the one after the last
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, its layout fitted once by whoever fills it."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+def new_figure(height: float) -> Figure:
+    """An empty figure as wide as a lesson, its layout fitted once by whoever fills it."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def chart(height: float, x: str, y: str, edges: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
+    """A figure with one pair of tidy axes; edges: where they end, (left, bottom, right, top)."""
+    figure = new_figure(height)
+    axes = tidy(figure.add_subplot(), "", x, y)
+    figure.subplots_adjust(*edges)
+    return figure, axes
 
 
 def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
@@ -40,6 +50,31 @@ def tidy(axes: Axes, title: str = "", x: str = "", y: str = "") -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     return axes
+
+
+def plot_curves(axes: Axes, curves: Curves, markersize: float = 4, linewidth: float = 1.5) -> None:
+    """Named curves, each with a colour, a marker and a line style of its own from CYCLE."""
+    for (name, (x, y)), (colour, marker, line) in zip(curves.items(), CYCLE, strict=False):
+        axes.plot(
+            x, y, color=colour, marker=marker, linestyle=line, linewidth=linewidth, markersize=markersize, label=name
+        )
+
+
+def legend_outside(axes: Axes, size: float = 9) -> None:
+    """The names of the curves to the right of the axes."""
+    axes.legend(frameon=False, fontsize=size, loc="center left", bbox_to_anchor=(1.01, 0.5))
+
+
+def shade(axes: Axes, stretches: Stretches, greys: Sequence[str] = ("0.9", "0.97")) -> None:
+    """Stretches of tokens in greys by turns, behind everything."""
+    for (start, end), grey in zip(stretches.values(), cycle(greys), strict=False):
+        axes.axvspan(start - 0.5, end - 0.5, color=grey, zorder=0, linewidth=0)
+
+
+def name_stretches(axes: Axes, stretches: Stretches, shift: float = -0.4, y: float = 1.04, size: float = 7.5) -> None:
+    """The name of each stretch above its first token, moved by `shift`; y: 1 is the axes' upper end."""
+    for name, (start, _) in stretches.items():
+        axes.text(start + shift, y, name, transform=axes.get_xaxis_transform(), fontsize=size)
 
 
 def heatmap(
@@ -56,6 +91,11 @@ def heatmap(
             colour = "white" if abs(value) > 0.65 * limit else "black"
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
     return image
+
+
+def share_map(axes: Axes, shares: Tensor) -> AxesImage:
+    """A table of shares or chances, dark for 0 and bright for 1."""
+    return axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
 
 
 def pixels(figure: Figure) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Live pictures: controls, and a figure that follows them, in JupyterLab and Colab, with core ipywidgets only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,47 +12,48 @@ from matplotlib.figure import Figure
 from titans.lesson.kit.figures import mimebundle, png, strip
 
 
-class LivePicture:
-    """A figure redrawn whenever a control moves, and the same figure in a few states where no kernel runs.
+class Drawing:
+    """What a lab derives its own drawing from: a figure with all its artists, and how they follow the controls."""
 
-    figure: drawn once with all its artists; `draw` only updates them.
-    controls: widgets by the name under which `draw` takes their values.
-    draw: called as draw(**values); an exception in it reaches whoever moved the control.
-    moving: all artists that `draw` changes, from back to front. What stands still is drawn once and these on top of it,
-        which is many times faster than the whole figure.
+    figure: Figure
+    moving: Sequence[Artist]  # all that `draw` changes, from back to front
+    draw: Callable[..., None]  # draw(**values) updates them; an error in it reaches whoever moved the control
+
+
+class LivePicture:
+    """A drawing that is updated whenever a control moves, and a few states of it where no kernel runs.
+
+    drawing: what moves of it is drawn on top of what stands still, which is many times faster than the whole figure.
+    controls: widgets by the name under which `drawing.draw` takes their values.
+    rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as widgets.
     states: what a committed notebook shows, one dictionary of values a picture, drawn by the same function.
     alt, alt_ja: what the picture shows, in words.
-    rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as widgets.
     """
 
     def __init__(
         self,
-        figure: Figure,
+        drawing: Drawing,
         controls: Mapping[str, widgets.Widget],
-        draw: Callable[..., None],
-        moving: Sequence[Artist],
+        rows: Sequence[Sequence[str | widgets.Widget]],
         states: Sequence[Mapping[str, Any]],
         alt: str,
         alt_ja: str,
-        rows: Sequence[Sequence[str | widgets.Widget]] | None = None,
     ) -> None:
-        self.figure, self.controls, self.draw, self.alt, self.alt_ja = figure, dict(controls), draw, alt, alt_ja
+        self.figure, self.draw, self.controls = drawing.figure, drawing.draw, dict(controls)
+        self.alt, self.alt_ja = alt, alt_ja
         self.states = [dict(state) for state in states]
-        self.moving, self.background = list(moving), None
+        self.moving, self.background = list(drawing.moving), None
         for artist in self.moving:
             artist.set_animated(True)  # a drawing of the whole figure leaves these out
         layout = widgets.Layout(align_self="flex-start", max_width="100%")
         self.image = widgets.Image(value=self._render(self.values()), format="png", layout=layout)
-        boxes = [
-            widgets.HBox(
-                [self.controls[item] if isinstance(item, str) else item for item in row],
-                layout=widgets.Layout(flex_flow="row wrap"),
-            )
-            for row in (rows if rows is not None else [list(self.controls)])
-        ]
-        self.view = widgets.VBox([*boxes, self.image])
+        self.view = widgets.VBox([*map(self._row, rows), self.image])
         for control in self.controls.values():
             control.observe(self._changed, names="value")
+
+    def _row(self, items: Sequence[str | widgets.Widget]) -> widgets.HBox:
+        children = [self.controls[item] if isinstance(item, str) else item for item in items]
+        return widgets.HBox(children, layout=widgets.Layout(flex_flow="row wrap"))
 
     def values(self) -> dict[str, Any]:
         """What the controls say now."""
@@ -101,12 +100,11 @@ class LivePicture:
         return data, metadata
 
 
-def slider(name: str, value: float, low: float, high: float, step: float, digits: int = 2) -> widgets.FloatSlider:
+def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
     """A slider with its name before it and its value behind it."""
     return widgets.FloatSlider(
-        value=value, min=low, max=high, step=step, description=name, readout_format=f".{digits}f",
-        layout=widgets.Layout(width="290px"),
-    )  # fmt: skip
+        value=value, min=low, max=high, step=step, description=name, layout=widgets.Layout(width="290px")
+    )
 
 
 def count(name: str, value: int, low: int, high: int, step: int = 1) -> widgets.IntSlider:
@@ -116,7 +114,19 @@ def count(name: str, value: int, low: int, high: int, step: int = 1) -> widgets.
     )
 
 
-def player(control: widgets.IntSlider, milliseconds: int = 200) -> widgets.Play:
+def choice(name: str, options: Sequence[str], width: int, value: str | None = None) -> widgets.Dropdown:
+    """A list to choose from, its first entry chosen unless another is named; width in pixels."""
+    return widgets.Dropdown(
+        options=options, value=value or options[0], description=name, layout=widgets.Layout(width=f"{width}px")
+    )
+
+
+def switch(name: str) -> widgets.Checkbox:
+    """A box to tick."""
+    return widgets.Checkbox(value=False, description=name, indent=False, layout=widgets.Layout(width="140px"))
+
+
+def play_button(control: widgets.IntSlider, milliseconds: int = 200) -> widgets.Play:
     """A Play button that moves `control` in the browser."""
     play = widgets.Play(min=control.min, max=control.max, step=control.step, interval=milliseconds)
     widgets.jslink((play, "value"), (control, "value"))

@@ -1,11 +1,9 @@
 """Exercises of lesson 00: how far the question is from the facts, and what a guesser gets."""
 
-from __future__ import annotations
-
 import math
 from itertools import permutations
 
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake
 
 # Exercise 1: a guesser who knows which places were told, but not whose they are.
 
@@ -20,44 +18,36 @@ def _guess(pairs: int) -> float:
 CROSSING_OFF = Exercise(
     lambda: [(pairs,) for pairs in (1, 2, 3, 4, 6)],
     _guess,
-    (
-        Mistake(
-            "no crossing off",
+    {
+        "no crossing off": Mistake(
             lambda pairs: 1 / pairs,
             "That is a guesser who forgets what was answered already. After each question one place fewer is left.",
             "それは、すでに出た答えを忘れる人の当てずっぽうです。質問のたびに、残る場所は1つずつ減ります。",
         ),
-        Mistake(
-            "number, not share",
+        "number, not share": Mistake(
             lambda pairs: sum(1 / left for left in range(1, pairs + 1)),
             "That is the number of right answers. Divide it by the number of questions to have the share.",
             "それは正解の個数です。割合にするには、質問の数で割ります。",
         ),
-        Mistake(
-            "all of them",
+        "all of them": Mistake(
             lambda pairs: 1 / math.factorial(pairs),
             "That is the chance that all answers are right. Asked for is the share that is right on average.",
             "それは全問正解する確率です。求めるのは、平均して何割が正解になるかです。",
         ),
-        Mistake(
-            "first and last",
+        "first and last": Mistake(
             lambda pairs: (1 / pairs + 1) / 2,
             "That is the middle between the first question and the last. In between the chance does not rise evenly: "
             "add all of them up.",
             "それは最初と最後の質問の中間の値です。途中の確率は一定の割合では増えません。全部を足してください。",
         ),
-        Mistake(
-            "any place",
+        "any place": Mistake(
             lambda pairs: 1 / 32,
             "That is a guesser who knows nothing. This one knows which places were told.",
             "それは、何も知らない人の当てずっぽうです。この人は、どの場所が伝えられたかを知っています。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: it agrees with a count over every order in which the answers can come.",
-        "正解です。答えの出る順序をすべて数え上げた結果と一致しました。",
-    ),
+    },
+    "Correct: it agrees with a count over every order in which the answers can come.",
+    "正解です。答えの出る順序をすべて数え上げた結果と一致しました。",
 )
 
 
@@ -72,58 +62,42 @@ def _borders(told: int, filler: int, segment_len: int) -> int:
 
 SEGMENTS_BETWEEN = Exercise(
     lambda: [
-        (12, 2000, 16),
-        (12, 3, 16),
-        (12, 4, 16),
-        (12, 10, 16),
-        (12, 20, 16),
-        (16, 0, 16),
-        (32, 32, 16),
-        (5, 42, 8),
-        (40, 7, 16),
+        *((12, filler, 16) for filler in (2000, 3, 4, 10, 20)),
+        *((16, 0, 16), (32, 32, 16), (5, 42, 8), (40, 7, 16)),
     ],
     _borders,
-    (
-        Mistake(
-            "only the filler",
+    {
+        "only the filler": Mistake(
             lambda told, filler, segment_len: filler // segment_len,
             "You count segments in the filler alone. It begins where the telling ends, in the middle of a segment.",
             "埋め草だけでセグメントを数えています。埋め草は、伝え終わったところ（セグメントの途中）から始まります。",
         ),
-        Mistake(
-            "rounded up",
+        "rounded up": Mistake(
             lambda told, filler, segment_len: -(-filler // segment_len),
             "You round the filler up to whole segments. A short filler can end in the segment in which it began.",
             "埋め草の長さをセグメント単位に切り上げています。短い埋め草なら、始まったセグメントの中で終わることもあります。",
         ),
-        Mistake(
-            "from the start",
+        "from the start": Mistake(
             lambda told, filler, segment_len: (told + filler) // segment_len,
             "That is the question's segment, counted from the very start. Subtract the last told token's segment.",
             "それは、最初から数えた質問のセグメントの番号です。最後に伝えたトークンのセグメントの番号を引いてください。",
         ),
-        Mistake(
-            "one too far at the telling",
+        "one too far at the telling": Mistake(
             lambda told, filler, segment_len: (told + filler) // segment_len - told // segment_len,
             "Off by one at the telling: counted from 0, its last token stands at told - 1.",
             "伝えた部分の数え方が1つずれています。0から数えると、最後に伝えたトークンの位置は told - 1 です。",
         ),
-        Mistake(
-            "one short at the question",
+        "one short at the question": Mistake(
             lambda told, filler, segment_len: (told + filler - 1) // segment_len - (told - 1) // segment_len,
             "Off by one at the question: counted from 0, it stands at told + filler.",
             "質問の数え方が1つずれています。0から数えると、質問の位置は told + filler です。",
         ),
-        Mistake(
-            "no whole number",
+        "no whole number": Mistake(
             lambda told, filler, segment_len: filler / segment_len,
             "Segments are whole: use // to find a token's segment.",
             "セグメントの数は整数です。トークンのセグメントを求めるには // を使います。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: it agrees with numbering every token, in nine settings.",
-        "正解です。トークンに1つずつ番号を付けて数えた結果と、9通りの設定で一致しました。",
-    ),
+    },
+    "Correct: it agrees with numbering every token, in nine settings.",
+    "正解です。トークンに1つずつ番号を付けて数えた結果と、9通りの設定で一致しました。",
 )

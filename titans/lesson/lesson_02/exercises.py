@@ -1,12 +1,11 @@
 """The exercises of lesson 02: the gradient of two layers by hand, and the step of one exact write."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict, random_draw
+from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.exercise import Exercise, Mistake
 
 # Exercise 2: the gradient of a two-layer memory by hand.
 
@@ -45,43 +44,35 @@ def _gradient_without_activation(W1: Tensor, W2: Tensor, k: Tensor, v: Tensor) -
 HAND_GRADIENT = Exercise(
     _gradient_cases,
     _gradient_truth,
-    (
-        Mistake(
-            "sign",
+    {
+        "sign": Mistake(
             lambda *case: tuple(-part for part in _gradient_truth(*case)),
             "The sign is flipped: the error is M(k) − v, what you have minus what you want.",
             "符号が逆です。誤差は M(k) − v、つまり「いまの答え」引く「ほしい答え」です。",
         ),
-        Mistake(
-            "factor 2",
+        "factor 2": Mistake(
             lambda *case: tuple(part / 2 for part in _gradient_truth(*case)),
             "Everything is half as large as it should be: the square in equation 12 leaves a factor 2 behind.",
             "すべて半分の大きさです。式(12)の2乗を微分すると、係数2が出ます。",
         ),
-        Mistake(
-            "no slope",
+        "no slope": Mistake(
             _gradient_without_slope,
             "The error passes through the activation on its way back: multiply it by gelu'(h1).",
             "誤差は逆向きに活性化関数を通ります。gelu'(h1) を掛けてください。",
         ),
-        Mistake(
-            "slope at the wrong place",
+        "slope at the wrong place": Mistake(
             _gradient_slope_of_activated,
             "The slope of gelu is taken at h1, before the activation, not at a1.",
             "GELU の傾きは、活性化後の a1 ではなく、活性化前の h1 で計算します。",
         ),
-        Mistake(
-            "input of the second layer",
+        "input of the second layer": Mistake(
             _gradient_without_activation,
             "The second layer's input is a1 = gelu(h1), not h1.",
             "2層目の入力は h1 ではなく a1 = gelu(h1) です。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: both outer products agree with autograd on three random memories.",
-        "正解です。3つのランダムなメモリで、2つの外積とも自動微分と一致しました。",
-    ),
+    },
+    "Correct: both outer products agree with autograd on three random memories.",
+    "正解です。3つのランダムなメモリで、2つの外積とも自動微分と一致しました。",
 )
 
 
@@ -91,35 +82,28 @@ HAND_GRADIENT = Exercise(
 ONE_WRITE = Exercise(
     lambda: [(random_draw(seed)(4) * (seed + 1),) for seed in range(3)],
     lambda k: 1 / (2 * k.square().sum()),
-    (
-        Mistake(
-            "factor 2",
+    {
+        "factor 2": Mistake(
             lambda k: 1 / k.square().sum(),
             "Twice too large: with it M(k) lands as far behind v as it was before it. The gradient has a factor 2.",
             "2倍の大きさです。これでは、M(k) が v を元と同じ距離だけ通り過ぎます。勾配には係数2があります。",
         ),
-        Mistake(
-            "unit keys",
+        "unit keys": Mistake(
             lambda k: torch.tensor(0.5),
             "Right for keys of length 1 only. What does a key of length 3 do to e kᵀk?",
             "長さ1のキーにしか当てはまりません。長さ3のキーでは e kᵀk はどうなりますか。",
         ),
-        Mistake(
-            "norm not squared",
+        "norm not squared": Mistake(
             lambda k: 1 / (2 * k.norm()),
             "The key enters twice, once in the gradient and once in the read: its length has to be squared.",
             "キーは勾配と読み出しの両方に現れます。長さは2乗になります。",
         ),
-        Mistake(
-            "sign",
+        "sign": Mistake(
             lambda k: -1 / (2 * k.square().sum()),
             "A step is positive: the minus sign is already in the update.",
             "ステップ幅は正です。マイナスは更新式のほうに入っています。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: with this step one write stores the pair exactly, whatever the key's length.",
-        "正解です。このステップ幅なら、キーの長さによらず1回の書き込みでペアが正確に記憶されます。",
-    ),
+    },
+    "Correct: with this step one write stores the pair exactly, whatever the key's length.",
+    "正解です。このステップ幅なら、キーの長さによらず1回の書き込みでペアが正確に記憶されます。",
 )

@@ -1,16 +1,15 @@
 """The exercises of lesson 03: the update, from a half-life to alpha, and gates that follow the data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from titans.lesson.kit.exercise import TODO, Exercise, Mistake, Verdict, is_unfinished, random_draw
-from titans.lesson.lesson_03.lab import early_answer, trace
-from titans.lesson.lesson_03.streams import EARLY, LIE, SHIFT, eventful_stream
+from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.exercise import TODO, Exercise, Mistake, Verdict, is_unfinished, raised
+from titans.lesson.kit.matrix_memory import Trace, trace
+from titans.lesson.lesson_03.streams import EARLY, LIE, SHIFT, EventfulStream, early_answer, eventful_stream
 
 # Exercise 2: the update with momentum and forgetting.
 
@@ -33,83 +32,62 @@ def _update_truth(
     return (1 - alpha) * M + S, S
 
 
-def _update_forget_after(
-    M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float
-) -> tuple[Tensor, Tensor]:
-    _, S = _update_truth(M, S, k, v, theta, eta, alpha)
-    return (1 - alpha) * (M + S), S
+def _update_forget_after(M: Tensor, S: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    _, S = _update_truth(M, S, *rest)
+    return (1 - rest[-1]) * (M + S), S
 
 
-def _update_forget_before(
-    M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float
-) -> tuple[Tensor, Tensor]:
-    return _update_truth((1 - alpha) * M, S, k, v, theta, eta, 0.0)
-
-
-def _update_old_momentum(
-    M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float
-) -> tuple[Tensor, Tensor]:
-    return (1 - alpha) * M + S, _update_truth(M, S, k, v, theta, eta, alpha)[1]
+def _update_old_momentum(M: Tensor, S: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return (1 - rest[-1]) * M + S, _update_truth(M, S, *rest)[1]
 
 
 UPDATE = Exercise(
     _update_cases,
     _update_truth,
-    (
-        Mistake(
-            "sign",
+    {
+        "sign": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, -theta, eta, alpha),
             "The sign of the gradient is flipped: a step against the gradient lowers the loss, yours climbs.",
             "勾配の符号が逆です。損失を下げるには勾配と反対に進みます。この式では損失が増えていきます。",
         ),
-        Mistake(
-            "no forgetting",
+        "no forgetting": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta, eta, 0.0),
             "Nothing is forgotten: where is (1 − α) M?",
             "忘却がありません。(1 − α) M はどこにありますか。",
         ),
-        Mistake(
-            "no momentum",
+        "no momentum": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta, 0.0, alpha),
             "The past surprise is lost: where is η S?",
             "過去の驚きが失われています。η S はどこにありますか。",
         ),
-        Mistake(
-            "forgets the write",
+        "forgets the write": Mistake(
             _update_forget_after,
             "The new write is forgotten along with the old memory: (1 − α) belongs to M alone (equation 13).",
             "新しい書き込みまで、前のメモリと一緒に忘れています。(1 − α) が掛かるのは M だけです（式(13)）。",
         ),
-        Mistake(
-            "gradient at the wrong weights",
-            _update_forget_before,
+        "gradient at the wrong weights": Mistake(
+            lambda M, S, k, v, theta, eta, alpha: _update_truth((1 - alpha) * M, S, k, v, theta, eta, 0.0),
             "The gradient is taken after forgetting: it belongs at M_{t−1}, before anything happens to it.",
             "忘却後の重みで勾配を計算しています。勾配は何もする前の M_{t−1} で計算します。",
         ),
-        Mistake(
-            "write before surprise",
+        "write before surprise": Mistake(
             _update_old_momentum,
             "M moves by the old S: work out the new S first, then add it (the token must feel its own surprise).",
             "M に古い S を足しています。先に新しい S を求めてから足してください。トークン自身の驚きも反映します。",
         ),
-        Mistake(
-            "factor 2",
+        "factor 2": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta / 2, eta, alpha),
             "The surprise is half as large as it should be: the gradient of |Mk − v|² has a factor 2.",
             "驚きが半分の大きさです。|Mk − v|² の勾配には係数2があります。",
         ),
-        Mistake(
-            "alpha keeps",
+        "alpha keeps": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta, eta, 1 - alpha),
             "α is what is forgotten; what stays is 1 − α.",
             "α は忘れる割合です。残るのは 1 − α です。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: M and S agree with the equations for three settings of the gates.",
-        "正解です。3通りのゲート設定で、M と S が式と一致しました。",
-    ),
+    },
+    "Correct: M and S agree with the equations for three settings of the gates.",
+    "正解です。3通りのゲート設定で、M と S が式と一致しました。",
 )
 
 
@@ -119,39 +97,32 @@ UPDATE = Exercise(
 HALF_LIFE = Exercise(
     lambda: [(tokens,) for tokens in (1, 5, 100, 346)],
     lambda tokens: 1 - 0.5 ** (1 / tokens),
-    (
-        Mistake(
-            "keep, not forget",
+    {
+        "keep, not forget": Mistake(
             lambda tokens: 0.5 ** (1 / tokens),
             "That is what stays after a token, 1 − α. Which share is forgotten?",
             "それは1トークン後に残る割合 1 − α です。忘れる割合はいくつですか。",
         ),
-        Mistake(
-            "one over",
+        "one over": Mistake(
             lambda tokens: 1 / tokens,
             "After 1/α tokens a share of about 1/e = 37 % is left, not one half.",
             "1/α トークン後に残るのは約 1/e = 37% で、半分ではありません。",
         ),
-        Mistake(
-            "approximation",
+        "approximation": Mistake(
             lambda tokens: torch.log(torch.tensor(2.0, dtype=torch.float64)) / tokens,
             "Close for long half-lives, but ln 2 / n is an approximation: for n = 1 it gives 0.69 in place of 0.5. "
             "Solve (1 − α)ⁿ = 1/2.",
             "半減期が長ければ近い値ですが、ln 2 / n は近似です。n = 1 では 0.5 ではなく 0.69 になります。"
             "(1 − α)ⁿ = 1/2 を解いてください。",
         ),
-        Mistake(
-            "linear",
+        "linear": Mistake(
             lambda tokens: 0.5 / tokens,
             "Forgetting multiplies: each token takes a share of what is left, not of what was there at first.",
             "忘却は掛け算です。トークンごとに、最初にあった量ではなく、残っている量の一定の割合が失われます。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: after that many tokens exactly half is left.",
-        "正解です。そのトークン数の後、ちょうど半分が残ります。",
-    ),
+    },
+    "Correct: after that many tokens exactly half is left.",
+    "正解です。そのトークン数の後、ちょうど半分が残ります。",
 )
 
 
@@ -161,12 +132,10 @@ HALF_LIFE = Exercise(
 def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
     """Let theta, eta, alpha = schedule(token) rule the eventful stream and judge what the memory knows at the end."""
     stream = eventful_stream()
-    tokens = stream.k.shape[0]
     try:
-        gates = [schedule(token) for token in range(tokens)]
+        gates = [schedule(token) for token in range(len(stream.k))]
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        return Verdict("error", f"Your function raised {what}", f"関数がエラーを出しました：{what}")
+        return raised(error)
     if any(is_unfinished(gate) for gate in gates):
         return TODO
     theta, eta, alpha = torch.tensor(gates, dtype=torch.float64).T
@@ -176,7 +145,11 @@ def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
             "A gate is out of range: θ ≥ 0, and η and α between 0 and 1.",
             "ゲートの値が範囲外です。θ ≥ 0、η と α は0以上1以下にします。",
         )
-    seen = trace(stream, theta, eta, alpha)
+    return _judge(stream, trace(stream.k, stream.v, theta, eta, alpha))
+
+
+def _judge(stream: EventfulStream, seen: Trace) -> Verdict:
+    """Whether the new rule was learned, the lie not believed, and the early pair kept."""
     believed = _error(seen.memory[LIE[0]], stream.k[LIE[0]], -stream.v[LIE[0]])
     adapted = _error(seen.memory[LIE[0] - 1], stream.k[SHIFT[0] : LIE[0]], stream.v[SHIFT[0] : LIE[0]])
     kept = early_answer(stream, seen.memory)[EARLY[1] :]

@@ -1,42 +1,22 @@
-"""The pictures of lesson 03, and the update that it asks the reader to write."""
-
-from __future__ import annotations
+"""The pictures of lesson 03."""
 
 import torch
-from torch import Tensor
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from titans.chunked import chunked_scan
-from titans.lesson.kit.figures import CYCLE, Picture, new_figure, tidy
-from titans.lesson.lesson_02.lab import random_pairs
-from titans.memory import DeepMemory, Gates
-
-
-def update(M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float) -> tuple[Tensor, Tensor]:
-    """Equations 13 and 14 for a matrix memory and one token; what exercise 2 asks for."""
-    S = eta * S - theta * torch.outer(2 * (M @ k - v), k)
-    return (1 - alpha) * M + S, S
+from titans.lesson.kit.figures import Curves, Picture, chart, legend_outside, name_stretches, plot_curves
+from titans.lesson.lesson_03.trials import number_memory, passage_surprise
 
 
-def number_memory(values: list[float], theta: float, eta: float = 0.0, alpha: float = 0.0) -> list[float]:
-    """A memory of one number that reads `values`, its key always 1: the number after each token."""
-    one, M, S = torch.ones(1), torch.zeros(1, 1), torch.zeros(1, 1)
-    numbers = []
-    for value in values:
-        M, S = update(M, S, one, torch.tensor([value]), theta, eta, alpha)
-        numbers.append(M.item())
-    return numbers
-
-
-def _curves(curves: dict[str, tuple], x: str, y: str, ylim: tuple[float, float], target: float, height: float = 3):
-    """A figure with named curves, each given as (x values, y values), and a dotted line at the target."""
-    figure = new_figure(9, height)
-    axes = tidy(figure.add_subplot(), "", x, y)
-    figure.subplots_adjust(left=0.08, right=0.8, top=0.9, bottom=0.17)
-    for (name, (xs, ys)), (colour, marker, line) in zip(curves.items(), CYCLE, strict=False):
-        axes.plot(xs, ys, color=colour, marker=marker, linestyle=line, linewidth=1.2, markersize=3.5, label=name)
+def _curves(
+    curves: Curves, x: str, y: str, ylim: tuple[float, float], target: float, height: float = 3
+) -> tuple[Figure, Axes]:
+    """A figure with named curves and a dotted line at the target."""
+    figure, axes = chart(height, x, y, (0.08, 0.17, 0.8, 0.9))
+    plot_curves(axes, curves, markersize=3.5, linewidth=1.2)
     axes.axhline(target, color="0.5", linewidth=0.8, linestyle=":")
     axes.set_ylim(*ylim)
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    legend_outside(axes)
     return figure, axes
 
 
@@ -86,22 +66,6 @@ def fading() -> Picture:
     )
 
 
-def passage_surprise(chunk_size: int, repeats: int = 4, length: int = 32, dim: int = 32) -> Tensor:
-    """|u_t| of every token while a matrix memory reads a passage `repeats` times: [repeats * length]."""
-    memory = DeepMemory(dim, depth=1).double()
-    k, v = (x.double().repeat(repeats, 1)[None, None] for x in random_pairs(length, dim))
-    tokens = repeats * length
-    gates = Gates(*(torch.full((1, 1, tokens), gate, dtype=torch.float64) for gate in (0.25, 0.0, 0.0)))
-    state, norms = memory.initial_state(1).detach(), []
-    for start in range(0, tokens, chunk_size):
-        part = slice(start, start + chunk_size)
-        (a,), (e,) = memory.errors(state.weights, k[:, :, part], v[:, :, part])
-        norms.append((e.norm(dim=-1) * a.norm(dim=-1)).flatten())
-        part_gates = Gates(*(gate[:, :, part] for gate in gates))
-        _, state = chunked_scan(memory, state, k[:, :, part], k[:, :, part], v[:, :, part], part_gates, chunk_size)
-    return torch.cat(norms).detach()
-
-
 def repeated_passage() -> Picture:
     """Surprise at every token while a passage of 32 tokens is read four times, for three chunk sizes."""
     names = {1: "chunk 1", 16: "chunk 16", 128: "chunk 128 (all)"}
@@ -109,7 +73,7 @@ def repeated_passage() -> Picture:
     figure, axes = _curves(curves, "token", "surprise $|u_t|$", (0, 2.4), 2, height=3.2)
     for start in range(0, 128, 32):
         axes.axvline(start - 0.5, color="0.6", linewidth=0.8)
-        axes.text(start + 1, 1.03, f"reading {start // 32 + 1}", transform=axes.get_xaxis_transform(), fontsize=8)
+    name_stretches(axes, {f"reading {n + 1}": (32 * n, 32 * n + 32) for n in range(4)}, 1, 1.03, 8)
     axes.set_xlim(-1, 128)
     return Picture(
         figure,

@@ -1,6 +1,4 @@
-"""Streams of key-value pairs for lesson 03: a rule to learn, and what may happen to it."""
-
-from __future__ import annotations
+"""The stream of key-value pairs of lesson 03: a rule to learn, and what may happen to it."""
 
 from typing import NamedTuple
 
@@ -9,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-class Stream(NamedTuple):
+class EventfulStream(NamedTuple):
     """Pairs in order, and the places where something happens."""
 
     k: Tensor  # [tokens, dim], unit keys
@@ -21,7 +19,7 @@ class Stream(NamedTuple):
 EARLY, BURST, SHIFT, LIE = (0, 3), (16, 20), (32, 48), (54, 55)
 
 
-def eventful_stream(tokens: int = 64, dim: int = 8, seed: int = 0) -> Stream:
+def eventful_stream(tokens: int = 64, dim: int = 8, seed: int = 0) -> EventfulStream:
     """An early pair told three times; a rule on five keys; a burst of loud tokens; the rule shifts; one lie.
 
     Keys are orthonormal, so that what happens to one is not mixed with what happens to another.
@@ -36,4 +34,10 @@ def eventful_stream(tokens: int = 64, dim: int = 8, seed: int = 0) -> Stream:
     values[slice(*BURST)] = 2 * old[6]
     values[slice(*LIE)] = -values[slice(*LIE)]
     events = {"early pair": EARLY, "burst": BURST, "shift": SHIFT, "lie": LIE}
-    return Stream(keys[order], values, torch.tensor(0), events)
+    return EventfulStream(keys[order], values, torch.tensor(0), events)
+
+
+def early_answer(stream: EventfulStream, memories: Tensor) -> Tensor:
+    """How much of the early pair's value the memory answers to its key: 1 is all of it, 0 nothing. [tokens]"""
+    k, v = stream.k[stream.early], stream.v[stream.early]
+    return (memories @ k) @ v / v.square().sum()

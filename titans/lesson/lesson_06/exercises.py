@@ -1,11 +1,10 @@
-"""The exercises of lesson 06; how a check works is told in kit/exercise.py."""
-
-from __future__ import annotations
+"""The exercises of lesson 06: a share of one softmax, a network as attention, a window with a prefix."""
 
 import torch
 from torch import Tensor
 
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict, random_draw
+from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.exercise import Exercise, Mistake
 
 # Exercise 1: the share of the persistent tokens.
 
@@ -34,43 +33,35 @@ def _share_of_means(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
 SHARE = Exercise(
     _share_cases,
     _share_truth,
-    (
-        Mistake(
-            "the tokens' share",
+    {
+        "the tokens' share": Mistake(
             lambda *case: 1 - _share_truth(*case),
             "That is the share of the sequence's tokens, 1 − g. Which part belongs to the persistent ones?",
             "それは系列のトークンが受け取る割合 1 − g です。永続トークンの取り分はどちらでしょうか。",
         ),
-        Mistake(
-            "no scale",
+        "no scale": Mistake(
             lambda q, persistent_keys, keys: _share_truth(q, persistent_keys, keys, scale=1.0),
             "The scores are not divided by √d: attention takes q·k / √d, for persistent keys too.",
             "スコアを √d で割っていません。アテンションのスコアは q·k / √d で、永続トークンのキーでも同じです。",
         ),
-        Mistake(
-            "no exponential",
+        "no exponential": Mistake(
             _share_of_raw_scores,
             "Raw scores may be negative, so they are no shares: softmax takes their exponentials first.",
             "スコアそのものは負にもなるので、割合になりません。softmax では、まず指数関数をとります。",
         ),
-        Mistake(
-            "means",
+        "means": Mistake(
             _share_of_means,
             "You compare means. Softmax adds: ten tokens take ten times as much as one with the same score.",
             "平均を比べています。softmax では足し算です。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
         ),
-        Mistake(
-            "counting",
+        "counting": Mistake(
             lambda q, persistent_keys, keys: len(persistent_keys) / (len(persistent_keys) + len(keys)),
             "You count tokens: right only if all scores are equal.",
             "トークンの個数を数えています。すべてのスコアが等しいときしか成り立ちません。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: the same share as the first columns of the whole softmax, for three sizes.",
-        "正解です。3通りの大きさで、全体の softmax の最初の列の和と一致しました。",
-    ),
+    },
+    "Correct: the same share as the first columns of the whole softmax, for three sizes.",
+    "正解です。3通りの大きさで、全体の softmax の最初の列の和と一致しました。",
 )
 
 
@@ -94,37 +85,30 @@ def _network_truth(x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 FEED_FORWARD = Exercise(
     _network_cases,
     _network_truth,
-    (
-        Mistake(
-            "wrong axis",
+    {
+        "wrong axis": Mistake(
             lambda x, keys, values: (x @ keys.T).softmax(0) @ values,
             "The softmax runs over the tokens. It has to run over the keys: each token shares out its own 1.",
             "softmax をトークンの方向にとっています。とるのはキーの方向です。どのトークンも、自分の1を分け合います。",
         ),
-        Mistake(
-            "no softmax",
+        "no softmax": Mistake(
             lambda x, keys, values: x @ keys.T @ values,
             "Without softmax the two matrices are one: the network is linear.",
             "softmax がありません。これでは2つの行列は1つにまとまり、線形のネットワークになってしまいます。",
         ),
-        Mistake(
-            "another activation",
+        "another activation": Mistake(
             lambda x, keys, values: (x @ keys.T).relu() @ values,
             "That is an ordinary network with ReLU. Equation 20 has softmax in that place.",
             "それは ReLU を使った普通のネットワークです。式(20)では、そこが softmax です。",
         ),
-        Mistake(
-            "scaled",
+        "scaled": Mistake(
             lambda x, keys, values: (x @ keys.T / keys.shape[1] ** 0.5).softmax(-1) @ values,
             "Equation 20 has no √d: put it into the keys if you want the two to agree.",
             "式(20)には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: each token gets the average of the values that its own softmax asks for.",
-        "正解です。どのトークンも、自分の softmax で重みづけした値の平均を受け取っています。",
-    ),
+    },
+    "Correct: each token gets the average of the values that its own softmax asks for.",
+    "正解です。どのトークンも、自分の softmax で重みづけした値の平均を受け取っています。",
 )
 
 
@@ -161,53 +145,43 @@ def _mask_seeing_ahead(tokens: int, persistent: int, window: int) -> Tensor:
 MASK = Exercise(
     lambda: [(5, 2, 3), (6, 3, 2), (4, 1, 9)],
     _mask_truth,
-    (
-        Mistake(
-            "scrolls out",
+    {
+        "scrolls out": Mistake(
             _mask_scrolling,
             "The persistent tokens scroll out of the window. They stay visible to every token, however late.",
             "永続トークンがウィンドウの外に流れ出ています。どんなに後のトークンからも、見えたままにします。",
         ),
-        Mistake(
-            "counted from the front",
+        "counted from the front": Mistake(
             _mask_counted_from_the_front,
             "Token i stands in column persistent + i: your rows are shifted, and tokens do not see themselves.",
             "トークン i は persistent + i 列目にあります。行がずれていて、自分自身が見えていません。",
         ),
-        Mistake(
-            "future",
+        "future": Mistake(
             _mask_seeing_ahead,
             "A token sees the future: columns to the right of its own must be False.",
             "トークンから未来が見えています。自分より右の列は False にします。",
         ),
-        Mistake(
-            "one too many",
+        "one too many": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, window + 1),
             "One token too many: a window of w is the token itself and the w − 1 before it.",
             "トークンが1つ多く見えています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
         ),
-        Mistake(
-            "no window",
+        "no window": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, tokens),
             "Causal, but the window is missing: what is `window` or more tokens ago is out of sight.",
             "因果的ですが、ウィンドウがありません。`window` 個以上前のトークンは見えません。",
         ),
-        Mistake(
-            "inverted",
+        "inverted": Mistake(
             lambda *case: ~_mask_truth(*case),
             "The mask is inverted: True means that a column is seen.",
             "マスクが逆です。True は「その列が見える」という意味です。",
         ),
-        Mistake(
-            "no prefix",
+        "no prefix": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, 0, window),
             "The columns of the persistent tokens are missing: the mask has persistent + tokens columns.",
             "永続トークンの列がありません。マスクには persistent + tokens 本の列があります。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: every pair of token and column, for three sizes.",
-        "正解です。3通りの大きさで、トークンと列のすべての組が合っています。",
-    ),
+    },
+    "Correct: every pair of token and column, for three sizes.",
+    "正解です。3通りの大きさで、トークンと列のすべての組が合っています。",
 )

@@ -1,18 +1,18 @@
 """The persistent lab of lesson 06: attention over persistent tokens and a sequence, and how the two share it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from matplotlib import colormaps
+from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from titans.attention import causal_mask
+from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.figures import BLUE, GREY, ORANGE, RED, new_figure, tidy
-from titans.lesson.kit.live import LivePicture, count, slider
+from titans.lesson.kit.live import Drawing, LivePicture, count, slider
 
 TOKENS, MOST, DIM = 24, 8, 16
 
@@ -30,8 +30,7 @@ def heads(seed: int = 0) -> Heads:
 
     As trained heads do: a common part of all queries is what a persistent key can be found by, whatever the token.
     """
-    draw = torch.randn(TOKENS + TOKENS + MOST, DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    own, k, spread = draw.split((TOKENS, TOKENS, MOST))
+    own, k, spread = random_draw(seed)(TOKENS + TOKENS + MOST, DIM).split((TOKENS, TOKENS, MOST))
     common = F.normalize(torch.ones(DIM, dtype=torch.float64), dim=0)
     k = k - (k @ common)[:, None] * common  # tokens' keys know nothing of the common part
     spread = spread - (spread @ common)[:, None] * common
@@ -46,76 +45,95 @@ def shares(data: Heads, persistent: int, scale: float, window: int) -> Tensor:
     return scores.softmax(-1)
 
 
-def persistent_lab() -> LivePicture:
-    """The live picture: number of persistent tokens, scale of their keys, window and query; who gets the attention."""
-    data = heads()
-    figure = new_figure(9, 4.6)
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.3, 1), left=0.06, right=0.98, top=0.93, bottom=0.11)
-    grid.update(hspace=0.55, wspace=0.22)
-    map_axes = tidy(figure.add_subplot(grid[:, 0]), "", "column: persistent tokens (< 0), then the sequence", "query")
-    map_axes.grid(visible=False)
-    colours = colormaps["cividis"].with_extremes(bad="0.92")
-    empty = torch.full((TOKENS, MOST + TOKENS), torch.nan).numpy()
-    extent = (-MOST - 0.5, TOKENS - 0.5, TOKENS - 0.5, -0.5)
-    image = map_axes.imshow(empty, cmap=colours, vmin=0, vmax=0.5, interpolation="nearest", extent=extent)
-    figure.colorbar(image, ax=map_axes, fraction=0.035, pad=0.02, extend="max").ax.tick_params(labelsize=7)
-    border = map_axes.axvline(-0.5, color="white", linewidth=2)
-    frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=RED, linewidth=1.4)
-    map_axes.add_patch(frame)
-    row_axes = tidy(figure.add_subplot(grid[0, 1]), "", "column", "share")
-    columns = torch.arange(-MOST, TOKENS)
-    bars = row_axes.bar(columns, [0.0] * len(columns), color=[ORANGE] * MOST + [BLUE] * TOKENS)
-    row_axes.set(xlim=(-MOST - 0.7, TOKENS - 0.3), ylim=(0, 1.02))
-    mass_axes = tidy(figure.add_subplot(grid[1, 1]), "on persistent tokens (dotted: equal scores)", "query", "share")
-    axis = range(TOKENS)
-    (mass,) = mass_axes.plot(axis, [0.0] * TOKENS, color=ORANGE, marker="o", markersize=3.5)
-    (even,) = mass_axes.plot(axis, [0.0] * TOKENS, color=GREY, linestyle=":")
-    cursor = mass_axes.axvline(0, color=RED, linewidth=1.2)
-    mass_axes.set(xlim=(-0.5, TOKENS - 0.5), ylim=(-0.02, 1.02))
+class PersistentDrawing(Drawing):
+    """The whole of attention, one query's share of it, and what every query gives to the persistent tokens."""
 
-    def draw(persistent: int, scale: float, window: int, query: int) -> None:
-        seen = F.pad(shares(data, persistent, scale, window), (MOST - persistent, 0))
-        image.set_data(seen.masked_fill(seen == 0, torch.nan).numpy())
-        frame.set_bounds(-persistent - 0.5, query - 0.5, persistent + TOKENS, 1)
-        for bar, height in zip(bars, seen[query].tolist(), strict=True):
+    def __init__(self) -> None:
+        self.data, self.figure = heads(), new_figure(4.6)
+        grid = self.figure.add_gridspec(
+            2, 2, width_ratios=(1.3, 1), left=0.06, right=0.98, top=0.93, bottom=0.11, hspace=0.55, wspace=0.22
+        )
+        self._draw_map(grid)
+        self._draw_shares(grid)
+        titles = [axes.set_title(" ", fontsize=10, loc="left") for axes in (self.map_axes, self.row_axes)]
+        curves = (self.even, self.mass, self.cursor)
+        self.moving = [self.image, self.border, self.frame, *self.bars, *curves, *titles]
+
+    def _draw_map(self, grid: GridSpec) -> None:
+        x = "column: persistent tokens (< 0), then the sequence"
+        self.map_axes = tidy(self.figure.add_subplot(grid[:, 0]), "", x, "query")
+        self.map_axes.grid(visible=False)
+        self.image = self.map_axes.imshow(
+            torch.full((TOKENS, MOST + TOKENS), torch.nan).numpy(),
+            cmap=colormaps["cividis"].with_extremes(bad="0.92"),
+            vmin=0,
+            vmax=0.5,
+            interpolation="nearest",
+            extent=(-MOST - 0.5, TOKENS - 0.5, TOKENS - 0.5, -0.5),
+        )
+        bar = self.figure.colorbar(self.image, ax=self.map_axes, fraction=0.035, pad=0.02, extend="max")
+        bar.ax.tick_params(labelsize=7)
+        self.border = self.map_axes.axvline(-0.5, color="white", linewidth=2)
+        self.frame = Rectangle((0, 0), 1, 1, fill=False, edgecolor=RED, linewidth=1.4)
+        self.map_axes.add_patch(self.frame)
+
+    def _draw_shares(self, grid: GridSpec) -> None:
+        self.row_axes = tidy(self.figure.add_subplot(grid[0, 1]), "", "column", "share")
+        columns = torch.arange(-MOST, TOKENS)
+        self.bars = self.row_axes.bar(columns, [0.0] * len(columns), color=[ORANGE] * MOST + [BLUE] * TOKENS)
+        self.row_axes.set(xlim=(-MOST - 0.7, TOKENS - 0.3), ylim=(0, 1.02))
+        title = "on persistent tokens (dotted: equal scores)"
+        axes = tidy(self.figure.add_subplot(grid[1, 1]), title, "query", "share")
+        (self.mass,) = axes.plot([0.0] * TOKENS, color=ORANGE, marker="o", markersize=3.5)
+        (self.even,) = axes.plot([0.0] * TOKENS, color=GREY, linestyle=":")
+        self.cursor = axes.axvline(0, color=RED, linewidth=1.2)
+        axes.set(xlim=(-0.5, TOKENS - 0.5), ylim=(-0.02, 1.02))
+
+    def draw(self, persistent: int, scale: float, window: int, query: int) -> None:
+        seen = F.pad(shares(self.data, persistent, scale, window), (MOST - persistent, 0))
+        self.image.set_data(seen.masked_fill(seen == 0, torch.nan).numpy())
+        self.frame.set_bounds(-persistent - 0.5, query - 0.5, persistent + TOKENS, 1)
+        for bar, height in zip(self.bars, seen[query].tolist(), strict=True):
             bar.set_height(height)
         on_persistent = seen[:, :MOST].sum(1)
-        mass.set_ydata(on_persistent)
+        self.mass.set_ydata(on_persistent)
         visible = torch.arange(1, TOKENS + 1).clamp(max=window)
-        even.set_ydata(persistent / (persistent + visible))
-        cursor.set_xdata([query, query])
-        map_axes.set_title(f"{persistent} persistent tokens, their keys × {scale:.1f}", fontsize=10, loc="left")
-        row_axes.set_title(
-            f"query {query}: {float(on_persistent[query]):.0%} on persistent tokens", fontsize=10, loc="left"
-        )
+        self.even.set_ydata(persistent / (persistent + visible))
+        self.cursor.set_xdata([query, query])
+        title = f"query {query}: {float(on_persistent[query]):.0%} on persistent tokens"
+        self.row_axes.set_title(title, fontsize=10, loc="left")
+        title = f"{persistent} persistent tokens, their keys × {scale:.1f}"
+        self.map_axes.set_title(title, fontsize=10, loc="left")
 
-    titles = [axes.set_title(" ", fontsize=10, loc="left") for axes in (map_axes, row_axes)]
 
+def persistent_lab() -> LivePicture:
+    """The live picture: number of persistent tokens, scale of their keys, window and query; who gets the attention."""
     controls = {
         "persistent": count("persistent", 2, 0, MOST),
         "scale": slider("key scale", 1.0, -1.0, 3.0, 0.25),
         "window": count("window", TOKENS, 1, TOKENS),
         "query": count("query", 12, 0, TOKENS - 1),
     }
+    rows = (("persistent", "scale"), ("window", "query"))
     return LivePicture(
-        figure,
+        PersistentDrawing(),
         controls,
-        draw,
-        moving=[image, border, frame, *bars, even, mass, cursor, *titles],
+        rows,
         states=(
             {"persistent": 0, "scale": 1.0, "window": TOKENS},
             {"persistent": 2, "scale": 1.0, "window": TOKENS},
             {"persistent": 2, "scale": 3.0, "window": TOKENS},
             {"persistent": 8, "scale": 0.0, "window": 6},
         ),
-        alt="Persistent lab in four settings below one another: no persistent tokens; two; two with keys three times "
-        "as long; eight with keys of zero and a window of 6. Each shows the attention matrix with the persistent "
-        "columns in front, the shares of query 12 as bars, and the share on persistent tokens for every query. It is "
-        "largest for the first queries and grows with the keys' length; with the window of 6 it stays around 8/14, "
-        "late queries included.",
-        alt_ja="永続トークン実験室を、4通りの設定で上から順に示した図。永続トークンなし、2個、2個でキーの長さが3倍、8個でキーがゼロ"
-        "かつウィンドウが6の場合です。それぞれ、永続トークンの列を先頭に置いたアテンション行列、クエリ12の割合の棒グラフ、クエリごとの永続トークン"
-        "への割合を示します。この割合は最初のほうのクエリで最も大きく、キーが長いほど増えます。"
-        "ウィンドウが6のときは、後のクエリでも8/14のあたりにとどまります。",
-        rows=(("persistent", "scale"), ("window", "query")),
+        alt="Persistent lab in four settings below one another: no persistent tokens; two; two "
+        "with keys three times as long; eight with keys of zero and a window of 6. Each shows the "
+        "attention matrix with the persistent columns in front, the shares of query 12 as bars, "
+        "and the share on persistent tokens for every query. It is largest for the first queries "
+        "and grows with the keys' length; with the window of 6 it stays around 8/14, late queries "
+        "included.",
+        alt_ja="永続トークン実験室を、4通りの設定で上から順に示した図。永続トークンなし、2個、"
+        "2個でキーの長さが3倍、8個でキーがゼロかつウィンドウが6の場合です。それぞれ、"
+        "永続トークンの列を先頭に置いたアテンション行列、クエリ12の割合の棒グラフ、"
+        "クエリごとの永続トークンへの割合を示します。この割合は最初のほうのクエリで最も大きく、"
+        "キーが長いほど増えます。ウィンドウが6のときは、後のクエリでも8/14のあたりにとどまります。",
     )

@@ -1,11 +1,10 @@
 """The exercises of lesson 07: what a token sees, the mask of [P | h | x], and reading after one's own write."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
+from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.exercise import Exercise, Mistake
 
 # Exercise 1: how many entries a token's attention has.
 
@@ -21,49 +20,40 @@ def _sees_truth(t: int, segment_len: int, persistent: int) -> int:
 SEES = Exercise(
     lambda: [(0, 4, 2), (3, 4, 2), (9, 4, 3), (1000, 16, 4)],
     _sees_truth,
-    (
-        Mistake(
-            "no h",
+    {
+        "no h": Mistake(
             lambda t, segment_len, persistent: persistent + t % segment_len + 1,
             "Only half of it: every token of the segment stands there twice, as x and as what was retrieved for it, h.",
             "半分しか数えていません。セグメントの各トークンは、x と、読み出した h の2つの形で並びます。",
         ),
-        Mistake(
-            "not itself",
+        "not itself": Mistake(
             lambda t, segment_len, persistent: persistent + 2 * (t % segment_len),
             "A token sees itself too, and its own h: the first token of a segment has one of each.",
             "トークンは自分自身と自分の h も見ます。セグメントの最初のトークンにも、1つずつあります。",
         ),
-        Mistake(
-            "no segments",
+        "no segments": Mistake(
             lambda t, segment_len, persistent: persistent + 2 * (t + 1),
             "This counts all tokens since the beginning. Attention ends at the start of the segment: take t % segment.",
             "全トークンを数えています。アテンションが届くのはセグメントの始まりまでです。t % segment を使います。",
         ),
-        Mistake(
-            "whole segment",
+        "whole segment": Mistake(
             lambda t, segment_len, persistent: persistent + 2 * segment_len,
             "This is the last token of a segment. The others do not see what comes after them.",
             "それはセグメントの最後のトークンの場合です。ほかのトークンは、自分より後ろを見ません。",
         ),
-        Mistake(
-            "no persistent tokens",
+        "no persistent tokens": Mistake(
             lambda t, segment_len, persistent: 2 * (t % segment_len + 1),
             "The persistent tokens are missing: every token sees all of them, in every segment.",
             "永続トークンが抜けています。どのセグメントのどのトークンも、そのすべてを見ます。",
         ),
-        Mistake(
-            "persistent tokens twice",
+        "persistent tokens twice": Mistake(
             lambda t, segment_len, persistent: 2 * (persistent + t % segment_len + 1),
             "The persistent tokens stand there once: nothing is retrieved for them.",
             "永続トークンは1回だけ並びます。永続トークンのための読み出しはありません。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: this number does not grow with the stream. Token 1,000 sees no more than one in the first segment.",
-        "正解です。この数はストリームが長くなっても増えません。トークン1000も、最初のセグメントと同じだけを見ます。",
-    ),
+    },
+    "Correct: this number does not grow with the stream. Token 1,000 sees no more than one in the first segment.",
+    "正解です。この数はストリームが長くなっても増えません。トークン1000も、最初のセグメントと同じだけを見ます。",
 )
 
 
@@ -90,55 +80,45 @@ def _square(tokens: int) -> Tensor:
 MASK = Exercise(
     lambda: [(4, 2), (3, 1), (5, 3)],
     _mask_truth,
-    (
-        Mistake(
-            "all of h",
+    {
+        "all of h": Mistake(
             lambda n, p: _mask(n, p, _square(n)),
             "This is the literal reading: h_j was asked for with token j, so a token before j must not see it.",
             "式を文字どおりに読んだ形です。h_j はトークン j でたずねたものなので、j より前に見せてはいけません。",
         ),
-        Mistake(
-            "one triangle over everything",
+        "one triangle over everything": Mistake(
             lambda n, p: torch.ones(n, p + 2 * n).tril(),
             "One triangle does not fit [P | h | x]: P is seen by all, and h and x have a triangle each.",
             "[P | h | x] は1つの三角形では表せません。P は全員に見えます。h と x には、それぞれ三角形が必要です。",
         ),
-        Mistake(
-            "not its own h",
+        "not its own h": Mistake(
             lambda n, p: _mask(n, p, _square(n).tril(-1)),
             "Token i may see its own h_i: token i asked for it, and a memory from before the segment answered.",
             "トークン i は h_i を見てかまいません。たずねたのは自分で、答えたのはセグメントの前のメモリだからです。",
         ),
-        Mistake(
-            "only its own h",
+        "only its own h": Mistake(
             lambda n, p: _mask(n, p, torch.eye(n)),
             "Stricter than needed: h_j with j < i belongs to the past and may be seen.",
             "厳しすぎます。j < i の h_j は過去のものなので、見てもかまいません。",
         ),
-        Mistake(
-            "the future",
+        "the future": Mistake(
             lambda n, p: _mask(n, p, _square(n).triu(), _square(n).triu()),
             "The triangles are upside down: rows are the tokens that look, columns what they look at.",
             "三角形の向きが逆です。行が「見る側」のトークン、列が「見られる側」です。",
         ),
-        Mistake(
-            "inverted",
+        "inverted": Mistake(
             lambda n, p: ~_mask_truth(n, p),
             "True and False are exchanged: True is what may be seen.",
             "True と False が入れ替わっています。見てよいところが True です。",
         ),
-        Mistake(
-            "no persistent tokens",
+        "no persistent tokens": Mistake(
             lambda n, p: _mask(n, 0, _square(n).tril()),
             "The columns of P are missing: they come first, and all tokens see them.",
             "P の列が抜けています。P は先頭にあり、どのトークンからも見えます。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: persistent tokens for all, and of h and x only what belongs to the past or to the token itself.",
-        "正解です。永続トークンは全員に見え、h と x は過去と自分自身の分だけが見えます。",
-    ),
+    },
+    "Correct: persistent tokens for all, and of h and x only what belongs to the past or to the token itself.",
+    "正解です。永続トークンは全員に見え、h と x は過去と自分自身の分だけが見えます。",
 )
 
 
@@ -146,11 +126,7 @@ MASK = Exercise(
 
 
 def _write_cases() -> list[tuple]:
-    random = torch.Generator().manual_seed(7)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, dtype=torch.float64)
-
+    draw = random_draw(7)
     return [(draw(3, 3), draw(4, 3), draw(4, 3), draw(4, 3), theta) for theta in (0.1, 0.2)]
 
 
@@ -186,59 +162,48 @@ def _write_one_chunk(M: Tensor, K: Tensor, V: Tensor, Q: Tensor, theta: float) -
 WRITE_AND_READ = Exercise(
     _write_cases,
     _write_truth,
-    (
-        Mistake(
-            "read at the end",
+    {
+        "read at the end": Mistake(
             lambda M, K, V, Q, theta: _reads([_memories(M, K, V, theta)[-1]] * len(K), Q),
             "Every token is answered by the last memory, into which later tokens are written: this is the second leak.",
             "どのトークンにも最後のメモリが答えています。そこには後ろのトークンも書き込まれています。これが2つ目の漏れです。",
         ),
-        Mistake(
-            "read before the write",
+        "read before the write": Mistake(
             lambda M, K, V, Q, theta: _reads(_memories(M, K, V, theta)[:-1], Q),
             "Nothing leaks, but each token is answered by the memory before its own write. Equation 25 reads M_t.",
             "漏れはありませんが、トークンに、自分の書き込みより前のメモリが答えています。式(25)が読むのは M_t です。",
         ),
-        Mistake(
-            "never written",
+        "never written": Mistake(
             lambda M, K, V, Q, theta: _reads([M] * len(K), Q),
             "All answers come from the memory before the segment. Keep what a write returns: M = M − θ · gradient.",
             "すべての答えがセグメントの前のメモリから出ています。書き込んだ結果を M に残します：M = M − θ · 勾配。",
         ),
-        Mistake(
-            "each alone",
+        "each alone": Mistake(
             _write_each_alone,
             "Every token writes into the first memory and the next one forgets it: carry M from token to token.",
             "どのトークンも最初のメモリに書き、その結果は次のトークンで忘れられています。M を引き継いでください。",
         ),
-        Mistake(
-            "gradient at the wrong weights",
+        "gradient at the wrong weights": Mistake(
             _write_one_chunk,
             "All gradients are taken at the first weights: that is one chunk (D1). Here every token is its own chunk.",
             "すべての勾配を最初の重みでとっています。全体が1つのチャンクの場合です(D1)。ここでは1トークンが1チャンクです。",
         ),
-        Mistake(
-            "sign",
+        "sign": Mistake(
             lambda M, K, V, Q, theta: _write_truth(M, K, V, Q, -theta),
             "The sign of the gradient is flipped: each write makes the memory more wrong.",
             "勾配の符号が逆です。書き込むたびに、メモリの間違いが大きくなります。",
         ),
-        Mistake(
-            "factor 2",
+        "factor 2": Mistake(
             lambda M, K, V, Q, theta: _write_truth(M, K, V, Q, theta / 2),
             "The writes are half as large as they should be: the square in the loss leaves a factor 2 behind.",
             "書き込みが半分の大きさです。損失の2乗を微分すると、係数2が出ます。",
         ),
-        Mistake(
-            "asks with the key",
+        "asks with the key": Mistake(
             lambda M, K, V, Q, theta: _write_truth(M, K, V, K, theta),
             "The memory is asked with the key; a read takes the query, Q[t].",
             "メモリにキーでたずねています。読み出しにはクエリ Q[t] を使います。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: each answer comes from the memory right after the token's own write, and no later token is in it.",
-        "正解です。どの答えも、そのトークンを書き込んだ直後のメモリから出ていて、後ろのトークンは入っていません。",
-    ),
+    },
+    "Correct: each answer comes from the memory right after the token's own write, and no later token is in it.",
+    "正解です。どの答えも、そのトークンを書き込んだ直後のメモリから出ていて、後ろのトークンは入っていません。",
 )

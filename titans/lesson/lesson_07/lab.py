@@ -1,9 +1,5 @@
 """The MAC lab of lesson 07: what a token sees inside its segment, and which tokens reach its output."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +7,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
-from titans.lesson.kit.live import LivePicture, count
+from titans.lesson.kit.live import Drawing, LivePicture, choice, count
 from titans.lesson.lesson_07.leaky_mac import MODES, influence
 
 TOKENS, MOST_PERSISTENT = 16, 4
@@ -43,7 +39,7 @@ def mask_image(segment_len: int, persistent: int, mask_h: bool, query: int) -> n
     return 1 - strength * (1 - image)
 
 
-def _mask_axes(axes: Axes) -> None:
+def _label(axes: Axes) -> None:
     axes.set_title("who sees what in attention: a row for each token", fontsize=10, loc="left")
     axes.set_ylabel("token", fontsize=9)
     places = [MOST_PERSISTENT / 2 - 0.5]
@@ -54,73 +50,87 @@ def _mask_axes(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-def mac_lab() -> LivePicture:
-    """The live picture: segment length, persistent tokens, mode and query; the mask, and what reaches the output."""
-    figure = new_figure(9, 5.6)
-    grid = figure.add_gridspec(2, 1, height_ratios=(1.7, 1), hspace=0.42, left=0.08, right=0.97, top=0.94, bottom=0.09)
-    mask_axes = figure.add_subplot(grid[0])
-    image = mask_axes.imshow(np.ones((TOKENS, COLUMNS, 3)), interpolation="nearest", aspect="auto")
-    _mask_axes(mask_axes)
-    look: dict[str, Any] = {"color": "0.93", "linewidth": 0.5}
-    net = [
-        mask_axes.vlines(np.arange(COLUMNS + 1) - 0.5, -0.5, TOKENS - 0.5, **look),
-        mask_axes.hlines(np.arange(TOKENS + 1) - 0.5, -0.5, COLUMNS - 0.5, **look),
-    ]
-    row = Rectangle((-0.5, -0.5), COLUMNS, 1, fill=False, edgecolor=BLACK, linewidth=1.5)
-    mask_axes.add_patch(row)
-    (crosses,) = mask_axes.plot([], [], color="white", marker="x", markersize=4, linestyle="none")
+class MACDrawing(Drawing):
+    """The mask of attention, the asked token's row in full colour; below, how far each input reaches its output."""
 
-    reach_axes = tidy(figure.add_subplot(grid[1]), "", "input token j", r"$|\partial o_i / \partial x_j|$")
-    reach_axes.set(xlim=(-0.6, TOKENS - 0.4), yscale="log", ylim=(1e-3, 3), xticks=range(0, TOKENS, 5))
-    places = np.arange(TOKENS)
-    bars = reach_axes.bar(places, np.full(TOKENS, 1e-3), width=0.7)
-    (marks,) = reach_axes.plot([], [], color=RED, marker="x", markersize=7, linestyle="none")
-    segment = reach_axes.axvspan(0, 1, color="0.9", zorder=0, linewidth=0)
-    cursor = reach_axes.axvline(0, color=BLACK, linewidth=1, linestyle=":")
-    note = reach_axes.set_title("", fontsize=10, loc="left")
+    def __init__(self) -> None:
+        self.figure = new_figure(5.6)
+        grid = self.figure.add_gridspec(
+            2, 1, height_ratios=(1.7, 1), hspace=0.42, left=0.08, right=0.97, top=0.94, bottom=0.09
+        )
+        self._draw_mask(self.figure.add_subplot(grid[0]))
+        self._draw_reach(self.figure.add_subplot(grid[1]))
+        mask, marks = (self.image, *self.net, self.row, self.crosses), (self.marks, self.cursor, self.note)
+        self.moving = [*mask, self.segment, *self.bars, *marks]
 
-    def draw(segment_len: int, persistent: int, mode: str, query: int) -> None:
+    def _draw_mask(self, axes: Axes) -> None:
+        empty = np.ones((TOKENS, COLUMNS, 3))
+        self.image = axes.imshow(empty, interpolation="nearest", aspect="auto")
+        _label(axes)
+        upright, level = (np.arange(lines + 1) - 0.5 for lines in (COLUMNS, TOKENS))
+        self.net = (
+            axes.vlines(upright, -0.5, TOKENS - 0.5, color="0.93", linewidth=0.5),
+            axes.hlines(level, -0.5, COLUMNS - 0.5, color="0.93", linewidth=0.5),
+        )
+        self.row = Rectangle((-0.5, -0.5), COLUMNS, 1, fill=False, edgecolor=BLACK, linewidth=1.5)
+        axes.add_patch(self.row)
+        (self.crosses,) = axes.plot([], [], "x", color="white", markersize=4)
+
+    def _draw_reach(self, axes: Axes) -> None:
+        tidy(axes, "", "input token j", r"$|\partial o_i / \partial x_j|$")
+        axes.set(xlim=(-0.6, TOKENS - 0.4), yscale="log", ylim=(1e-3, 3), xticks=range(0, TOKENS, 5))
+        self.bars = axes.bar(np.arange(TOKENS), np.full(TOKENS, 1e-3), width=0.7)
+        (self.marks,) = axes.plot([], [], "x", color=RED, markersize=7)
+        self.segment = axes.axvspan(0, 1, color="0.9", zorder=0, linewidth=0)
+        self.cursor = axes.axvline(0, color=BLACK, linewidth=1, linestyle=":")
+        self.note = axes.set_title("", fontsize=10, loc="left")
+
+    def draw(self, segment_len: int, persistent: int, mode: str, query: int) -> None:
         mask_h, _ = MODES[mode]
-        image.set_data(mask_image(segment_len, persistent, mask_h, query))
-        row.set_y(query - 0.5)
+        self.image.set_data(mask_image(segment_len, persistent, mask_h, query))
+        self.row.set_y(query - 0.5)
         first = query - query % segment_len
         last = min(first + segment_len, TOKENS) - 1
         ahead = range(query + 1, last + 1) if not mask_h else range(0)
-        crosses.set_data([H_FIRST + j for j in ahead], [query] * len(ahead))
-        sizes = influence(mode, segment_len, persistent, TOKENS)[query].numpy()
-        for j, (bar, size) in enumerate(zip(bars, sizes, strict=True)):
+        self.crosses.set_data([H_FIRST + j for j in ahead], [query] * len(ahead))
+        self.segment.set_bounds(first - 0.5, 0, last + 1 - first, 1)
+        self.cursor.set_xdata([query, query])
+        self._show_reach(query, first, influence(mode, segment_len, persistent, TOKENS)[query].numpy())
+
+    def _show_reach(self, query: int, first: int, sizes: np.ndarray) -> None:
+        for j, (bar, size) in enumerate(zip(self.bars, sizes, strict=True)):
             bar.set_height(max(size, 0.0))
             bar.set_color(RED if j > query else BLUE if first <= j else GREY)
         future = [j for j in range(query + 1, TOKENS) if sizes[j] > 0]
-        marks.set_data(future, [min(2.0, 1.6 * sizes[j]) for j in future])
-        segment.set_bounds(first - 0.5, 0, last + 1 - first, 1)
-        cursor.set_xdata([query, query])
+        self.marks.set_data(future, [min(2.0, 1.6 * sizes[j]) for j in future])
         found = f"later tokens that do: {len(future)}" if future else "exactly 0 for every later token"
-        note.set_text(f"what reaches output {query}; {found}   (grey band: its segment)")
+        self.note.set_text(f"what reaches output {query}; {found}   (grey band: its segment)")
 
-    controls = {
+
+def mac_lab() -> LivePicture:
+    """The live picture: segment length, persistent tokens, mode and query; the mask, and what reaches the output."""
+    controls: dict[str, widgets.Widget] = {
         "segment_len": count("segment", 6, 2, 16),
         "persistent": count("persistent", 2, 0, MOST_PERSISTENT),
-        "mode": widgets.Dropdown(
-            options=list(MODES), value="literal", description="mode", layout=widgets.Layout(width="290px")
-        ),
+        "mode": choice("mode", list(MODES), 290),
         "query": count("query token", 8, 0, TOKENS - 1),
     }
+    states = [{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES]
+    rows = (("segment_len", "persistent"), ("mode", "query"))
     return LivePicture(
-        figure,
+        MACDrawing(),
         controls,
-        draw,
-        moving=[image, *net, row, crosses, segment, *bars, marks, cursor, note],
-        states=[{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES],
-        alt="MAC lab for token 8 in segments of 6 with two persistent tokens, in four modes below one another: "
-        "literal, mask on h only, read per token only, both. Each shows which entries of P, h and x every token sees "
-        "in attention, and how strongly each input token reaches output 8. In the first three modes tokens 9 to 11, "
-        "later ones of the same segment, reach it; with both rules they do not. Tokens of earlier segments always do.",
+        rows,
+        states=states,
+        alt="MAC lab for token 8 in segments of 6 with two persistent tokens, in four modes below "
+        "one another: literal, mask on h only, read per token only, both. Each shows which entries "
+        "of P, h and x every token sees in attention, and how strongly each input token reaches "
+        "output 8. In the first three modes tokens 9 to 11, later ones of the same segment, reach "
+        "it; with both rules they do not. Tokens of earlier segments always do.",
         alt_ja="MAC 実験室。セグメントの長さ6、永続トークン2個で、トークン8を調べたものです。"
-        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方の4通りを、上から順に示します。"
-        "それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、各入力トークンが出力8に"
-        "どれだけ届くかを示します。"
-        "最初の3通りでは、同じセグメントの後ろにあるトークン9から11が届いてしまいます。両方の規則があると届きません。"
-        "前のセグメントのトークンは、いつも届きます。",
-        rows=(("segment_len", "persistent"), ("mode", "query")),
+        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方の4通りを、"
+        "上から順に示します。それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、"
+        "各入力トークンが出力8にどれだけ届くかを示します。最初の3通りでは、"
+        "同じセグメントの後ろにあるトークン9から11が届いてしまいます。"
+        "両方の規則があると届きません。前のセグメントのトークンは、いつも届きます。",
     )

@@ -1,21 +1,19 @@
 """MAC with its rules taken away one by one: the two of D3, the position of h (D4), the residual of attention (D13).
 
-What lesson 07 measures. `LeakyMAC` is for whole sequences; the others differ from MAC in a line each.
+What lesson 07 measures. `LeakyMAC` is for whole sequences; the others differ from MAC in one method each.
 """
-
-from __future__ import annotations
 
 from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from titans.attention import KeysValues, attend, causal_mask, rotate
-from titans.blocks import MAC
+from titans.attention import KeysValues, Seen, attend, causal_mask, rotate
+from titans.blocks import MemoryAsContext
 from titans.config import TitansConfig
-from titans.neural_memory import NeuralMemory
-from titans.state import MemoryState
+from titans.lesson.kit.draws import random_draw, randomise
+from titans.neural_memory import LayerState
 
 MODES = {
     "literal": (False, False),
@@ -25,88 +23,68 @@ MODES = {
 }  # name: (h_j only for tokens i >= j, o_i read with the weights right after token i)
 
 
-class ReadAtTheEnd(NeuralMemory):
-    """A memory layer that answers all tokens of a call from the weights that the last of them left."""
-
-    def learn(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        _, after = super().learn(x, state)
-        assert state.recent is not None
-        q, _, _, _ = self.project(x, state.recent)
-        return self.memory.read(after.weights, q), after
-
-
-class LeakyMAC(MAC):
+class LeakyMAC(MemoryAsContext):
     """Equations 21-25 with or without each rule of D3. With both it is MAC."""
 
     def __init__(self, config: TitansConfig, mask_h: bool, read_per_token: bool) -> None:
         super().__init__(config)
-        self.mask_h = mask_h
-        if not read_per_token:
-            self.memory.__class__ = ReadAtTheEnd
+        self.mask_h, self.read_per_token = mask_h, read_per_token
 
-    def see(
-        self,
-        q: Tensor,
-        streams: tuple[KeysValues, ...],
-        keys: tuple[Tensor, ...],
-        values: tuple[Tensor, ...],
-        place: int,
-        prefix: KeysValues,
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
         past = causal_mask(q.shape[2], 0, q.device)
         mask = torch.cat((past if self.mask_h else torch.ones_like(past), past), dim=1)
-        turned = torch.cat([rotate(k, 0) for k, _ in streams], dim=2)
-        y = attend(q, rotate(q, 0), turned, torch.cat([v for _, v in streams], dim=2), prefix, mask)
-        return y, (), ()
+        keys = torch.cat((rotate(h[0], 0), rotate(x[0], 0)), dim=2)
+        return attend(q, rotate(q, 0), keys, torch.cat((h[1], x[1]), dim=2), prefix, mask), seen
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x + attended
+
+    def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        y, after = self.memory.learn(written, state)
+        if self.read_per_token:
+            return y, after
+        q, _, _, _ = self.memory.project(written, state.recent)
+        return self.memory.memory.read(after.weights, q), after
 
 
-class PositionlessH(MAC):
+class PositionlessH(MemoryAsContext):
     """MAC in which h has no positions, as the persistent tokens have none."""
 
-    def see(
-        self,
-        q: Tensor,
-        streams: tuple[KeysValues, ...],
-        keys: tuple[Tensor, ...],
-        values: tuple[Tensor, ...],
-        place: int,
-        prefix: KeysValues,
-    ) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
-        (h, v_h), (x, v_x) = streams
-        parts: tuple[Tensor, ...] = (h, v_h, rotate(x, place), v_x)
-        if place > 0:
-            before = (keys[0], values[0], keys[1], values[1])
-            parts = tuple(torch.cat(pair, dim=2) for pair in zip(before, parts, strict=True))
-        h, v_h, x, v_x = parts
-        dim = q.shape[-1]
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
+        seen = seen.and_then((h, x))
+        (k_h, k_x), (v_h, v_x) = seen.keys, seen.values
+        dim, place = q.shape[-1], k_x.shape[2] - q.shape[2]
         # `attend` has keys of one kind under a mask; here h, under it too, is of the prefix's kind.
         both = torch.cat((rotate(q, place), q), dim=-1)
-        still, turned = F.pad(torch.cat((prefix[0], h), dim=2), (dim, 0)), F.pad(x, (0, dim))
+        still, turned = torch.cat((prefix[0], k_h), dim=2), rotate(k_x, 0)
         mask = causal_mask(q.shape[2], place, q.device).repeat(1, 2)
-        mask = F.pad(mask, (prefix[0].shape[2], 0), value=True)
         y = F.scaled_dot_product_attention(
             both,
-            torch.cat((still, turned), dim=2),
+            torch.cat((F.pad(still, (dim, 0)), F.pad(turned, (0, dim))), dim=2),
             torch.cat((prefix[1], v_h, v_x), dim=2),
-            attn_mask=mask,
+            attn_mask=F.pad(mask, (prefix[0].shape[2], 0), value=True),
             scale=dim**-0.5,
         )
-        return y, (h, x), (v_h, v_x)
+        return y, seen
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x + attended
+
+    def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        return self.memory.learn(written, state)
 
 
-class WithoutResidual(MAC):
+class WithoutResidual(MemoryAsContext):
     """MAC with y = Attn([P | h | x]), as equation 23 stands: no x is added."""
+
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
+        return self.attention(q, (h, x), seen, prefix, self.window)
 
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:
         return attended
 
-
-def randomise(block: nn.Module, seed: int) -> None:
-    """Draw every weight anew: what is causal has to be so for any of them, and M_0 must not be zero."""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in block.parameters():
-            weight.copy_(torch.randn(weight.shape, generator=random, dtype=torch.float64) * 0.5)
+    def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        return self.memory.learn(written, state)
 
 
 @lru_cache(maxsize=64)
@@ -119,9 +97,7 @@ def influence(mode: str, segment_len: int, persistent: int, tokens: int = 16) ->
     )
     block = LeakyMAC(config, *MODES[mode]).double()
     randomise(block, seed=1)
-    random = torch.Generator().manual_seed(2)
-    x = torch.randn(tokens, dim, generator=random, dtype=torch.float64)
-    rows = x.repeat(tokens * dim, 1, 1).requires_grad_()
+    rows = random_draw(2)(tokens, dim).repeat(tokens * dim, 1, 1).requires_grad_()
     o, _ = block(rows, block.initial_state(tokens * dim))
     asked = o.unflatten(0, (tokens, dim)).diagonal(dim1=0, dim2=2).diagonal(dim1=0, dim2=1)
     (slopes,) = torch.autograd.grad(asked.sum(), rows)

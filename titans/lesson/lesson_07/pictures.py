@@ -1,80 +1,20 @@
-"""The pictures of lesson 07, and the small models that it trains."""
-
-from __future__ import annotations
+"""The pictures of lesson 07."""
 
 from collections.abc import Mapping
-from copy import deepcopy
-from dataclasses import replace
-from unittest.mock import patch
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from torch import Tensor, nn
+from torch import Tensor
 
-import titans.model
-from titans.blocks import MAC
-from titans.config import TitansConfig
-from titans.lesson.kit.figures import BLUE, CYCLE, GREEN, GREY, ORANGE, PINK, RED, Picture, new_figure, tidy
-from titans.model import IGNORED_LABEL, TitansLM
-from titans.recipes import small
-from titans.tasks import Recall
-from titans.training import EVALUATION_SEED, Run, Trained, train
-
-PAIRS, SYMBOLS = 4, 8
-TASK = Recall(PAIRS, SYMBOLS, SYMBOLS, SYMBOLS)
-
-
-RUN = Run(
-    small(TASK, dim=48, segment_len=8, window=8, chunk_size=8),
-    TASK,
-    between=(10, 20),
-    steps=150,
-    rows=24,
-    learning_rate=5e-3,
-    goal=0.94,
-)
-
-
-def crossing_off(left: int, values: int = SYMBOLS) -> float:
-    """How often a guesser is right who picks one of `left` told values, not knowing whose they are.
-
-    It is the value that was asked for once in `left` times; else it may happen to be equal to that.
-    """
-    return 1 / left + (1 - 1 / left) / values
-
-
-@torch.no_grad()
-def by_question(model: TitansLM, task: Recall = TASK, between: int = 20, rows: int = 256) -> tuple[list, list]:
-    """For the first question, the second, ...: the share of right answers, and of answers that were told at all."""
-    batch = task.sample(rows, between, torch.Generator().manual_seed(EVALUATION_SEED))
-    asked = batch.labels[:, 1:] != IGNORED_LABEL
-    answers = model(batch.tokens).logits[:, :-1].argmax(-1)[asked].view(rows, task.pairs)
-    right = answers == batch.tokens[:, 1:][asked].view(rows, task.pairs)
-    told = batch.tokens[:, 1 : 2 * task.pairs : 2]
-    among = (answers[:, :, None] == told[:, None]).any(-1)
-    return right.float().mean(0).tolist(), among.float().mean(0).tolist()
-
-
-def without_h(model: TitansLM) -> TitansLM:
-    """A copy of a MAC in which the retrieved tokens are zero vectors."""
-    model = deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, MAC):
-            nn.init.zeros_(module.norm.weight)
-    return model
-
-
-def resized(block: MAC, config: TitansConfig, chunk_size: int, segment_len: int) -> MAC:
-    """A block of the same weights with other chunks and segments."""
-    other = MAC(replace(config, chunk_size=chunk_size, segment_len=segment_len)).to(block.W_Q.weight)
-    other.load_state_dict(block.state_dict())
-    return other
+from titans.lesson.kit.figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, Picture, chart, new_figure, plot_curves
+from titans.lesson.lesson_07.trials import PAIRS, SYMBOLS, crossing_off
+from titans.training import Trained
 
 
 def flow() -> Picture:
     """MAC as boxes and arrows: read, put side by side, attend, write, read again, gate."""
-    figure = new_figure(9, 3.4)
+    figure = new_figure(3.4)
     axes = figure.add_axes((0.01, 0.02, 0.98, 0.96))
     axes.set(xlim=(0, 9), ylim=(0, 3.4))
     axes.axis("off")
@@ -107,25 +47,15 @@ def flow() -> Picture:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, text: str, colour: str) -> None:
-    shape = FancyBboxPatch(
-        (x, y), width, 0.7, boxstyle="round,pad=0,rounding_size=0.08", facecolor=colour, alpha=0.25, edgecolor="none"
-    )
+    style = "round,pad=0,rounding_size=0.08"
+    shape = FancyBboxPatch((x, y), width, 0.7, boxstyle=style, facecolor=(colour, 0.25), edgecolor=colour)
     axes.add_patch(shape)
-    outline = FancyBboxPatch(
-        (x, y), width, 0.7, boxstyle="round,pad=0,rounding_size=0.08", facecolor="none", edgecolor=colour
-    )
-    axes.add_patch(outline)
     axes.text(x + width / 2, y + 0.35, text, ha="center", va="center", fontsize=9)
-
-
-def sizes(jacobian: Tensor) -> Tensor:
-    """From d o / d x, [tokens, dim, tokens, dim], the size of every block d o_i / d x_j: [tokens, tokens]."""
-    return jacobian.square().sum((1, 3)).sqrt()
 
 
 def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
     """Heat maps of |d o_i / d x_j|, a panel for each way to compute the block, the future marked."""
-    figure = new_figure(9, 2.7)
+    figure = new_figure(2.7)
     figure.subplots_adjust(left=0.06, right=0.92, top=0.88, bottom=0.18, wspace=0.18)
     bound = max(float(size.max()) for size in found.values())
     tokens = next(iter(found.values())).shape[0]
@@ -161,20 +91,13 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
     )
 
 
-def train_variant(run: Run, mixer: type[MAC] = MAC, seed: int = 2, progress: bool = True) -> Trained:
-    """Train a model whose MAC is `mixer`."""
-    with patch.dict(titans.model.MIXERS, mac=mixer):
-        return train(run, seed, progress=progress)
-
-
 def curves(trained: Mapping[str, Trained]) -> Picture:
     """The share of right answers over the steps of training, with the two guessers' shares."""
-    figure = new_figure(9, 3.4)
-    axes = tidy(figure.add_subplot(), "", "training step", "right answers")
-    figure.subplots_adjust(left=0.08, right=0.74, top=0.95, bottom=0.15)
-    for (name, one), (colour, marker, line) in zip(trained.items(), CYCLE, strict=False):
-        points = [(step, share) for step, _, share in one.history if share is not None]
-        axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linestyle=line, markersize=4, label=name)
+    figure, axes = chart(3.4, "training step", "right answers", (0.08, 0.15, 0.74, 0.95))
+    points = {
+        name: [(step, share) for step, _, share in one.history if share is not None] for name, one in trained.items()
+    }
+    plot_curves(axes, {name: tuple(zip(*pairs, strict=True)) for name, pairs in points.items()})
     knowing = sum(crossing_off(left) for left in range(1, PAIRS + 1)) / PAIRS
     for share, name in ((knowing, "crossing off"), (1 / SYMBOLS, "guessing")):
         axes.axhline(share, color=GREY, linewidth=0.9, linestyle=":")
@@ -190,8 +113,3 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
         "当てずっぽうの点線（8分の1）のところにとどまります。h に位置を与えなくても変わりません。"
         "残差がないと、値の候補を消しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低くなります。",
     )
-
-
-def without_memory(run: Run) -> Run:
-    """The same run without the memory, and half as long: nothing comes of it."""
-    return replace(run, config=replace(run.config, variant="attention"), steps=75)

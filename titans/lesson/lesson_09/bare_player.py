@@ -1,7 +1,5 @@
 """The first player of lesson 09: a matrix memory hears who drinks what. Small enough to read every number of it."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -9,30 +7,26 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.live import LivePicture
-from titans.lesson.kit.player import Run, Scales, Story, memory_player
+from titans.lesson.kit.matrix_memory import trace
+from titans.lesson.kit.player import Look, Recording, Story, in_turn, memory_player
 
 PEOPLE, DRINKS = ("Ana", "Anna", "Ben", "Cleo", "Dan"), ("tea", "coffee", "milk", "juice", "cola")
-FEATURES = 7  # one for each person, two for small talk
+COLUMNS = ("Ana", "Anna′", "Ben", "Cleo", "Dan", "·", "·")  # a feature for each person, two for small talk
+FEATURES = len(COLUMNS)
 PASSAGE = (("Ana", "tea"), ("Ben", "coffee"), ("Cleo", "milk"), ("Dan", "juice"))
 SMALL_TALK = ("small talk", "")
-SCRIPT = (
-    PASSAGE * 3
-    + (SMALL_TALK,) * 6
-    + (("Anna", "cola"),) * 2
-    + (SMALL_TALK,) * 6
-    + (("Ben", "tea"),) * 2
-    + (SMALL_TALK,) * 12
-)
-STRETCHES = {
-    "reading 1": (0, 4),
-    "reading 2": (4, 8),
-    "reading 3": (8, 12),
-    "small talk": (12, 18),
-    "Anna": (18, 20),
-    "small talk ": (20, 26),
-    "Ben": (26, 28),
-    "small talk  ": (28, 40),
+PARTS = {
+    "reading 1": PASSAGE,
+    "reading 2": PASSAGE,
+    "reading 3": PASSAGE,
+    "small talk": (SMALL_TALK,) * 6,
+    "Anna": (("Anna", "cola"),) * 2,
+    "small talk ": (SMALL_TALK,) * 6,
+    "Ben": (("Ben", "tea"),) * 2,
+    "small talk  ": (SMALL_TALK,) * 12,
 }
+SCRIPT = [said for part in PARTS.values() for said in part]
+STRETCHES = in_turn({name: len(part) for name, part in PARTS.items()})
 FREEZES = {
     "never": None,
     "from the start": 0,
@@ -72,47 +66,44 @@ def story() -> Story:
         if drink:
             told[token:, PEOPLE.index(person)] = DRINKS.index(drink)
     names = [f"{person} → {drink}" if drink else person for person, drink in SCRIPT]
-    return Story(names, STRETCHES, PEOPLE, DRINKS, told, FREEZES)
+    return Story(names, STRETCHES, PEOPLE, DRINKS, told, FREEZES, COLUMNS)
 
 
 @lru_cache(maxsize=64)
-def run(no_momentum: bool = False, no_forgetting: bool = False, frozen: int | None = None) -> Run:
-    """Equations 13-14 over the stream from an empty memory, states kept; from token `frozen` on all gates are 0."""
-    eta, alpha = 0.0 if no_momentum else ETA, 0.0 if no_forgetting else ALPHA
-    M = S = torch.zeros(len(DRINKS), FEATURES, dtype=torch.float64)
-    rows = []
-    for token, (k, v) in enumerate(zip(*pairs(), strict=True)):
-        step, past, forget = (0.0, 0.0, 0.0) if frozen is not None and token >= frozen else (THETA, eta, alpha)
-        u = torch.outer(2 * (M @ k - v), k)
-        S = past * S - step * u
-        M = (1 - forget) * M + S
-        rows.append((M, S, -step * u, u.norm(), keys() @ M.T))
-    return Run(*(torch.stack(column).numpy() for column in zip(*rows, strict=True)))
+def record(no_momentum: bool = False, no_forgetting: bool = False, frozen: int | None = None) -> Recording:
+    """The stream read from an empty memory; from token `frozen` on all gates are 0."""
+    k, v = pairs()
+    written = torch.arange(len(SCRIPT)) < (len(SCRIPT) if frozen is None else frozen)
+    theta, eta, alpha = THETA, 0.0 if no_momentum else ETA, 0.0 if no_forgetting else ALPHA
+    seen = trace(k, v, *(gate * written.double() for gate in (theta, eta, alpha)))
+    answers = keys() @ seen.memory.mT
+    return Recording(*(series.numpy() for series in (*seen, answers)))
 
 
 def bare_player() -> LivePicture:
     """The player of the small stream."""
+    look = Look(memory=1.0, momentum=0.5, write=0.5, surprise=2.9, answer=(-0.45, 1.4), answer_name="answer")
     return memory_player(
         story(),
-        run,
-        Scales(memory=1.0, momentum=0.5, write=0.5, surprise=2.9, answer=(-0.45, 1.4)),
+        record,
+        look,
         states=(
             {"token": 11, "probe": "Ana", "no_momentum": True, "no_forgetting": False, "freeze": "never"},
             {"token": 19, "probe": "Ana", "no_momentum": False, "no_forgetting": False, "freeze": "before Anna"},
             {"token": 39, "probe": "Ben", "no_momentum": False, "no_forgetting": True, "freeze": "never"},
         ),
-        alt="Memory player in three moments below one another, each with the memory as it is on the left and another "
-        "run on the right: heat maps of memory, momentum and last write, the surprise at each of 40 tokens, and what "
-        "is answered to a probe. First: after three readings, without momentum on the right; both answer tea for Ana. "
-        "Second: Anna's cola has spoiled the answer for Ana on the left, while the frozen memory on the right still "
-        "answers tea. Third: at the end, without forgetting on the right; Ben's answer is tea in both, weaker on the "
-        "left.",
-        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、左がそのままのメモリ、右がもう1つの実行です。"
-        "メモリ、モーメンタム、最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並びます。"
+        alt="Memory player in three moments below one another, each with the memory as it is on "
+        "the left and another run on the right: heat maps of memory, momentum and last write, the "
+        "surprise at each of 40 tokens, and what is answered to a probe. First: after three "
+        "readings, without momentum on the right; both answer tea for Ana. Second: Anna's cola has "
+        "spoiled the answer for Ana on the left, while the frozen memory on the right still "
+        "answers tea. Third: at the end, without forgetting on the right; Ben's answer is tea in "
+        "both, weaker on the left.",
+        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、"
+        "左がそのままのメモリ、右がもう1つの実行です。メモリ、モーメンタム、"
+        "最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並びます。"
         "1つ目は3回読んだ後で、右はモーメンタムなしです。どちらも Ana には tea と答えます。"
-        "2つ目では、左は Anna の cola のために Ana の答えが崩れていますが、凍結した右は tea のままです。"
-        "3つ目は最後の時点で、右は忘却なしです。Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
-        answer="answer",
-        rows=DRINKS,
-        columns=("Ana", "Anna′", "Ben", "Cleo", "Dan", "·", "·"),
+        "2つ目では、左は Anna の cola のために Ana の答えが崩れていますが、"
+        "凍結した右は tea のままです。3つ目は最後の時点で、右は忘却なしです。"
+        "Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
     )

@@ -1,14 +1,12 @@
 """The exercises of lesson 09: a stream in pieces, the size of a state, a gradient through a state."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from titans.lesson.kit.draws import random_draw, randomise
 from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
 from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
@@ -16,43 +14,25 @@ from titans.state import MemoryState
 Call = Callable[..., tuple[Tensor, MemoryState]]
 
 
-class AnyAnswer(Exercise):
-    """An exercise that also takes what is no tensor at all, and says so."""
-
-    def check(self, answer: Callable[..., Any]) -> Verdict:
-        try:
-            return super().check(answer)
-        except (TypeError, ValueError, RuntimeError):
-            return Verdict(
-                "type",
-                "Your function returned something that is not numbers. Return the answers y alone, not the state.",
-                "関数が数値以外のものを返しました。状態ではなく、答え y だけを返してください。",
-            )
-
+NO_NUMBERS = Verdict(
+    "type",
+    "Your function returned something that is not numbers. Return the answers y alone, not the state.",
+    "関数が数値以外のものを返しました。状態ではなく、答え y だけを返してください。",
+)
 
 # Exercise 1: a stream that comes in pieces.
 
 
-def _layer() -> tuple[NeuralMemory, Call]:
+def _stream_cases() -> list[tuple[Call, list[Tensor]]]:
     layer = NeuralMemory(8, depth=1, chunk_size=4).double()
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=draw, dtype=torch.float64) * 0.5)
+    randomise(layer, seed=0)
+    draw = random_draw(1)
 
     @torch.no_grad()
     def call(x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
         return layer(x, state)
 
-    return layer, call
-
-
-def _stream_cases() -> list[tuple[Call, list[Tensor]]]:
-    draw = torch.Generator().manual_seed(1)
-    return [
-        (_layer()[1], [torch.randn(1, size, 8, generator=draw, dtype=torch.float64) for size in sizes])
-        for sizes in ((5, 3), (1, 6, 4, 7))
-    ]
+    return [(call, [draw(1, size, 8) for size in sizes]) for sizes in ((5, 3), (1, 6, 4, 7))]
 
 
 def _with_states(choose: Callable[[list[MemoryState]], MemoryState | None]) -> Callable[..., Tensor]:
@@ -75,40 +55,34 @@ def _last_only(call: Call, pieces: Sequence[Tensor]) -> Tensor:
     return whole[:, -pieces[-1].shape[1] :]
 
 
-STREAM = AnyAnswer(
+STREAM = Exercise(
     _stream_cases,
     lambda call, pieces: call(torch.cat(pieces, dim=1))[0],
-    (
-        Mistake(
-            "starts anew",
+    {
+        "starts anew": Mistake(
             _with_states(lambda states: None),
             "Every piece begins with an empty memory: hand the state of one call to the next.",
             "どの部分も空のメモリから始まっています。1つの呼び出しの状態を、次の呼び出しに渡してください。",
         ),
-        Mistake(
-            "old state",
+        "old state": Mistake(
             _with_states(lambda states: states[0]),
             "Every later piece begins with the state after the first: keep the newest state, not the first.",
             "2つ目以降がすべて、最初の部分の後の状態から始まっています。いちばん新しい状態を渡してください。",
         ),
-        Mistake(
-            "last piece only",
+        "last piece only": Mistake(
             _last_only,
             "Only the last piece's answers came back: collect those of all pieces.",
             "最後の部分の答えしか返っていません。すべての部分の答えを集めてください。",
         ),
-        Mistake(
-            "order",
+        "order": Mistake(
             lambda call, pieces: _with_states(lambda states: states[-1])(call, pieces[::-1]),
             "The pieces were read from the last to the first.",
             "部分を後ろから順に読んでいます。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: in pieces the stream gives the same answers as in one call, across borders of chunks too.",
-        "正解です。ストリームを分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
-    ),
+    },
+    "Correct: in pieces the stream gives the same answers as in one call, across borders of chunks too.",
+    "正解です。ストリームを分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
+    NO_NUMBERS,
 )
 
 
@@ -132,46 +106,39 @@ def _one_copy(batch: int, heads: int, dim: int, depth: int, expansion: int) -> i
     return batch * heads * _weights(dim // heads, depth, expansion)
 
 
-STATE_NUMBERS = AnyAnswer(
+STATE_NUMBERS = Exercise(
     lambda: [(1, 1, 16, 1, 4), (4, 2, 16, 2, 4), (3, 4, 32, 3, 2)],
     _state_truth,
-    (
-        Mistake(
-            "weights alone",
+    {
+        "weights alone": Mistake(
             _one_copy,
             "That is M alone. S has as many numbers, and so have the weights of the chunk's start.",
             "それは M だけの個数です。S にも、チャンクの始まりの重みにも、同じ個数の数値があります。",
         ),
-        Mistake(
-            "no chunk start",
+        "no chunk start": Mistake(
             lambda *case: 2 * _one_copy(*case),
             "M and S are there, but inside a chunk the weights of its start travel along too (D10).",
             "M と S は入っていますが、チャンクの途中では、チャンクの始まりの重みも引き継ぎます（D10）。",
         ),
-        Mistake(
-            "heads share features",
+        "heads share features": Mistake(
             lambda batch, heads, *rest: 3 * heads * _one_copy(batch, 1, *rest),
             "Each head has dim / heads features, so its matrices are smaller.",
             "各ヘッドの次元は dim / heads です。そのため、行列はもっと小さくなります。",
         ),
-        Mistake(
-            "one memory for all rows",
+        "one memory for all rows": Mistake(
             lambda batch, *rest: 3 * _one_copy(1, *rest),
             "Every sequence of the batch has a memory of its own.",
             "バッチの中の系列は、それぞれ自分のメモリを持ちます。",
         ),
-        Mistake(
-            "square layers",
+        "square layers": Mistake(
             lambda batch, heads, dim, depth, expansion: 3 * batch * heads * depth * (dim // heads) ** 2,
             "Hidden layers are wider: expansion times the features of a head.",
             "隠れ層はもっと広く、ヘッドの次元の expansion 倍あります。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: as many numbers as there are in real states, for one token or a million.",
-        "正解です。実際の状態にある数値の個数と一致しました。1トークンでも100万トークンでも同じです。",
-    ),
+    },
+    "Correct: as many numbers as there are in real states, for one token or a million.",
+    "正解です。実際の状態にある数値の個数と一致しました。1トークンでも100万トークンでも同じです。",
+    NO_NUMBERS,
 )
 
 
@@ -187,44 +154,37 @@ def _slope_truth(theta: float, alpha: float, tokens: int) -> Tensor:
     return torch.autograd.grad(m, first)[0]
 
 
-SLOPE = AnyAnswer(
+SLOPE = Exercise(
     lambda: [(0.1, 0.02, 3), (0.25, 0.0, 1), (0.3, 0.1, 5)],
     _slope_truth,
-    (
-        Mistake(
-            "cut",
+    {
+        "cut": Mistake(
             lambda theta, alpha, tokens: 2 * theta if tokens == 1 else 0.0,
             "That is what is left after state.detach(). The state itself carries the gradient on.",
             "それは state.detach() で切り離した場合の値です。状態そのものは、勾配を伝えます。",
         ),
-        Mistake(
-            "one too many",
+        "one too many": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - alpha - 2 * theta) ** tokens,
             "One factor too many: after its own token, the first value passes tokens − 1 others.",
             "因子が1つ多いです。最初の値は、自分のトークンの後、残りの tokens − 1 個を通ります。",
         ),
-        Mistake(
-            "no forgetting",
+        "no forgetting": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - 2 * theta) ** (tokens - 1),
             "Later tokens also forget: where is α?",
             "後のトークンは忘却もします。α はどこにありますか。",
         ),
-        Mistake(
-            "forgetting alone",
+        "forgetting alone": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - alpha) ** (tokens - 1),
             "Later surprises depend on m too: each pulls m towards its own value, by 2θ.",
             "後の驚きも m によって変わります。どのトークンも、m を自分の値のほうへ 2θ の割合で引き寄せます。",
         ),
-        Mistake(
-            "factor 2",
+        "factor 2": Mistake(
             lambda theta, alpha, tokens: theta * (1 - alpha - theta) ** (tokens - 1),
             "The surprise is 2(m − v): the factor 2 is missing.",
             "驚きは 2(m − v) です。係数2がありません。",
         ),
-    ),
-    Verdict(
-        "passed",
-        "Correct: autograd, through the carried state, says the same.",
-        "正解です。引き継いだ状態を通した自動微分の値と一致しました。",
-    ),
+    },
+    "Correct: autograd, through the carried state, says the same.",
+    "正解です。引き継いだ状態を通した自動微分の値と一致しました。",
+    NO_NUMBERS,
 )

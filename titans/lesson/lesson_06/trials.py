@@ -1,0 +1,96 @@
+"""What lesson 06 measures: shares of attention, questions of three kinds, a trained model's attention."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate
+from titans.model import TitansLM
+
+
+def persistent_share(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
+    """The share of one softmax that goes to the persistent keys; what exercise 1 asks for."""
+    ours, theirs = ((k @ q / len(q) ** 0.5).exp().sum() for k in (persistent_keys, keys))
+    return ours / (ours + theirs)
+
+
+def received(persistent: int, tokens: int = 32, draws: int = 0) -> Tensor:
+    """What each column of causal attention over [P | x] receives, averaged over the queries: [persistent + tokens].
+
+    draws: 0 for equal scores, else the mean over so many random draws of queries and keys with 16 features.
+    """
+    mask = F.pad(causal_mask(tokens, 0, torch.device("cpu")), (persistent, 0), value=True)
+    random = torch.Generator().manual_seed(0)
+    q = torch.randn(max(draws, 1), tokens, 16, generator=random)
+    k = torch.randn(max(draws, 1), persistent + tokens, 16, generator=random)
+    scores = q @ k.mT / 4 * (draws > 0)
+    return scores.masked_fill(~mask, -torch.inf).softmax(-1).mean((0, 1))
+
+
+KINDS = ("told", "always true", "unknown")
+FACTS, TOLD, DIM = 4, 8, 16
+
+
+class Questions(NamedTuple):
+    """Rows of a question, eight told pairs and the wanted answer; which of KINDS, and which fact, the question is."""
+
+    q: Tensor  # [rows, DIM]
+    keys: Tensor  # [rows, TOLD, DIM]
+    values: Tensor  # [rows, TOLD, DIM]
+    wanted: Tensor  # [rows, DIM]
+    kind: Tensor  # [rows]
+    fact: Tensor  # [rows]
+
+
+def questions(rows: int, random: torch.Generator) -> Questions:
+    """A third of the rows asks for a told key, a third for one of four facts that are never told, a third for nothing.
+
+    The four facts are the same in all sequences. The answer to an unknown key is zero.
+    """
+
+    def directions(*shape: int, generator: torch.Generator = random) -> Tensor:
+        return F.normalize(torch.randn(*shape, DIM, generator=generator), dim=-1)
+
+    fact_keys, fact_values = directions(2, FACTS, generator=torch.Generator().manual_seed(7))
+    keys, values, stranger = directions(rows, TOLD), directions(rows, TOLD), directions(rows)
+    row, kind = torch.arange(rows), torch.arange(rows) % 3
+    pick = torch.randint(TOLD, (rows,), generator=random)
+    fact = torch.randint(FACTS, (rows,), generator=random)
+    q = torch.stack((keys[row, pick], fact_keys[fact], stranger))[kind, row]
+    wanted = torch.stack((values[row, pick], fact_values[fact], torch.zeros(rows, DIM)))[kind, row]
+    return Questions(q, keys, values, wanted, kind, fact)
+
+
+@torch.no_grad()
+def attention_shares(model: TitansLM, tokens: Tensor) -> Tensor:
+    """Where the attention of a model's first layer, MAC or "attention", goes: [heads, tokens, parts], mean over rows.
+
+    parts: persistent tokens, then the streams: in MAC the retrieved h and the segment's own tokens. Each adds up to 1.
+    """
+    attention, found = next(model.layers()).mixer.attention, []
+    assert isinstance(attention, Attention)
+
+    def look(module, arguments):
+        q, streams, seen, prefix, _ = arguments
+        assert seen is NOTHING_SEEN, "tokens must be whole segments from the first on"
+        mask = causal_mask(q.shape[2], 0, q.device)
+        scores = [q @ prefix[0].mT]
+        scores += [(rotate(q, 0) @ rotate(k, 0).mT).masked_fill(~mask, -torch.inf) for k, _ in streams]
+        shares = (torch.cat(scores, dim=-1) / q.shape[-1] ** 0.5).softmax(-1)
+        parts = shares.split([part.shape[-1] for part in scores], dim=-1)
+        found.append(torch.stack([part.sum(-1) for part in parts], dim=-1).mean(0))
+
+    with attention.register_forward_pre_hook(look):
+        model(tokens)
+    return torch.cat(found, dim=1)
+
+
+def without_persistent(model: TitansLM) -> TitansLM:
+    """The same weights in a model that has no persistent tokens."""
+    bare = TitansLM(replace(model.config, persistent_tokens=0))
+    weights = {name: w[:0] if name.endswith(".persistent") else w for name, w in model.state_dict().items()}
+    bare.load_state_dict(weights)
+    return bare

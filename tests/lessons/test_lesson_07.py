@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.lessons.cells import exercise_cells, run
 from titans import TitansConfig, TitansLM
+from titans.attention import NOTHING_SEEN
 from titans.blocks import MAC
 from titans.lesson.kit import draws, figures, watching
 from titans.lesson.lesson_07 import exercises as exercises_07
@@ -85,11 +86,11 @@ def test_without_positions_h_is_a_set():
     prefix = (torch.zeros(1, 2, 0, 4, dtype=torch.float64),) * 2
     swap = [1, 0, 2]
     for kind, unchanged in ((leaky_mac.PositionlessH, True), (MAC, False)):
-        seen = [
-            random_block(kind).see(q, ((h[:, :, order], v_h[:, :, order]), (x, v_x)), (), (), 0, prefix)[0][:, :, 2]
+        read = [
+            random_block(kind).attend(q, (h[:, :, order], v_h[:, :, order]), (x, v_x), NOTHING_SEEN, prefix)[0][:, :, 2]
             for order in ([0, 1, 2], swap)
         ]
-        assert torch.allclose(*seen, rtol=0, atol=1e-12) == unchanged
+        assert torch.allclose(*read, rtol=0, atol=1e-12) == unchanged
 
 
 def test_without_the_residual_attention_is_all_that_is_passed_on():

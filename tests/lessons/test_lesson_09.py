@@ -17,6 +17,7 @@ from titans.lesson.kit.player import right_answers
 from titans.lesson.lesson_09 import bare_player, mac_player, trials
 from titans.lesson.lesson_09 import exercises as exercises_09
 from titans.lesson.lesson_09 import pictures as lesson_09
+from titans.observe import closed, observed
 
 PLAYERS = {"bare": bare_player.bare_player, "mac": mac_player.mac_player}
 

@@ -1,12 +1,12 @@
 """The lessons' package: a room imports the kit, never another room, and the kit imports no room."""
 
 import ast
-from pathlib import Path
 
 import pytest
 
-LESSON = Path(__file__).parent.parent / "titans" / "lesson"
-SOURCES = Path(__file__).parent.parent / "notebooks" / "src"
+from tests.paths import ROOT, SOURCES
+
+LESSON = ROOT / "titans" / "lesson"
 PACKAGE = "titans.lesson"
 
 

@@ -198,7 +198,7 @@ def test_a_scaled_state_has_scaled_weights_and_the_rest_as_it_was():
 
 
 def test_the_tables_of_needles_hold_every_figure():
-    assert all(len(shares) == 4 for rows in trials.PAPER_NEEDLE.values() for shares in rows.values())
+    assert all(len(shares) == 4 for kinds in trials.PAPER_NEEDLE.values() for shares in kinds)
     assert "99.2/98.8/99/98.4" in trials.paper_needle()
     card = trials.needle_card()
     table = trials.needle_table(card)

@@ -77,19 +77,13 @@ def name_stretches(axes: Axes, stretches: Stretches, shift: float = -0.4, y: flo
         axes.text(start + shift, y, name, transform=axes.get_xaxis_transform(), fontsize=size)
 
 
-def heatmap(
-    axes: Axes, matrix: Tensor | np.ndarray, title: str = "", limit: float = 1.0, numbers: bool = False
-) -> AxesImage:
-    """A matrix of weights, red for positive and blue for negative; small ones with their numbers written in."""
+def heatmap(axes: Axes, matrix: Tensor | np.ndarray, title: str = "", limit: float = 1.0) -> AxesImage:
+    """A matrix of weights, red for positive and blue for negative; `limit`: where the colours end."""
     values = np.asarray(matrix.detach() if isinstance(matrix, Tensor) else matrix)
     image = axes.imshow(values, cmap=WEIGHTS, vmin=-limit, vmax=limit, interpolation="nearest", aspect="equal")
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
-    if numbers:
-        for (row, column), value in np.ndenumerate(values):
-            colour = "white" if abs(value) > 0.65 * limit else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
     return image
 
 

@@ -92,12 +92,8 @@ class LivePicture:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         data, metadata = mimebundle(self.strip(), repr(self), self.alt, self.alt_ja)
-        data["application/vnd.jupyter.widget-view+json"] = {
-            "version_major": 2,
-            "version_minor": 0,
-            "model_id": self.view.model_id,
-        }
-        return data, metadata
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+        return {**data, "application/vnd.jupyter.widget-view+json": view}, metadata
 
 
 def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
@@ -126,9 +122,9 @@ def switch(name: str) -> widgets.Checkbox:
     return widgets.Checkbox(value=False, description=name, indent=False, layout=widgets.Layout(width="140px"))
 
 
-def play_button(control: widgets.IntSlider, milliseconds: int = 200) -> widgets.Play:
+def play_button(control: widgets.IntSlider) -> widgets.Play:
     """A Play button that moves `control` in the browser."""
-    play = widgets.Play(min=control.min, max=control.max, step=control.step, interval=milliseconds)
+    play = widgets.Play(min=control.min, max=control.max, step=control.step, interval=200)
     widgets.jslink((play, "value"), (control, "value"))
     play.value = control.value
     return play

@@ -11,6 +11,12 @@ def surprise(M: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.outer(2 * (M @ k - v), k)
 
 
+def surprise_by_autograd(M: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same from autograd, an independent truth for checks."""
+    M = M.clone().requires_grad_()
+    return torch.autograd.grad((M @ k - v).square().sum(), M)[0]
+
+
 def update(M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float) -> tuple[Tensor, Tensor]:
     """Equations 13 and 14 for one token; what an exercise of lesson 03 asks for."""
     S = eta * S - theta * surprise(M, k, v)

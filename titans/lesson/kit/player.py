@@ -58,7 +58,7 @@ class Look(NamedTuple):
     answer_name: str  # what the strength of an answer is called
 
 
-Recordings = Callable[[bool, bool, int | None], Recording]  # of (no momentum, no forgetting, frozen from)
+Recorder = Callable[[bool, bool, int | None], Recording]  # of (no momentum, no forgetting, frozen from this token on)
 
 
 def in_turn(lengths: Mapping[str, int]) -> Stretches:
@@ -74,7 +74,7 @@ def right_answers(story: Story, recording: Recording) -> np.ndarray:
 
 
 def memory_player(
-    story: Story, recordings: Recordings, look: Look, states: Sequence[Mapping[str, object]], alt: str, alt_ja: str
+    story: Story, recorder: Recorder, look: Look, states: Sequence[Mapping[str, object]], alt: str, alt_ja: str
 ) -> LivePicture:
     """The live picture. Left: the memory as it is; right: the same stream with what the switches take away."""
     controls: dict[str, widgets.Widget] = {
@@ -87,15 +87,15 @@ def memory_player(
     for name, value in states[0].items():
         controls[name].value = value
     rows = (("token", play_button(controls["token"]), "probe"), ("no_momentum", "no_forgetting", "freeze"))
-    return LivePicture(PlayerDrawing(story, recordings, look), controls, rows, states, alt, alt_ja)
+    return LivePicture(PlayerDrawing(story, recorder, look), controls, rows, states, alt, alt_ja)
 
 
 class PlayerDrawing(Drawing):
     """Heat maps of both recordings above; their surprise, their answers and the answers of this moment below."""
 
-    def __init__(self, story: Story, recordings: Recordings, look: Look) -> None:
-        self.story, self.recordings, self.look = story, recordings, look
-        self.figure, self.as_it_is = new_figure(5.9), recordings(False, False, None)
+    def __init__(self, story: Story, recorder: Recorder, look: Look) -> None:
+        self.story, self.recorder, self.look = story, recorder, look
+        self.figure, self.as_it_is = new_figure(5.9), recorder(False, False, None)
         self._draw_maps()
         self._draw_headings()
         self._draw_curves_and_bars()
@@ -167,7 +167,7 @@ class PlayerDrawing(Drawing):
     def draw(self, token: int, probe: str, no_momentum: bool, no_forgetting: bool, freeze: str) -> None:
         story, asked = self.story, self.story.probes.index(probe)
         self._show(0, self.as_it_is, token, asked)
-        self._show(1, self.recordings(no_momentum, no_forgetting, story.freezes[freeze]), token, asked)
+        self._show(1, self.recorder(no_momentum, no_forgetting, story.freezes[freeze]), token, asked)
         for cursor in self.cursors:
             cursor.set_xdata([token, token])
         self.now.set_text(f"token {token}: {story.tokens[token]}")

@@ -78,7 +78,6 @@ HAND_GRADIENT = Exercise(
 
 # Exercise 1: the step that stores a pair in one write.
 
-
 ONE_WRITE = Exercise(
     lambda: [(random_draw(seed)(4) * (seed + 1),) for seed in range(3)],
     lambda k: 1 / (2 * k.square().sum()),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import TODO, Exercise, Mistake, Verdict, is_unfinished, raised
-from titans.lesson.kit.matrix_memory import Trace, trace
+from titans.lesson.kit.matrix_memory import Trace, surprise_by_autograd, trace
 from titans.lesson.lesson_03.streams import EARLY, LIE, SHIFT, EventfulStream, early_answer, eventful_stream
 
 # Exercise 2: the update with momentum and forgetting.
@@ -20,15 +20,10 @@ def _update_cases() -> list[tuple]:
     return [(draw(3, 3), draw(3, 3), draw(3), draw(3), *gate) for gate in gates]
 
 
-def _surprise(M: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    M = M.clone().requires_grad_()
-    return torch.autograd.grad((M @ k - v).square().sum(), M)[0]
-
-
 def _update_truth(
     M: Tensor, S: Tensor, k: Tensor, v: Tensor, theta: float, eta: float, alpha: float
 ) -> tuple[Tensor, Tensor]:
-    S = eta * S - theta * _surprise(M, k, v)
+    S = eta * S - theta * surprise_by_autograd(M, k, v)
     return (1 - alpha) * M + S, S
 
 
@@ -92,7 +87,6 @@ UPDATE = Exercise(
 
 
 # Exercise 1: from a half-life to alpha.
-
 
 HALF_LIFE = Exercise(
     lambda: [(tokens,) for tokens in (1, 5, 100, 346)],

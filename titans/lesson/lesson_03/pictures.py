@@ -20,13 +20,11 @@ def _curves(
     return figure, axes
 
 
-def _numbers(numbers: list[float]) -> tuple:
-    return range(len(numbers) + 1), [0.0, *numbers]
-
-
 def step_sizes() -> Picture:
     """The number that a memory holds while it reads the value 1 again and again, for five step sizes."""
-    curves = {f"θ = {theta}": _numbers(number_memory([1.0] * 12, theta)) for theta in (0.1, 0.25, 0.5, 0.9, 1.05)}
+    curves = {
+        f"θ = {theta}": (range(13), [0.0, *number_memory([1.0] * 12, theta)]) for theta in (0.1, 0.25, 0.5, 0.9, 1.05)
+    }
     figure, _ = _curves(curves, "token", "what the memory holds", (-1.2, 3.2), 1)
     return Picture(
         figure,
@@ -40,7 +38,7 @@ def step_sizes() -> Picture:
 
 def momentum_overshoots() -> Picture:
     """The same memory with momentum: the value 1 again and again, for four values of eta."""
-    curves = {f"η = {eta}": _numbers(number_memory([1.0] * 30, 0.1, eta)) for eta in (0.0, 0.5, 0.8, 0.95)}
+    curves = {f"η = {eta}": (range(31), [0.0, *number_memory([1.0] * 30, 0.1, eta)]) for eta in (0.0, 0.5, 0.8, 0.95)}
     figure, _ = _curves(curves, "token", "what the memory holds", (-0.2, 2.1), 1)
     return Picture(
         figure,

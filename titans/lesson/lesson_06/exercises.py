@@ -124,16 +124,10 @@ def _mask_truth(tokens: int, persistent: int, window: int) -> Tensor:
     return torch.tensor(rows)
 
 
-def _band(rows: Tensor, columns: Tensor, window: int) -> Tensor:
-    return (columns <= rows[:, None]) & (columns > rows[:, None] - window)
-
-
-def _mask_scrolling(tokens: int, persistent: int, window: int) -> Tensor:
-    return _band(torch.arange(persistent, persistent + tokens), torch.arange(persistent + tokens), window)
-
-
-def _mask_counted_from_the_front(tokens: int, persistent: int, window: int) -> Tensor:
-    return _band(torch.arange(tokens), torch.arange(persistent + tokens), window)
+def _band(first: int, tokens: int, columns: int, window: int) -> Tensor:
+    """One band over all columns: the rows' own ones are `first` and those behind it."""
+    own, column = torch.arange(first, first + tokens)[:, None], torch.arange(columns)
+    return (column <= own) & (column > own - window)
 
 
 def _mask_seeing_ahead(tokens: int, persistent: int, window: int) -> Tensor:
@@ -147,12 +141,12 @@ MASK = Exercise(
     _mask_truth,
     {
         "scrolls out": Mistake(
-            _mask_scrolling,
+            lambda tokens, persistent, window: _band(persistent, tokens, persistent + tokens, window),
             "The persistent tokens scroll out of the window. They stay visible to every token, however late.",
             "永続トークンがウィンドウの外に流れ出ています。どんなに後のトークンからも、見えたままにします。",
         ),
         "counted from the front": Mistake(
-            _mask_counted_from_the_front,
+            lambda tokens, persistent, window: _band(0, tokens, persistent + tokens, window),
             "Token i stands in column persistent + i: your rows are shifted, and tokens do not see themselves.",
             "トークン i は persistent + i 列目にあります。行がずれていて、自分自身が見えていません。",
         ),

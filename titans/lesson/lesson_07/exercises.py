@@ -1,10 +1,15 @@
 """The exercises of lesson 07: what a token sees, the mask of [P | h | x], and reading after one's own write."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake
+from titans.lesson.kit.matrix_memory import surprise_by_autograd
+
+Part = Callable[[Tensor], Tensor]
 
 # Exercise 1: how many entries a token's attention has.
 
@@ -68,13 +73,10 @@ def _mask_truth(tokens: int, persistent: int) -> Tensor:
     return mask
 
 
-def _mask(tokens: int, persistent: int, h: Tensor, x: Tensor | None = None) -> Tensor:
-    past = torch.ones(tokens, tokens).tril()
-    return torch.cat((torch.ones(tokens, persistent), h, past if x is None else x), dim=1)
-
-
-def _square(tokens: int) -> Tensor:
-    return torch.ones(tokens, tokens)
+def _mask(tokens: int, persistent: int, h: Part, x: Part = torch.tril) -> Tensor:
+    """What each part leaves of a square of ones."""
+    square = torch.ones(tokens, tokens)
+    return torch.cat((torch.ones(tokens, persistent), h(square), x(square)), dim=1)
 
 
 MASK = Exercise(
@@ -82,7 +84,7 @@ MASK = Exercise(
     _mask_truth,
     {
         "all of h": Mistake(
-            lambda n, p: _mask(n, p, _square(n)),
+            lambda n, p: _mask(n, p, lambda square: square),
             "This is the literal reading: h_j was asked for with token j, so a token before j must not see it.",
             "式を文字どおりに読んだ形です。h_j はトークン j でたずねたものなので、j より前に見せてはいけません。",
         ),
@@ -92,17 +94,17 @@ MASK = Exercise(
             "[P | h | x] は1つの三角形では表せません。P は全員に見えます。h と x には、それぞれ三角形が必要です。",
         ),
         "not its own h": Mistake(
-            lambda n, p: _mask(n, p, _square(n).tril(-1)),
+            lambda n, p: _mask(n, p, lambda square: square.tril(-1)),
             "Token i may see its own h_i: token i asked for it, and a memory from before the segment answered.",
             "トークン i は h_i を見てかまいません。たずねたのは自分で、答えたのはセグメントの前のメモリだからです。",
         ),
         "only its own h": Mistake(
-            lambda n, p: _mask(n, p, torch.eye(n)),
+            lambda n, p: _mask(n, p, lambda square: torch.eye(n)),
             "Stricter than needed: h_j with j < i belongs to the past and may be seen.",
             "厳しすぎます。j < i の h_j は過去のものなので、見てもかまいません。",
         ),
         "the future": Mistake(
-            lambda n, p: _mask(n, p, _square(n).triu(), _square(n).triu()),
+            lambda n, p: _mask(n, p, torch.triu, torch.triu),
             "The triangles are upside down: rows are the tokens that look, columns what they look at.",
             "三角形の向きが逆です。行が「見る側」のトークン、列が「見られる側」です。",
         ),
@@ -112,7 +114,7 @@ MASK = Exercise(
             "True と False が入れ替わっています。見てよいところが True です。",
         ),
         "no persistent tokens": Mistake(
-            lambda n, p: _mask(n, 0, _square(n).tril()),
+            lambda n, p: _mask(n, 0, torch.tril),
             "The columns of P are missing: they come first, and all tokens see them.",
             "P の列が抜けています。P は先頭にあり、どのトークンからも見えます。",
         ),
@@ -134,9 +136,7 @@ def _memories(M: Tensor, K: Tensor, V: Tensor, theta: float) -> list[Tensor]:
     """M before the first token and after each, by autograd."""
     found = [M]
     for k, v in zip(K, V, strict=True):
-        before = found[-1].clone().requires_grad_()
-        (gradient,) = torch.autograd.grad((before @ k - v).square().sum(), before)
-        found.append(found[-1] - theta * gradient)
+        found.append(found[-1] - theta * surprise_by_autograd(found[-1], k, v))
     return found
 
 

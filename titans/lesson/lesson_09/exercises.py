@@ -12,8 +12,6 @@ from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
 
 Call = Callable[..., tuple[Tensor, MemoryState]]
-
-
 NO_NUMBERS = Verdict(
     "type",
     "Your function returned something that is not numbers. Return the answers y alone, not the state.",

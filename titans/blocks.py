@@ -219,14 +219,22 @@ class PrefixedMemory(Mixer):
         return memory
 
 
+@dataclass(frozen=True)
+class AloneState(State):
+    """What LMM carries: the state of its memory."""
+
+    memory: LayerState
+
+
 class LMM(PrefixedMemory):
-    """The memory alone. Its state is the memory's."""
+    """The memory alone."""
 
-    def initial_state(self, batch: int) -> LayerState:
-        return self.initial_memory(batch)
+    def initial_state(self, batch: int) -> AloneState:
+        return AloneState(self.initial_memory(batch))
 
-    def forward(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        return self.memory(x, state)
+    def forward(self, x: Tensor, state: AloneState) -> tuple[Tensor, AloneState]:
+        y, memory = self.memory(x, state.memory)
+        return y, AloneState(memory)
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,7 @@ def test_D9_persistent_tokens_are_written_and_what_they_read_is_dropped(variant)
     """Equations 26 and 29: the memory reads [P | x] as one sequence, of which x's outputs are kept."""
     mixer = mixer_of(make_model(variant, layers=1, persistent_tokens=5))
     x = torch.randn(2, 8, 8, dtype=torch.float64)
-    state = mixer.initial_state(2)
-    state = state if variant == "lmm" else state.memory
+    state = mixer.initial_state(2).memory
     with_tokens, end = mixer.memory(torch.cat((mixer.persistent.expand(2, 5, 8), x), dim=1))
     got, got_end = mixer.memory(x, state)
     assert_same({"y": got} | tensors_of(got_end), {"y": with_tokens[:, 5:]} | tensors_of(end))

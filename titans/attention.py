@@ -1,8 +1,10 @@
-"""Attention with persistent tokens, inside segments and in a sliding window (equations 19 and 20, figure 3).
+"""Attention with persistent tokens, inside segments and in a sliding window (equations 19 and 20,
+figure 3).
 
-A query sees the prefix (persistent tokens, and what memory queries read) without positions, and tokens with rotary
-ones (D4). Both fit into one softmax: a query is used twice, turned to its position for the tokens and as it is for the
-prefix, side by side in one vector of twice the size, against keys that are zero in the other half.
+A query sees the prefix (persistent tokens, and what memory queries read) without positions, and
+tokens with rotary ones (D4). Both fit into one softmax: a query is used twice, turned to its
+position for the tokens and as it is for the prefix, side by side in one vector of twice the size,
+against keys that are zero in the other half.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ ROTARY_BASE = 10_000.0
 
 
 def rotary(first: int, tokens: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position * frequency at positions first, first + 1, ...: [tokens, dim / 2] each."""
+    """Cosine and sine of position * frequency at positions first, first + 1, ...: [tokens, dim / 2]
+    each."""
     half = like.shape[-1] // 2
     frequencies = ROTARY_BASE ** (-torch.arange(half, device=like.device, dtype=torch.float64) / half)
     positions = torch.arange(first, first + tokens, device=like.device, dtype=torch.float64)
@@ -41,10 +44,12 @@ def rotate(x: Tensor, first: int) -> Tensor:
 
 
 def attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, prefix: KeysValues, mask: Tensor) -> Tensor:
-    """Softmax attention of q [batch, heads, tokens, dim] over a prefix that all may see and keys under a mask.
+    """Softmax attention of q [batch, heads, tokens, dim] over a prefix that all may see and keys
+    under a mask.
 
-    turned: q at its positions; keys: at theirs; prefix keys and values: [batch, heads, prefix, dim], without positions.
-    mask: [batch or 1, 1, tokens, keys] or [tokens, keys], True where a query may see a key.
+    turned: q at its positions; keys: at theirs; prefix keys and values: [batch, heads, prefix,
+    dim], without positions. mask: [batch or 1, 1, tokens, keys] or [tokens, keys], True where a
+    query may see a key.
     """
     prefix_keys, prefix_values = prefix
     both = torch.cat((turned, q), dim=-1)
@@ -55,19 +60,23 @@ def attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, prefix: Keys
 
 
 def causal_mask(tokens: int, before: int, device: torch.device) -> Tensor:
-    """[tokens, before + tokens]: token i may see the `before` tokens that came earlier, those up to it, and itself."""
+    """[tokens, before + tokens]: token i may see the `before` tokens that came earlier, those up to
+    it, and itself."""
     return torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
 
 
 def window_attention(
     q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], prefix: KeysValues, window: int
 ) -> Tensor:
-    """Each token sees the prefix and, in every stream, itself and the window - 1 tokens before it (D3).
+    """Each token sees the prefix and, in every stream, itself and the window - 1 tokens before it
+    (D3).
 
-    q: [batch, heads, tokens, dim]. keys, values: of each stream, [batch, heads, before + tokens, dim], those of earlier
-    tokens first, at most window - 1 of them; keys without positions. Positions count from the first key: only
-    differences of positions matter, so none grows with the length of the stream.
-    At a cost of tokens * window: more queries than a window go in blocks, and each block meets the keys of its stretch.
+    q: [batch, heads, tokens, dim]. keys, values: of each stream, [batch, heads, before + tokens,
+    dim], those of earlier tokens first, at most window - 1 of them; keys without positions.
+    Positions count from the first key: only differences of positions matter, so none grows with the
+    length of the stream.
+    At a cost of tokens * window: more queries than a window go in blocks, and each block meets the
+        keys of its stretch.
     """
     batch, _, tokens, _ = q.shape
     before = keys[0].shape[2] - tokens
@@ -110,7 +119,8 @@ def _attend_streams(
 class Seen(State):
     """What tokens to come may still see of earlier ones.
 
-    keys, values: [batch, heads, tokens, dim_head] each, one of every stream; keys without positions.
+    keys, values: [batch, heads, tokens, dim_head] each, one of every stream; keys without
+        positions.
     """
 
     keys: tuple[Tensor, ...] = ()
@@ -141,7 +151,8 @@ def _joined(earlier: tuple[Tensor, ...], later: tuple[Tensor, ...]) -> tuple[Ten
 
 
 class Attention(nn.Module):
-    """Multi-head attention of tokens over a prefix, and over streams that have a vector for each token."""
+    """Multi-head attention of tokens over a prefix, and over streams that have a vector for each
+    token."""
 
     def __init__(self, dim: int, heads: int, dim_head: int) -> None:
         super().__init__()
@@ -156,7 +167,8 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Seen]:
         """Every token sees the prefix, itself and the window - 1 tokens before it, in every stream.
 
-        streams: keys and values of these tokens: of x, and in MAC of h before it. seen: of earlier tokens.
+        streams: keys and values of these tokens: of x, and in MAC of h before it. seen: of earlier
+            tokens.
         Returns y [batch, heads, tokens, dim_head] and what the next window - 1 tokens may see.
         """
         seen = seen.and_then(streams)

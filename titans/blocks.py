@@ -1,7 +1,8 @@
 """The sequence mixers: MAC, MAG, MAL, LMM (equations 21-31), and MAC without its memory.
 
-Each is a module with forward(x, state) -> (y, state), x and y [batch, tokens, dim]; any split of a sequence into calls
-gives the same y (D10), nothing sees the future (D3), and a state stops growing after a segment or a window.
+Each is a module with forward(x, state) -> (y, state), x and y [batch, tokens, dim]; any split of a
+sequence into calls gives the same y (D10), nothing sees the future (D3), and a state stops growing
+after a segment or a window.
 """
 
 from __future__ import annotations
@@ -56,16 +57,18 @@ class ContextState(State):
 
 
 class MemoryAsContext(Mixer):
-    """Equations 21-25, segment by segment, but for what they leave open: who sees whom, what surrounds attention, and
-    with which weights the last read is done. `MAC` decides it; lesson 07 tries other decisions.
+    """Equations 21-25, segment by segment, but for what they leave open: who sees whom, what
+    surrounds attention, and with which weights the last read is done. `MAC` decides it; lesson 07
+    tries other decisions.
 
         h = M*(q), q = x W_Q               read with the weights at the segment's start                  (21)
         y = Attn([P | h | x])              causal inside the segment                                 (22, 23)
         M_t = M_{t-1}(y_t)                 y, normalised, is written                                     (24)
         o_t = y_t (x) M*_t(y_t)            and read                                                      (25)
 
-    `memory_tokens` learned queries may read the memory at the segment's start too; what they find is seen by all.
-    With `sliding`, a token sees the `window` tokens up to itself, over borders of segments.
+    `memory_tokens` learned queries may read the memory at the segment's start too; what they find
+    is seen by all. With `sliding`, a token sees the `window` tokens up to itself, over borders of
+    segments.
     """
 
     def __init__(self, config: TitansConfig) -> None:
@@ -85,7 +88,8 @@ class MemoryAsContext(Mixer):
 
     @abstractmethod
     def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
-        """Attention of some tokens of one segment over the prefix, h and x, [batch, heads, tokens, dim_head] all."""
+        """Attention of some tokens of one segment over the prefix, h and x, [batch, heads, tokens,
+        dim_head] all."""
 
     @abstractmethod
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:
@@ -93,7 +97,8 @@ class MemoryAsContext(Mixer):
 
     @abstractmethod
     def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """What the memory answers to what is written, [batch, heads, tokens, dim / heads], and its state after it."""
+        """What the memory answers to what is written, [batch, heads, tokens, dim / heads], and its
+        state after it."""
 
     def initial_state(self, batch: int) -> ContextState:
         memory = self.memory.initial_state(batch)
@@ -141,10 +146,11 @@ class MemoryAsContext(Mixer):
 class MAC(MemoryAsContext):
     """Memory as context, with the decisions D3, D4 and D13.
 
-    Taken literally, h and the last read let a token see the whole of its segment; the two rules of D3 close both leaks:
-    h_j only for tokens i >= j, and o_t read with the weights right after token t. Each h has the position of its token
-    (D4). The paper has a residual around each block (4.4); here attention has one too (D13): without it what is written
-    is, at the start of training, an average over the segment, and no key is bound to its value.
+    Taken literally, h and the last read let a token see the whole of its segment; the two rules of
+    D3 close both leaks: h_j only for tokens i >= j, and o_t read with the weights right after token
+    t. Each h has the position of its token (D4). The paper has a residual around each block (4.4);
+    here attention has one too (D13): without it what is written is, at the start of training, an
+    average over the segment, and no key is bound to its value.
     """
 
     def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
@@ -159,14 +165,16 @@ class MAC(MemoryAsContext):
 
 @dataclass(frozen=True)
 class SegmentState(State):
-    """What MAC without its memory carries: keys and values that may still be seen, and tokens of the segment so far."""
+    """What MAC without its memory carries: keys and values that may still be seen, and tokens of
+    the segment so far."""
 
     seen: Seen = NOTHING_SEEN
     place_in_segment: int = 0
 
 
 class SegmentAttention(Mixer):
-    """MAC without its memory: attention over [P | x], causal inside segments, or `sliding` over their borders."""
+    """MAC without its memory: attention over [P | x], causal inside segments, or `sliding` over
+    their borders."""
 
     def __init__(self, config: TitansConfig) -> None:
         super().__init__()
@@ -239,14 +247,16 @@ class LMM(PrefixedMemory):
 
 @dataclass(frozen=True)
 class WindowState(State):
-    """What MAG and MAL carry: the state of the memory, and keys and values of the last window - 1 tokens."""
+    """What MAG and MAL carry: the state of the memory, and keys and values of the last window - 1
+    tokens."""
 
     memory: LayerState
     seen: Seen = NOTHING_SEEN
 
 
 class MemoryAndWindow(PrefixedMemory):
-    """What MAG and MAL share: a memory, and sliding-window attention with the persistent tokens as its prefix."""
+    """What MAG and MAL share: a memory, and sliding-window attention with the persistent tokens as
+    its prefix."""
 
     def __init__(self, config: TitansConfig) -> None:
         super().__init__(config)
@@ -257,7 +267,8 @@ class MemoryAndWindow(PrefixedMemory):
         return WindowState(self.initial_memory(batch))
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
-        """SW-Attn*([P | x]) (27) for x [batch, tokens, dim], of that shape, and what tokens to come may see."""
+        """SW-Attn*([P | x]) (27) for x [batch, tokens, dim], of that shape, and what tokens to come
+        may see."""
         streams = (self.attention.keys_values(x),)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
         y, seen = self.attention(self.attention.queries(x), streams, seen, prefix, self.window)
@@ -278,7 +289,8 @@ class MAG(MemoryAndWindow):
 
 
 class MAL(MemoryAndWindow):
-    """Memory as a layer, equations 29-31: o = SW-Attn(y), y = x + M([P | x]), normalised. The residual is D13's."""
+    """Memory as a layer, equations 29-31: o = SW-Attn(y), y = x + M([P | x]), normalised. The
+    residual is D13's."""
 
     def __init__(self, config: TitansConfig) -> None:
         super().__init__(config)
@@ -294,7 +306,8 @@ class MAL(MemoryAndWindow):
 
 
 class Combine(nn.Module):
-    """The gate of equations 25 and 28: both inputs normalised with learned scales, one squashed, multiplied (D14)."""
+    """The gate of equations 25 and 28: both inputs normalised with learned scales, one squashed,
+    multiplied (D14)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -12,7 +12,8 @@ INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
 def finite(x: Tensor) -> Tensor:
     """x with numbers that a norm can square, whatever it was.
 
-    Nothing that has been learned comes near the limit. It matters for a memory of three layers and more
+    Nothing that has been learned comes near the limit. It matters for a memory of three layers and
+    more
     whose gates are at their ends, where the bounded steps of many tokens add up until a product of
     weights leaves float32's range.
     """
@@ -25,7 +26,8 @@ def bounded_input(x: Tensor) -> Tensor:
 
 
 def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
-    """A gradient [batch, heads, out, in], each head's scaled down to the norm `largest` where it is larger."""
+    """A gradient [batch, heads, out, in], each head's scaled down to the norm `largest` where it is
+    larger."""
     gradient = finite(gradient)
     norm = gradient.flatten(2).norm(dim=2)[..., None, None]
     return gradient * (largest / norm.clamp(min=largest))

@@ -1,4 +1,5 @@
-"""Trained models as files: safetensors with the configuration and facts inside, written whole or not at all."""
+"""Trained models as files: safetensors with the configuration and facts inside, written whole or
+not at all."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def save_checkpoint(
     more: dict[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write the model, facts about it (whatever JSON can hold) and more tensors. An old file is replaced at the end.
+    """Write the model, facts about it (whatever JSON can hold) and more tensors. An old file is
+    replaced at the end.
 
     dtype: what the model's numbers are rounded to in the file; None keeps theirs.
     """
@@ -47,7 +49,8 @@ def load_checkpoint(
 ) -> tuple[TitansLM, dict[str, Any], dict[str, Tensor]]:
     """The model, in float32, the facts and the further tensors that `save_checkpoint` wrote.
 
-    path: a file, or the name of a checkpoint that comes with the package, such as "recall-live/mac".
+    path: a file, or the name of a checkpoint that comes with the package, such as
+        "recall-live/mac".
     mixers: what the saved model was made with, see `TitansLM`.
     Raises FileNotFoundError where there is none, ValueError for a truncated or foreign file.
     """

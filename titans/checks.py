@@ -43,7 +43,8 @@ def check_instance(name: str, value: object, kind: type) -> None:
 
 
 def check_shape(name: str, value: object, shape: Mapping[str, int | None], like: Tensor | None = None) -> None:
-    """A tensor of floats whose sizes are those of `shape` (None: any size from 1), of `like`'s dtype and device."""
+    """A tensor of floats whose sizes are those of `shape` (None: any size from 1), of `like`'s
+    dtype and device."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     wanted = "[" + ", ".join(key if size is None else f"{key}={size}" for key, size in shape.items()) + "]"

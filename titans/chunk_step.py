@@ -1,14 +1,16 @@
 """One memory layer over one chunk of c tokens, and its derivative by hand.
 
-With W and S as the chunk finds them, errors e_i, inputs a_i and queries z_t (`titans.chunked` says where this is from):
+With W and S as the chunk finds them, errors e_i, inputs a_i and queries z_t (`titans.chunked` says
+where this is from):
 
     h_t = P_t W z_t + f_t S z_t + sum_i M_ti (a_i . z_t) e_i      what the layer answers token t; M = -G
     W'  = P_c W + f_c S + sum_i M_ci e_i a_i^T                    its weights after the chunk
     S'  = g_c S + sum_i m_i e_i a_i^T                             its momentum after the chunk; m_i = -n_ci
 
-Autograd can differentiate this, but makes a tensor of the size of the weights for every product and every factor that W
-and S meet. Here dW and dS are one tensor each, to which everything is added; all else is of the size of the chunk.
-With dh, dW' and dS' the derivatives of what follows with respect to the results,
+Autograd can differentiate this, but makes a tensor of the size of the weights for every product and
+every factor that W and S meet. Here dW and dS are one tensor each, to which everything is added;
+all else is of the size of the chunk. With dh, dW' and dS' the derivatives of what follows with
+respect to the results,
 
     dW   = P_c dW' + sum_t P_t dh_t z_t^T                       dP_t = dh_t . W z_t,  at t = c also + dW' . W
     dS   = f_c dW' + g_c dS' + sum_t f_t dh_t z_t^T             df_t = dh_t . S z_t,  at t = c also + dW' . S
@@ -41,7 +43,8 @@ class StepMix(NamedTuple):
 class ChunkStep(torch.autograd.Function):
     """(W, S, z, a, e, *mix) -> (h, W', S'), for n memories at once.
 
-    W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see `StepMix`.
+    W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see
+        `StepMix`.
     The backward pass has none of its own: no gradients of outer gradients.
     """
 

@@ -1,7 +1,10 @@
-"""The update in closed form, chunk by chunk (equations 16-18): exact, and no weights for single tokens anywhere.
+"""The update in closed form, chunk by chunk (equations 16-18): exact, and no weights for single
+tokens anywhere.
 
-All gradients of a chunk are taken at the weights W that it starts with (D1), and each layer's is an outer product
-e_i a_i^T. Unrolling equations 13 and 14 from the chunk's start, with momentum S coming in, gives for every layer
+All gradients of a chunk are taken at the weights W that it starts with (D1), and each layer's is an
+outer product
+e_i a_i^T. Unrolling equations 13 and 14 from the chunk's start, with momentum S coming in, gives
+for every layer
 
     W_t = P_t W + f_t S - sum_{i<=t} G_ti e_i a_i^T,
 
@@ -10,13 +13,15 @@ so that what a layer makes of the query side's input z_t needs W_t only in a pro
     W_t z_t = P_t (W z_t) + f_t (S z_t) - sum_{i<=t} G_ti (a_i . z_t) e_i.
 
 The last term is causal linear attention: queries z, keys a, values e, with G as its mask. With
-D(g)[t, s] = g_{s+1} ... g_t, the product of the gates after token s up to token t (s = 0 is the chunk's start),
+D(g)[t, s] = g_{s+1} ... g_t, the product of the gates after token s up to token t (s = 0 is the
+chunk's start),
 
     P_t = D(1-alpha)[t, 0],   G_ti = theta_i sum_{s=i..t} D(1-alpha)[t, s] D(eta)[s, i],
     f_t = sum_{s=1..t} D(1-alpha)[t, s] D(eta)[s, 0],
 
-so f and G are columns of one product of two lower-triangular matrices. It holds layer by layer through the MLP: z of
-layer l + 1 is the activation of W_t z_t of layer l, with the weights at t, not at the chunk's start.
+so f and G are columns of one product of two lower-triangular matrices. It holds layer by layer
+through the MLP: z of layer l + 1 is the activation of W_t z_t of layer l, with the weights at t,
+not at the chunk's start.
 
 The symbols, for b rows, h heads, T tokens, d features of a head and chunks of c tokens:
 
@@ -62,7 +67,8 @@ class ChunkMix(NamedTuple):
 
 
 def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
-    """The coefficients of a chunk in closed form, from its gates [..., c]. Gates of exactly 0 and 1 are exact."""
+    """The coefficients of a chunk in closed form, from its gates [..., c]. Gates of exactly 0 and 1
+    are exact."""
     keep, past = decay_products(torch.stack((1 - alpha, eta))).unbind()
     mixed = keep[..., 1:] @ past  # [..., c, 1 + c]: f, then G without theta
     theta = theta[..., None, :]
@@ -70,9 +76,11 @@ def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
 
 
 def decay_products(gate: Tensor) -> Tensor:
-    """D[t, s] = gate_{s+1} ... gate_t for t = 1 ... c and s = 0 ... t, zero for s > t: [..., c] -> [..., c, 1 + c].
+    """D[t, s] = gate_{s+1} ... gate_t for t = 1 ... c and s = 0 ... t, zero for s > t: [..., c] ->
+    [..., c, 1 + c].
 
-    Running products rather than differences of logarithms, so that gates of 0 give exact values and finite gradients.
+    Running products rather than differences of logarithms, so that gates of 0 give exact values and
+    finite gradients.
     """
     c = gate.shape[-1]
     after = torch.ones(c, c + 1, dtype=torch.bool, device=gate.device).tril()
@@ -90,14 +98,17 @@ def chunked_scan(
     max_surprise: float | None = None,
     rule: Rule | None = None,
 ) -> tuple[Tensor, MemoryState]:
-    """The same function as `recurrent_scan`, with the same arguments, results and errors, computed chunk by chunk.
+    """The same function as `recurrent_scan`, with the same arguments, results and errors, computed
+    chunk by chunk.
 
-    memory: one of layers, a `LayeredMemory`. rule: None or a `Momentum`, the one rule that has a closed form.
-    Outer gradients are full, but have no gradients of their own (`ChunkStep`): for those take `recurrent_scan`.
+    memory: one of layers, a `LayeredMemory`. rule: None or a `Momentum`, the one rule that has a
+        closed form.
+    Outer gradients are full, but have no gradients of their own (`ChunkStep`): for those take
+    `recurrent_scan`.
 
-    A chunk of c tokens costs two c x c products a layer besides the passes through the network; nothing of the size of
-    the weights is made for a token. Time and, under no_grad, memory beyond inputs and outputs do not depend on how many
-    tokens came before.
+    A chunk of c tokens costs two c x c products a layer besides the passes through the network;
+    nothing of the size of the weights is made for a token. Time and, under no_grad, memory beyond
+    inputs and outputs do not depend on how many tokens came before.
     """
     if not isinstance(memory, LayeredMemory):
         raise TypeError(
@@ -128,7 +139,8 @@ def _scan_chunks(
 ) -> tuple[Tensor, MemoryState]:
     """The scan over tokens that make up chunks of `size`: whole chunks, or one piece of a chunk."""
     batch, heads = tokens.k.shape[:2]
-    # Rows and heads are independent and share one axis, n; chunks come first: [chunks, n, size, ...].
+    # Rows and heads are independent and share one axis, n; chunks come first: [chunks, n, size,
+    # ...].
     q, k, v = (rearrange(x, "b h (chunk c) d -> chunk (b h) c d", c=size).contiguous() for x in tokens[:3])
     mix = _step_mix(Gates(*(rearrange(gate, "b h (chunk c) l -> l chunk (b h) c", c=size) for gate in tokens.gates)))
 
@@ -166,7 +178,8 @@ def _surprises(
 
 
 def _step_mix(gates: Gates) -> list[list[StepMix]]:
-    """What each layer's step multiplies with in each chunk, from gates [layer, chunk, n, c]: columns, the sign of G."""
+    """What each layer's step multiplies with in each chunk, from gates [layer, chunk, n, c]:
+    columns, the sign of G."""
     mix = chunk_mix(*gates)
     parts = StepMix(
         P=mix.kept[..., None],

@@ -1,13 +1,15 @@
 """Where each equation of the paper (numbers of arXiv v1) is implemented, proved and explained.
 
-`tests/proofs/test_equations.py` fails where a function, a test or a lesson that is named here does not exist.
+`tests/proofs/test_equations.py` fails where a function, a test or a lesson that is named here does
+not exist.
 """
 
 from typing import NamedTuple
 
 
 class Equation(NamedTuple):
-    """what it says; the function that is it; the test that proves it; the lesson that explains it (None: to come)."""
+    """what it says; the function that is it; the test that proves it; the lesson that explains it
+    (None: to come)."""
 
     what: str
     code: str

@@ -2,9 +2,10 @@
 
 Reading is a forward pass, y = M(q). Writing is a gradient step on the associative loss of one pair,
     l(M; k, v) = |M(k) - v|^2,                                                      (12)
-summed over features, the factor 2 of its gradient kept (D8). In a network without biases the gradient of every layer is
-an outer product, e a^T: `a` is what goes into the layer, `e` the error that comes back to what leaves it.
-`DeepMemory.errors` works both out by hand; everything in `titans.chunked` rests on them.
+summed over features, the factor 2 of its gradient kept (D8). In a network without biases the
+gradient of every layer is an outer product, e a^T: `a` is what goes into the layer, `e` the error
+that comes back to what leaves it. `DeepMemory.errors` works both out by hand; everything in
+`titans.chunked` rests on them.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ class Memory(Protocol):
     """What `recurrent_scan` asks of a memory; autograd does the rest.
 
     dim, heads: features of a head, and how many heads, each a memory of its own.
-    shapes: of its weights for one row, [heads, out, in] each. A layer is one of them, and has gates of its own.
-    signature: text that tells one configuration from another, for the states that belong to it.
+    shapes: of its weights for one row, [heads, out, in] each. A layer is one of them, and has gates
+    of its own. signature: text that tells one configuration from another, for the states that
+    belong to it.
     """
 
     @property
@@ -74,8 +76,10 @@ class Memory(Protocol):
 
 @runtime_checkable
 class LayeredMemory(Memory, Protocol):
-    """What `chunked_scan` asks besides: that reading goes through the layers one by one, h_l = W_l a_l, so
-    that the gradient of each is a sum of outer products, e_l a_l^T. See `DeepMemory` for each method."""
+    """What `chunked_scan` asks besides: that reading goes through the layers one by one, h_l = W_l
+    a_l, so
+    that the gradient of each is a sum of outer products, e_l a_l^T. See `DeepMemory` for each
+    method."""
 
     @property
     def activation(self) -> Activation: ...
@@ -86,18 +90,21 @@ class LayeredMemory(Memory, Protocol):
 
 
 class DeepMemory(nn.Module):
-    """M(x) = W_L s(W_{L-1} ... s(W_1 x)): an MLP without biases, one for each head, its weights handed in from outside.
+    """M(x) = W_L s(W_{L-1} ... s(W_1 x)): an MLP without biases, one for each head, its weights
+    handed in from outside.
 
-    The module owns M_0, the weights that every sequence starts from, learned in the outer loop (D6). Without a
-    residual the last layer starts at zero, so M_0 is the zero function and the first errors are the values themselves.
+    The module owns M_0, the weights that every sequence starts from, learned in the outer loop
+    (D6). Without a residual the last layer starts at zero, so M_0 is the zero function and the
+    first errors are the values themselves.
 
     dim: features of a head's keys, queries and values.
     heads: independent memories.
     depth: layers L; 1 is a matrix.
     expansion: hidden width / dim, for depth > 1.
     activation: s, one of "gelu", "silu", "relu", "tanh".
-    residual: True for M(x) = x + LN(MLP(x)), the form of the paper's later version, LN without scale or shift. At a
-        zero last layer LN is singular (its slope is 1/sqrt(eps)), so there the last layer starts at random instead.
+    residual: True for M(x) = x + LN(MLP(x)), the form of the paper's later version, LN without
+        scale or shift. At a zero last layer LN is singular (its slope is 1/sqrt(eps)), so there the
+        last layer starts at random instead.
     """
 
     def __init__(
@@ -125,11 +132,13 @@ class DeepMemory(nn.Module):
 
     @property
     def activation(self) -> Activation:
-        """s and its derivative, looked up by name: its functions cannot be pickled, and a module should be."""
+        """s and its derivative, looked up by name: its functions cannot be pickled, and a module
+        should be."""
         return ACTIVATIONS[self.activation_name]
 
     def reset_parameters(self) -> None:
-        """Hidden layers at random; the last one zero, or at random too where a residual surrounds the network."""
+        """Hidden layers at random; the last one zero, or at random too where a residual surrounds
+        the network."""
         for weight in self.weights:
             nn.init.normal_(weight, std=2 * weight.shape[-1] ** -0.5)
         if not self.residual:
@@ -142,7 +151,8 @@ class DeepMemory(nn.Module):
         return MemoryState(weights, weights, signature=self.signature)
 
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """M(x), equation 15: x and the result [batch, heads, tokens, dim], weights [batch, heads, out, in] a layer."""
+        """M(x), equation 15: x and the result [batch, heads, tokens, dim], weights [batch, heads,
+        out, in] a layer."""
         check_shape("x", x, {"batch": None, "heads": self.heads, "tokens": None, "dim": self.dim})
         if len(weights) != self.depth:
             raise ValueError(f"weights must hold {self.depth} tensors, one a layer, got {len(weights)}")
@@ -150,7 +160,8 @@ class DeepMemory(nn.Module):
         return self.surround(x, outputs[-1])
 
     def layers(self, weights: Sequence[Tensor], x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What goes into each layer, a_1 ... a_L, and what leaves it, h_l = W_l a_l (before the activation)."""
+        """What goes into each layer, a_1 ... a_L, and what leaves it, h_l = W_l a_l (before the
+        activation)."""
         inputs: list[Tensor] = []
         outputs: list[Tensor] = []
         for weight in weights:
@@ -163,10 +174,12 @@ class DeepMemory(nn.Module):
         return x + F.layer_norm(h, (self.dim,), eps=LAYER_NORM_EPS) if self.residual else h
 
     def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The gradient of equation 12 in factors, by hand: layer l's, for token i, is e_l[i] a_l[i]^T.
+        """The gradient of equation 12 in factors, by hand: layer l's, for token i, is e_l[i]
+        a_l[i]^T.
 
-        Back-propagation: e_L = 2 (M(k) - v), through LN where there is one, and e_l = s'(h_l) * (W_{l+1}^T e_{l+1}).
-        Returns the lists a_1 ... a_L, of [..., tokens, in], and e_1 ... e_L, of [..., tokens, out].
+        Back-propagation: e_L = 2 (M(k) - v), through LN where there is one, and e_l = s'(h_l) *
+        (W_{l+1}^T e_{l+1}). Returns the lists a_1 ... a_L, of [..., tokens, in], and e_1 ... e_L,
+        of [..., tokens, out].
         """
         inputs, outputs = self.layers(weights, k)
         error = 2 * (self.surround(k, outputs[-1]) - v)

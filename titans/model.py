@@ -24,7 +24,8 @@ IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segm
 
 @dataclass(frozen=True)
 class ModelState(State):
-    """What a model carries from call to call: a state a layer, and whose they are (`TitansLM.signature`)."""
+    """What a model carries from call to call: a state a layer, and whose they are
+    (`TitansLM.signature`)."""
 
     layers: tuple[State, ...]
     signature: str
@@ -36,7 +37,8 @@ class ModelState(State):
 
 
 class Output(NamedTuple):
-    """logits [batch, tokens, vocab_size]; the mean loss where labels were given; the state after the last token."""
+    """logits [batch, tokens, vocab_size]; the mean loss where labels were given; the state after
+    the last token."""
 
     logits: Tensor
     loss: Tensor | None
@@ -65,7 +67,8 @@ def full_precision(device: str) -> AbstractContextManager:
 class Block(nn.Module):
     """A mixer and a feed-forward network, each normalised first and added to what came in.
 
-    Under autocast only the network is in half precision: a small write to a memory's large weight would be lost.
+    Under autocast only the network is in half precision: a small write to a memory's large weight
+        would be lost.
     """
 
     def __init__(self, config: TitansConfig, layer: int, mixers: MixerTable = MIXERS) -> None:
@@ -89,10 +92,11 @@ class Block(nn.Module):
 class TitansLM(nn.Module):
     """A language model of any variant: embedding, blocks, logits.
 
-    Called as model(tokens, state=None, labels=None). Any split of a sequence into calls gives the same logits and state
-    as one call (D10). A batch row never sees another.
+    Called as model(tokens, state=None, labels=None). Any split of a sequence into calls gives the
+    same logits and state as one call (D10). A batch row never sees another.
 
-    mixers: by variant, what makes a mixer of a configuration, in place of those of `titans.blocks.MIXERS`.
+    mixers: by variant, what makes a mixer of a configuration, in place of those of
+        `titans.blocks.MIXERS`.
     """
 
     block_type = Block
@@ -119,15 +123,18 @@ class TitansLM(nn.Module):
 
     @property
     def signature(self) -> str:
-        """What tells a model's states from another's: its configuration, and mixers that are not the library's."""
+        """What tells a model's states from another's: its configuration, and mixers that are not
+        the library's."""
         others = (f" {variant}={mixer!r}".replace(" ", "") for variant, mixer in self.mixers.items())
         return " ".join((self.config.signature, *others))
 
     def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
-        """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should have been there;
-        token t is predicted from those before it, so labels=tokens trains a language model; -100 is not counted.
+        """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should
+        have been there; token t is predicted from those before it, so labels=tokens trains a
+        language model; -100 is not counted.
 
-        Raises TypeError or ValueError, naming the argument, for tokens, labels or a state that do not fit.
+        Raises TypeError or ValueError, naming the argument, for tokens, labels or a state that do
+        not fit.
         """
         self.check_tokens("tokens", tokens)
         state = self.initial_state(tokens.shape[0]) if state is None else self.check_state(state, tokens)
@@ -164,13 +171,16 @@ class TitansLM(nn.Module):
         stop_token: int | None = None,
         seed: int | None = None,
     ) -> tuple[Tensor, ModelState]:
-        """Go on from tokens [batch, tokens], one token at a time, from a state whose size does not grow.
+        """Go on from tokens [batch, tokens], one token at a time, from a state whose size does not
+        grow.
 
-        temperature: 0 takes the likeliest token, else logits / temperature are sampled from, among the top_k likeliest
-        (all, where there are fewer), and the fewest likeliest whose probabilities add up to top_p. A row that has met
-        stop_token goes on with it; when all rows have, generation ends. The random numbers come from `seed`, else from
-        torch's global generator.
-        Returns the tokens given and made, [batch, tokens + new], and the state after all of them but the last.
+        temperature: 0 takes the likeliest token, else logits / temperature are sampled from, among
+        the top_k likeliest (all, where there are fewer), and the fewest likeliest whose
+        probabilities add up to top_p. A row that has met stop_token goes on with it; when all rows
+        have, generation ends. The random numbers come from `seed`, else from torch's global
+        generator.
+        Returns the tokens given and made, [batch, tokens + new], and the state after all of them
+        but the last.
         Raises TypeError or ValueError, naming the argument, for one that does not fit.
         """
         self.check_tokens("tokens", tokens)
@@ -197,7 +207,8 @@ class TitansLM(nn.Module):
         return torch.cat(made, dim=1), output.state
 
     def check_tokens(self, name: str, tokens: object) -> None:
-        """Raise unless tokens is a non-empty [batch, tokens] tensor of ids that this model knows, on its device."""
+        """Raise unless tokens is a non-empty [batch, tokens] tensor of ids that this model knows,
+        on its device."""
         if not isinstance(tokens, Tensor):
             raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
         if tokens.dtype not in (torch.int64, torch.int32):
@@ -257,7 +268,8 @@ def sampler(
     def choose(logits: Tensor) -> Tensor:
         if temperature == 0:
             return logits.argmax(-1, keepdim=True)
-        # From the largest down, and in double precision: no temperature is so low that a quotient overflows to NaN.
+        # From the largest down, and in double precision: no temperature is so low that a quotient
+        # overflows to NaN.
         below = logits.double() - logits.max(-1, keepdim=True).values
         chances, order = torch.softmax(below / temperature, dim=-1).sort(dim=-1, descending=True)
         if top_k is not None:

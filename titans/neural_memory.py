@@ -36,7 +36,8 @@ class LayerState(MemoryState):
 
 
 class CausalConv(nn.Module):
-    """A depthwise convolution over the token and the width - 1 tokens before it, which a call hands to the next."""
+    """A depthwise convolution over the token and the width - 1 tokens before it, which a call hands
+    to the next."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -54,30 +55,36 @@ class CausalConv(nn.Module):
 
 
 class NeuralMemory(nn.Module):
-    """A sequence layer whose state is a memory that learns while it reads: (x, state) -> (y, state).
+    """A sequence layer whose state is a memory that learns while it reads: (x, state) -> (y,
+    state).
 
         q, k, v = SiLU(conv(x W_Q)), SiLU(conv(x W_K)), SiLU(conv(x W_V)), q and k of unit length        (11)
         y = the memory written with (k_t, v_t), then read with q_t, token by token                (12-15, D2)
         out = (RMSNorm(y) * sigmoid(x W_G)) W_O
 
-    The convolution is causal and depthwise, `conv_width` tokens wide; the projection before it is the pointwise half of
-    a depthwise-separable one. Every token, head and memory layer has gates of its own (D5):
-    theta = max_step * sigmoid, eta = sigmoid, alpha = sigmoid of linear maps of x. They start at `initial_gates`.
+    The convolution is causal and depthwise, `conv_width` tokens wide; the projection before it is
+    the pointwise half of a depthwise-separable one. Every token, head and memory layer has gates of
+    its own (D5):
+    theta = max_step * sigmoid, eta = sigmoid, alpha = sigmoid of linear maps of x. They start at
+    `initial_gates`.
 
     dim: features of x, a multiple of heads.
-    heads: independent memories, each of dim / heads features. depth, expansion, activation, residual: see `DeepMemory`.
-    chunk_size: tokens that share the weights at which their gradients are taken (D1).
+    heads: independent memories, each of dim / heads features. depth, expansion, activation,
+    residual: see `DeepMemory`. chunk_size: tokens that share the weights at which their gradients
+    are taken (D1).
     max_step: the largest theta.
-    max_surprise: the largest gradient norm of a token and memory layer (D12); None takes 10 sqrt(dim / heads), several
-        times what unit keys and values of a normalised input give.
+    max_surprise: the largest gradient norm of a token and memory layer (D12); None takes 10
+        sqrt(dim / heads), several times what unit keys and values of a normalised input give.
     momentum, forgetting: False keeps eta or alpha at exactly 0, as the paper's ablation does.
-    memory: a `Memory` in place of the `DeepMemory` that depth, expansion, activation and residual describe. One that is
-        not a `LayeredMemory` is written token by token, which is slow.
-    rule: an inner rule in place of the paper's, see `Rule`; it bounds its own steps, and is slow too.
+    memory: a `Memory` in place of the `DeepMemory` that depth, expansion, activation and residual
+        describe. One that is not a `LayeredMemory` is written token by token, which is slow.
+    rule: an inner rule in place of the paper's, see `Rule`; it bounds its own steps, and is slow
+        too.
 
-    A half-precision layer keeps its memory and gates in float32: a small write to a large weight would be lost.
-    The outer gradient is full: it flows through the inner gradients, and through a carried state until
-    `state.detach()` (D7). To look inside, and to change gates, see `titans.observe`.
+    A half-precision layer keeps its memory and gates in float32: a small write to a large weight
+    would be lost.
+    The outer gradient is full: it flows through the inner gradients, and through a carried state
+    until `state.detach()` (D7). To look inside, and to change gates, see `titans.observe`.
     """
 
     FIRST_STEP, FIRST_CHUNK_STEP = 0.05, 0.2  # theta at the start, and what it may add up to over a chunk
@@ -135,8 +142,8 @@ class NeuralMemory(nn.Module):
     def initial_gates(self) -> tuple[float, float, float]:
         """theta, eta and alpha before any training (D5).
 
-        The gradients of a chunk add up, so theta shrinks with its length: with theta * chunk_size <= 0.2 and eta = 0.5
-        writing is stable even if all tokens are the same.
+        The gradients of a chunk add up, so theta shrinks with its length: with theta * chunk_size
+        <= 0.2 and eta = 0.5 writing is stable even if all tokens are the same.
         """
         theta = min(self.FIRST_STEP, self.FIRST_CHUNK_STEP / self.chunk_size, self.max_step / 2)
         return theta, self.FIRST_ETA, self.FIRST_ALPHA
@@ -148,16 +155,19 @@ class NeuralMemory(nn.Module):
         return LayerState.of(state, weight.new_zeros(batch, self.conv_width - 1, 3 * self.dim))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
-        """x, y: [batch, tokens, dim]. Without a state a sequence starts at M_0; any split of it gives the same y (D10).
+        """x, y: [batch, tokens, dim]. Without a state a sequence starts at M_0; any split of it
+        gives the same y (D10).
 
-        Raises TypeError or ValueError, naming the argument, for an x or a state that does not fit this layer.
+        Raises TypeError or ValueError, naming the argument, for an x or a state that does not fit
+        this layer.
         """
         check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like=self.W_K.weight)
         y, state = self.learn(x, self.initial_state(x.shape[0]) if state is None else state)
         return self.output(x, y), state
 
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
-        """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the state after x."""
+        """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
+        state after x."""
         self.check_state(state, x)
         x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
@@ -176,17 +186,20 @@ class NeuralMemory(nn.Module):
         return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)
 
     def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
-        """M*(q) for q [batch, tokens, dim], not yet of unit length (21): [batch, heads, tokens, dim / heads]."""
+        """M*(q) for q [batch, tokens, dim], not yet of unit length (21): [batch, heads, tokens, dim
+        / heads]."""
         q = unit(rearrange(asked.to(weights[0].dtype), "b t (h d) -> b h t d", h=self.heads))
         return finite(self.memory.read(weights, q)).to(asked.dtype)
 
     def output(self, x: Tensor, y: Tensor) -> Tensor:
-        """What the memory answered to x, as `learn` gives it, normalised, gated and projected: [batch, tokens, dim]."""
+        """What the memory answered to x, as `learn` gives it, normalised, gated and projected:
+        [batch, tokens, dim]."""
         y = rearrange(self.norm(finite(y).to(x.dtype)), "b h t d -> b t (h d)")
         return self.W_O(y * torch.sigmoid(self.W_G(bounded_input(x))))
 
     def project(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v [batch, heads, tokens, dim / heads] of x (11), and what the convolutions need for the next call."""
+        """q, k, v [batch, heads, tokens, dim / heads] of x (11), and what the convolutions need for
+        the next call."""
         mixed, recent = self.conv(torch.cat((self.W_Q(x), self.W_K(x), self.W_V(x)), dim=-1), recent)
         mixed = F.silu(mixed).to(_memory_like(x).dtype)
         q, k, v = rearrange(mixed, "b t (three h d) -> three b h t d", three=3, h=self.heads)
@@ -230,5 +243,6 @@ def unit(x: Tensor) -> Tensor:
 
 
 def _memory_like(tensor: Tensor) -> Tensor:
-    """An empty tensor of the dtype, at least float32, and the device that a memory beside `tensor` has."""
+    """An empty tensor of the dtype, at least float32, and the device that a memory beside `tensor`
+    has."""
     return tensor.new_empty(0, dtype=torch.promote_types(tensor.dtype, torch.float32))

@@ -1,4 +1,5 @@
-"""Looking inside a memory while it reads, and interfering with it: for lessons, tests and whoever asks why.
+"""Looking inside a memory while it reads, and interfering with it: for lessons, tests and whoever
+asks why.
 
 with observed(layer) as calls:           # what every call read and wrote
     layer(x)
@@ -39,9 +40,11 @@ class Call:
 
     @torch.no_grad()
     def surprise(self) -> Tensor:
-        """|u_t|, the norm of the gradient of every token, over all layers of a `LayeredMemory`: [batch, heads, tokens].
+        """|u_t|, the norm of the gradient of every token, over all layers of a `LayeredMemory`:
+        [batch, heads, tokens].
 
-        Gradients are taken at the weights of each chunk's start (D1), before `max_surprise` bounds them.
+        Gradients are taken at the weights of each chunk's start (D1), before `max_surprise` bounds
+        them.
         """
         memory, state, done = self.layer.memory, self.before, 0
         assert isinstance(memory, LayeredMemory)

@@ -1,7 +1,9 @@
-"""Recipes: which models are trained on what, over which seeds, and what is measured. `python -m titans.recipes NAME`.
+"""Recipes: which models are trained on what, over which seeds, and what is measured. `python -m
+titans.recipes NAME`.
 
-Every run and seed leaves a checkpoint; the recipe leaves a card, a JSON file with the results of all of them, their
-median and the worst. The checkpoints of the first seed come with the package, whatever came out.
+Every run and seed leaves a checkpoint; the recipe leaves a card, a JSON file with the results of
+all of them, their median and the worst. The checkpoints of the first seed come with the package,
+whatever came out.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ class Recipe:
     """What is trained, and what is measured.
 
     about: what it shows. runs: models by name. rows: of the test.
-    measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told so long before.
+    measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told
+        so long before.
     """
 
     about: str
@@ -124,7 +127,8 @@ RECIPES = {
 
 
 def carry_out(name: str, recipe: Recipe, seeds: tuple[int, ...], runs: list[str], folder: Path) -> dict[str, Any]:
-    """Train and measure what `folder` does not hold yet, and write the card. Interrupted, it goes on where it was."""
+    """Train and measure what `folder` does not hold yet, and write the card. Interrupted, it goes
+    on where it was."""
     results: dict[str, list[dict[str, Any]]] = {}
     for run_name in runs:
         for seed in seeds:

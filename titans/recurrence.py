@@ -1,7 +1,8 @@
 """The update token by token, through autograd: slow, and nothing in it but the equations (8-15).
 
-This is the judge of the fast form in `titans.chunked`. It works for any memory with a `read(weights, x)`, knows nothing
-of layers, outer products or masks, and asks `torch.func.grad` for every surprise.
+This is the judge of the fast form in `titans.chunked`. It works for any memory with a
+`read(weights, x)`, knows nothing of layers, outer products or masks, and asks `torch.func.grad` for
+every surprise.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ class Momentum:
 
         S_t = eta_t S_{t-1} - theta_t u_t,   M_t = (1 - alpha_t) M_{t-1} + S_t                          (13, 14)
 
-    where the surprise u_t is the gradient of |M_t'(k_t) - v_t|^2 with respect to the weights, and M_t' is the memory at
-    the start of t's chunk (D1).
+    where the surprise u_t is the gradient of |M_t'(k_t) - v_t|^2 with respect to the weights, and
+    M_t' is the memory at the start of t's chunk (D1).
 
-    max_surprise: the largest norm that the surprise of a token and layer may have; larger ones are scaled down (D12).
+    max_surprise: the largest norm that the surprise of a token and layer may have; larger ones are
+        scaled down (D12).
     """
 
     max_surprise: float | None = None
@@ -52,10 +54,12 @@ class Momentum:
 
 
 def surprise(memory: Memory, weights: Weights, k: Tensor, v: Tensor, max_surprise: float | None = None) -> Weights:
-    """The gradient of |M(k) - v|^2 (12) with respect to the memory's weights, one tensor a layer, by autograd.
+    """The gradient of |M(k) - v|^2 (12) with respect to the memory's weights, one tensor a layer,
+    by autograd.
 
-    k, v: [batch, heads, tokens, dim]; the losses of several tokens are summed. With max_surprise, the gradient of every
-    row, head and layer is scaled down to that norm where it is larger (D12; meant for one token).
+    k, v: [batch, heads, tokens, dim]; the losses of several tokens are summed. With max_surprise,
+    the gradient of every row, head and layer is scaled down to that norm where it is larger (D12;
+    meant for one token).
     """
 
     def loss(weights: Weights) -> Tensor:
@@ -78,16 +82,19 @@ def recurrent_scan(
     max_surprise: float | None = None,
     rule: Rule | None = None,
 ) -> tuple[Tensor, MemoryState]:
-    """Write every token into the memory by the inner rule, and read it back, one after another: y_t = M_t(q_t) (15).
+    """Write every token into the memory by the inner rule, and read it back, one after another: y_t
+    = M_t(q_t) (15).
 
-    A token sees its own write (D2). With chunk_size=1 every gradient is taken at M_{t-1}, else at the weights with
-    which t's chunk started (D1).
+    A token sees its own write (D2). With chunk_size=1 every gradient is taken at M_{t-1}, else at
+    the weights with which t's chunk started (D1).
 
-    memory: whatever is a `Memory`. q, k, v: [batch, heads, tokens, dim], float32 or float64. gates: see `Gates`.
-    max_surprise: see `Momentum`. rule: an inner rule of your own, see `Rule`; None takes `Momentum(max_surprise)`.
-    Returns y, [batch, heads, tokens, dim], and the state after the last token. Any split of the tokens into calls gives
-    the same numbers (D10). Gradients flow through the inner gradients too (D7).
-    Raises TypeError or ValueError, naming the argument, for wrong types, shapes, dtypes, ranges and states.
+    memory: whatever is a `Memory`. q, k, v: [batch, heads, tokens, dim], float32 or float64. gates:
+    see `Gates`. max_surprise: see `Momentum`. rule: an inner rule of your own, see `Rule`; None
+    takes `Momentum(max_surprise)`. Returns y, [batch, heads, tokens, dim], and the state after the
+    last token. Any split of the tokens into calls gives the same numbers (D10). Gradients flow
+    through the inner gradients too (D7).
+    Raises TypeError or ValueError, naming the argument, for wrong types, shapes, dtypes, ranges and
+    states.
     """
     check_instance("memory", memory, Memory)
     rule = inner_rule(rule, max_surprise)

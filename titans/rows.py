@@ -1,8 +1,10 @@
-"""Batches whose rows have read different numbers of tokens: what padding asks of a model with a state.
+"""Batches whose rows have read different numbers of tokens: what padding asks of a model with a
+state.
 
-A state belongs to rows that stand at the same place of segment and chunk. So a batch is kept as groups of such rows,
-each with a state of its own, and every call runs group by group. Without padding there is one group, and nothing costs
-more; with n different lengths there are n groups, and n calls instead of one.
+A state belongs to rows that stand at the same place of segment and chunk. So a batch is kept as
+groups of such rows, each with a state of its own, and every call runs group by group. Without
+padding there is one group, and nothing costs more; with n different lengths there are n groups, and
+n calls instead of one.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ class RowStates(State):
         return sum(map(len, self.rows))
 
     def select(self, rows: Tensor) -> RowStates:
-        """Row i of the result is row rows[i] of this one; a row may be taken more than once, or not at all."""
+        """Row i of the result is row rows[i] of this one; a row may be taken more than once, or not
+        at all."""
         wanted = rows.tolist()
         parts, groups, counts = [], [], []
         for members, state, count in zip(self.rows, self.groups, self.counts, strict=True):
@@ -58,11 +61,14 @@ class RowStates(State):
 def read_rows(
     read: Reader, x: Tensor, mask: Tensor | None, state: RowStates, outputs: int = 1
 ) -> tuple[tuple[Tensor, ...], RowStates]:
-    """Let every row read its own tokens of x [batch, tokens, dim], those where mask [batch, tokens] is True.
+    """Let every row read its own tokens of x [batch, tokens, dim], those where mask [batch, tokens]
+    is True.
 
-    read: (x, state) -> (results, state) for rows without padding; `outputs` results, each [batch, tokens, dim].
-    A position that is no token of its row gets the output of the last one before it in this call, zeros if there is
-    none: so the last position always holds what comes next, whichever side the padding is on.
+    read: (x, state) -> (results, state) for rows without padding; `outputs` results, each [batch,
+        tokens, dim].
+    A position that is no token of its row gets the output of the last one before it in this call,
+    zeros if there is none: so the last position always holds what comes next, whichever side the
+    padding is on.
     """
     if len(state.groups) == 1 and (mask is None or bool(mask.all())):
         whole, group = read(x, state.groups[0])
@@ -91,7 +97,8 @@ def read_rows(
 def _read_alike(
     read: Reader, x: Tensor, mask: Tensor, count: int, state: ModelState
 ) -> tuple[tuple[Tensor, ...], ModelState]:
-    """`read_rows` for rows that have the same state of reading, and `count` tokens each, wherever those stand."""
+    """`read_rows` for rows that have the same state of reading, and `count` tokens each, wherever
+    those stand."""
     row = torch.arange(len(x), device=x.device)[:, None]
     places = mask.nonzero()[:, 1].view(len(x), count)
     results, state = read(x[row, places], state)

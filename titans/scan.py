@@ -1,4 +1,5 @@
-"""What both scans are handed: gates, tokens, and the inner rule's contract; and the errors for what does not fit."""
+"""What both scans are handed: gates, tokens, and the inner rule's contract; and the errors for what
+does not fit."""
 
 from __future__ import annotations
 
@@ -14,9 +15,11 @@ from titans.state import MemoryState, Weights
 
 
 class Gates(NamedTuple):
-    """What a write obeys (equations 9-14), for every token: [batch, heads, tokens], or with a last axis [..., depth].
+    """What a write obeys (equations 9-14), for every token: [batch, heads, tokens], or with a last
+    axis [..., depth].
 
-    theta >= 0: step size on the momentary surprise. eta in [0, 1]: how much of the past surprise stays.
+    theta >= 0: step size on the momentary surprise. eta in [0, 1]: how much of the past surprise
+    stays.
     alpha in [0, 1]: how much of the memory is forgotten.
     """
 
@@ -29,7 +32,8 @@ class Gates(NamedTuple):
         return Gates(*(gate if gate.ndim == 4 else gate[..., None].expand(*gate.shape, depth) for gate in self))
 
     def by_layer(self) -> tuple[Weights, Weights, Weights]:
-        """theta, eta and alpha of every layer, [batch, heads, tokens, 1] each, from gates with their last axis."""
+        """theta, eta and alpha of every layer, [batch, heads, tokens, 1] each, from gates with
+        their last axis."""
         theta, eta, alpha = (gate[..., None].unbind(-2) for gate in self)
         return theta, eta, alpha
 
@@ -50,9 +54,11 @@ class Tokens(NamedTuple):
 
 @runtime_checkable
 class Rule(Protocol):
-    """The inner rule: how one token changes a memory. `recurrent_scan` takes any; `Momentum` is the paper's.
+    """The inner rule: how one token changes a memory. `recurrent_scan` takes any; `Momentum` is the
+    paper's.
 
-    signature: text that tells one rule from another, for the states that it has carried something in.
+    signature: text that tells one rule from another, for the states that it has carried something
+        in.
     """
 
     @property
@@ -67,7 +73,8 @@ class Rule(Protocol):
     ) -> tuple[Weights, tuple[Tensor, ...]]:
         """One token later: new weights, and what is carried on.
 
-        weights: as the token finds them. at: those where gradients are taken, the chunk's start (D1).
+        weights: as the token finds them. at: those where gradients are taken, the chunk's start
+            (D1).
         token: a single one, its gates [batch, heads, 1, depth].
         """
         ...
@@ -95,7 +102,8 @@ def check_scan(
 
 
 def check_gates(gates: Gates, like: Tensor, depth: int) -> None:
-    """Raise unless shapes and ranges fit keys `like` [batch, heads, tokens, dim] and a memory of this depth."""
+    """Raise unless shapes and ranges fit keys `like` [batch, heads, tokens, dim] and a memory of
+    this depth."""
     check_instance("gates", gates, Gates)
     shape: dict[str, int | None] = dict(zip(("batch", "heads", "tokens"), like.shape[:3], strict=True))
     for name, gate, high in (("theta", gates.theta, torch.inf), ("eta", gates.eta, 1), ("alpha", gates.alpha, 1)):

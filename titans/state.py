@@ -1,4 +1,5 @@
-"""What is carried from call to call (D10): states that can be cut from the graph, moved, saved and loaded."""
+"""What is carried from call to call (D10): states that can be cut from the graph, moved, saved and
+loaded."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ FILE_FORMAT, OLD_FORMATS = "titans-state-2", ("titans-state-1",)
 
 @dataclass(frozen=True)
 class State:
-    """A frozen record of tensors, facts and other states. Nothing changes it in place: every call returns a new one."""
+    """A frozen record of tensors, facts and other states. Nothing changes it in place: every call
+    returns a new one."""
 
     kinds: ClassVar[dict[str, type[State]]] = {}
 
@@ -62,7 +64,8 @@ class State:
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """Read a state that `save` of the same class wrote.
 
-        Raises FileNotFoundError where there is no file, ValueError for a truncated or a foreign file.
+        Raises FileNotFoundError where there is no file, ValueError for a truncated or a foreign
+        file.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"path must be a file that {cls.__name__}.save wrote, found none at {path}")
@@ -130,10 +133,10 @@ def _unpack(facts: Any, tensors: dict[str, Tensor]) -> Any:
 class MemoryState(State):
     """The state of a memory after some tokens.
 
-    The gradients of a chunk are all taken at the weights that the chunk started with (D1). A sequence
-    may be cut inside a chunk, so those weights travel along, and so does the number of tokens that the
-    chunk has seen. That is what makes any split of a sequence into calls give the same numbers as one
-    call (D10).
+    The gradients of a chunk are all taken at the weights that the chunk started with (D1). A
+    sequence may be cut inside a chunk, so those weights travel along, and so does the number of
+    tokens that the chunk has seen. That is what makes any split of a sequence into calls give the
+    same numbers as one call (D10).
 
     weights: M_t, one tensor [batch, heads, out, in] a layer.
     chunk_weights: M_t', where the gradients of the current chunk are taken; the same tensors as

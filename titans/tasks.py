@@ -1,7 +1,8 @@
 """Data that needs memory: key-value recall, a needle in a haystack, a drifting regression, text.
 
-Recall and needle tell something, let many tokens pass, and ask. `tell` and `pass_time` make the parts one by one, so
-that the time between can be streamed, however long; `sample` joins them for training.
+Recall and needle tell something, let many tokens pass, and ask. `tell` and `pass_time` make the
+parts one by one, so that the time between can be streamed, however long; `sample` joins them for
+training.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Telling(NamedTuple):
 
 
 class Task:
-    """Something told, time that passes, and a question. Randomness comes from the generator that is handed in."""
+    """Something told, time that passes, and a question. Randomness comes from the generator that is
+    handed in."""
 
     vocab_size: int
     whole = False  # whether an answer of several tokens counts only if all of them are right
@@ -56,9 +58,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Recall(Task):
-    """Key-value recall: `pairs` of a key and a value are told, noise follows, every key is asked for in another order.
+    """Key-value recall: `pairs` of a key and a value are told, noise follows, every key is asked
+    for in another order.
 
-    Token ids: keys first, then values, then noise. Values may repeat, so a guess is right once in `values` times.
+    Token ids: keys first, then values, then noise. Values may repeat, so a guess is right once in
+        `values` times.
     """
 
     pairs: int = 6
@@ -112,11 +116,13 @@ def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tenso
 
 @dataclass(frozen=True)
 class Needle(Task):
-    """A needle in a haystack: a mark and a pass-key of `digits`, then hay and the mark again; asked for are the digits.
+    """A needle in a haystack: a mark and a pass-key of `digits`, then hay and the mark again; asked
+    for are the digits.
 
-    kind: "noise" for hay of characters at random, "text" for stretches of `text()`. Digits and the mark occur nowhere
-    in the hay. Token ids: the characters of `alphabet()`, ten digits, the mark. Hay of at most `before` tokens precedes
-    the needle, so that it may stand anywhere in its segment and chunk.
+    kind: "noise" for hay of characters at random, "text" for stretches of `text()`. Digits and the
+    mark occur nowhere in the hay. Token ids: the characters of `alphabet()`, ten digits, the mark.
+    Hay of at most `before` tokens precedes the needle, so that it may stand anywhere in its segment
+    and chunk.
     """
 
     kind: str = "noise"
@@ -166,7 +172,8 @@ def _text_tokens() -> Tensor:
 
 
 def text_batch(rows: int, tokens: int, random: torch.Generator) -> Tensor:
-    """Stretches of the text, each from a random place and round from its end to its start: [rows, tokens]."""
+    """Stretches of the text, each from a random place and round from its end to its start: [rows,
+    tokens]."""
     whole = _text_tokens()
     start = torch.randint(len(whole), (rows, 1), generator=random)
     return whole[(start + torch.arange(tokens)) % len(whole)]
@@ -182,10 +189,12 @@ class Stream(NamedTuple):
 def drifting_regression(
     rows: int, tokens: int, dim: int, random: torch.Generator, drift: float = 0.01, noise: float = 0.0
 ) -> Stream:
-    """v_t = A_t k_t + noise, with a matrix A_t that turns a little at every token: what was learned early grows wrong.
+    """v_t = A_t k_t + noise, with a matrix A_t that turns a little at every token: what was learned
+    early grows wrong.
 
-    A_0 is random with entries of variance 1 / dim; A_t = sqrt(1 - drift^2) A_{t-1} + drift * (another such matrix), so
-    that its size stays and about 1 / drift^2 tokens later nothing of it is left.
+    A_0 is random with entries of variance 1 / dim; A_t = sqrt(1 - drift^2) A_{t-1} + drift *
+    (another such matrix), so that its size stays and about 1 / drift^2 tokens later nothing of it
+    is left.
     drift: in (0, 1]. noise: the standard deviation of what is added to the values.
     """
     for name, value in (("rows", rows), ("tokens", tokens), ("dim", dim)):

@@ -31,11 +31,13 @@ class Run:
     """One model to be trained.
 
     config, task: what is trained on what.
-    between: tokens between telling and asking in training, from and to; every step draws one length.
+    between: tokens between telling and asking in training, from and to; every step draws one
+        length.
     steps, rows: steps at most, and sequences in each.
     learning_rate: the largest, reached after `warm_up` steps; then it falls as a cosine to a tenth.
     clip: the largest norm of the gradient.
-    goal: training ends when this share of answers is right at the longest `between`; asked every `check_every` steps.
+    goal: training ends when this share of answers is right at the longest `between`; asked every
+        `check_every` steps.
     """
 
     config: TitansConfig
@@ -70,7 +72,8 @@ class Run:
         return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1)) * fall
 
     def batch(self, seed: int, step: int) -> Batch:
-        """What a step trains on: the same for the same seed and step, whether or not training was interrupted."""
+        """What a step trains on: the same for the same seed and step, whether or not training was
+        interrupted."""
         random = torch.Generator().manual_seed(seed * 10_000_019 + step)
         low, high = self.between
         between = int(torch.randint(low, high + 1, (), generator=random))
@@ -83,7 +86,8 @@ class Run:
 
 @dataclass
 class Trained:
-    """A model and how it came to be. history: step, loss and, where it was asked for, the share of right answers."""
+    """A model and how it came to be. history: step, loss and, where it was asked for, the share of
+    right answers."""
 
     model: TitansLM
     seconds: float = 0.0
@@ -96,9 +100,10 @@ def train(
 ) -> Trained:
     """Train a model. The same run and seed give the same model on the same machine.
 
-    path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with the same run, seed
-    and path goes on from there, to the same result; it raises ValueError where the file belongs to another training.
-    When training ends the file goes. progress: show a bar with loss and share of right answers. mixers: see `TitansLM`.
+    path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with
+    the same run, seed and path goes on from there, to the same result; it raises ValueError where
+    the file belongs to another training. When training ends the file goes. progress: show a bar
+    with loss and share of right answers. mixers: see `TitansLM`.
     """
     torch.manual_seed(seed)
     trained = Trained(TitansLM(run.config, mixers))
@@ -177,7 +182,8 @@ def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimize
 def share_right(
     model: TitansLM, task: Task, between: int, rows: int = 64, seed: int = EVALUATION_SEED, piece: int = 1024
 ) -> float:
-    """The share of answers that are the model's first choice after `between` tokens, read in pieces from the state.
+    """The share of answers that are the model's first choice after `between` tokens, read in pieces
+    from the state.
 
     Where `task.whole`, an answer of several tokens counts only if all of them are right.
     """

@@ -6,10 +6,13 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.proofs import proofs
 from tests.proofs.strategies import Case, make
 from titans import DeepMemory, MemoryState, NeuralMemory, chunked_scan, recurrent_scan
+from titans.state import OLD_FORMATS
 
 FACTS = ("place_in_chunk", "chunk_size", "signature", "rule")
 
@@ -103,3 +106,13 @@ def test_a_scan_returns_a_new_state_and_leaves_the_old_one_as_it_was(scan):
     assert (state.place_in_chunk, after.place_in_chunk) == (2, 3)
     with pytest.raises(FrozenInstanceError):
         state.place_in_chunk = 3
+
+
+def test_a_file_of_the_old_format_says_what_to_do(tmp_path):
+    _, state = scanned(6)
+    state.save(tmp_path / "state")
+    with safe_open(tmp_path / "state", framework="pt") as file:
+        metadata = file.metadata()
+    save_file(state.detach().tensors(), tmp_path / "old", metadata=metadata | {"format": OLD_FORMATS[0]})
+    with pytest.raises(ValueError, match=r"written by an older version \(titans-state-1\).* read the text again"):
+        MemoryState.load(tmp_path / "old")

@@ -16,12 +16,12 @@ from tests.proofs.model_proofs import (
     random_tokens,
     reach_of_attention,
     tensors_of,
-    without_writing,
 )
 from tests.proofs.proofs import assert_same
 from titans import NeuralMemory
 from titans.blocks import Combine, segment_sizes
 from titans.config import VARIANTS
+from titans.observe import closed
 
 # ---- What they compute -----------------------------------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ def test_segment_sizes_cover_the_tokens_and_cross_no_border(segment_len, tokens)
 # ---- What reaches what -----------------------------------------------------------------------------------------------
 
 
-def reach_without_writing(variant: str, tokens: int, segment_len: int, window: int, conv_width: int) -> torch.Tensor:
+def reach_closed(variant: str, tokens: int, segment_len: int, window: int, conv_width: int) -> torch.Tensor:
     """[output, input] of one layer that writes nothing: convolutions and attention, and M_0 read at single tokens."""
     i, j = torch.arange(tokens)[:, None], torch.arange(tokens)
     conv = conv_width - 1
@@ -132,8 +132,8 @@ def test_without_writing_a_layer_sees_no_further_than_its_segment_or_window(vari
     sizes = {"segment_len": segment_len, "window": window, "conv_width": conv_width}
     model = make_model(variant, layers=1, forgetting=False, **sizes)
     tokens = random_tokens(model, 1, 13)
-    closed = influence(without_writing(model), tokens)
-    assert torch.equal(closed > 0, reach_without_writing(variant, 13, **sizes))
+    still = influence(closed(model), tokens)
+    assert torch.equal(still > 0, reach_closed(variant, 13, **sizes))
     whole = torch.ones(13, 13, dtype=torch.bool).tril()
     wanted = reach_of_attention(model.config, 13) if variant == "attention" else whole
     assert torch.equal(influence(model, tokens) > 0, wanted)

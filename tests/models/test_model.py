@@ -29,12 +29,12 @@ from tests.proofs.model_proofs import (
     random_tokens,
     run_in_pieces,
     tensors_of,
-    without_writing,
 )
 from tests.proofs.proofs import assert_same
 from titans import ModelState, TitansConfig, TitansLM
 from titans.config import VARIANTS
 from titans.model import Block, SwiGLU, sampler
+from titans.observe import closed
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -266,7 +266,7 @@ def test_without_a_memory_no_layer_sees_beyond_its_segment():
 def test_writing_changes_the_logits(variant):
     model = make_model(variant, forgetting=False)
     tokens = random_tokens(model, 2, 12)
-    assert (model(tokens).logits - without_writing(model)(tokens).logits).norm() > 1e-3
+    assert (model(tokens).logits - closed(model)(tokens).logits).norm() > 1e-3
 
 
 @each_model

@@ -1,7 +1,8 @@
-"""The MAC model as a causal language model of Hugging Face's transformers, which is an optional extra, `hf`.
+"""The MAC model as a causal language model of Hugging Face's transformers, which is an optional
+extra, `hf`.
 
-Importing this package registers both classes with AutoConfig and AutoModelForCausalLM. `python -m titans.huggingface`
-is an example of everything.
+Importing this package registers both classes with AutoConfig and AutoModelForCausalLM. `python -m
+titans.huggingface` is an example of everything.
 """
 
 from titans.huggingface.cache import TitansCache

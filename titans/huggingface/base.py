@@ -33,7 +33,8 @@ class CheckpointedBlock(GradientCheckpointingLayer, Block):
         return y, new
 
     def forward(self, x: Tensor, *parts: Any, state: State | None = None, made: list | None = None) -> Any:
-        """As a `Block`'s, or from the tensors of a state to tensors; `made` gets the state that the first are of."""
+        """As a `Block`'s, or from the tensors of a state to tensors; `made` gets the state that the
+        first are of."""
         if state is None or made is None:
             return super().forward(x, *parts)
         y, new = super().forward(x, state.with_tensors(parts))
@@ -92,7 +93,8 @@ class TitansPreTrainedModel(PreTrainedModel):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As in transformers. States of the old vocabulary are refused afterwards.
 
-        Raises ValueError, afterwards too, if a special token of the configuration is none of the new vocabulary.
+        Raises ValueError, afterwards too, if a special token of the configuration is none of the
+        new vocabulary.
         """
         embedding = super().resize_token_embeddings(*args, **kwargs)
         self.model.config = self.config.to_titans()
@@ -111,10 +113,12 @@ class TitansPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, but for a file that is cut off, lacks tensors or has others: that is refused.
+        """As in transformers, but for a file that is cut off, lacks tensors or has others: that is
+        refused.
 
-        ignore_mismatched_sizes=True lets what is missing, or of another size, start as in a new model; with
-        output_loading_info=True nothing is refused, because what is missing is told there.
+        ignore_mismatched_sizes=True lets what is missing, or of another size, start as in a new
+        model; with output_loading_info=True nothing is refused, because what is missing is told
+        there.
         """
         checked = pretrained_model_name_or_path is not None and not kwargs.get("output_loading_info")
         try:
@@ -133,5 +137,6 @@ class TitansPreTrainedModel(PreTrainedModel):
         return model
 
     def attention_kernel(self) -> AbstractContextManager:
-        """attn_implementation="eager" computes attention step by step, "sdpa" with the best kernel there is."""
+        """attn_implementation="eager" computes attention step by step, "sdpa" with the best kernel
+        there is."""
         return sdpa_kernel(SDPBackend.MATH) if self.config._attn_implementation == "eager" else nullcontext()

@@ -13,11 +13,12 @@ from titans.rows import RowStates
 
 
 class TitansCache(Cache):
-    """What a TitansMACForCausalLM has read: its state, constant in size, whatever the length of the text.
+    """What a TitansMACForCausalLM has read: its state, constant in size, whatever the length of the
+    text.
 
-    Calls move a cache on in place, as they do all caches of transformers; `copy.deepcopy` makes a branch that costs
-    nothing, because the states in it are never changed, only replaced. A row that has ended, while others of its batch
-    go on, reads the padding that `generate` writes behind it.
+    Calls move a cache on in place, as they do all caches of transformers; `copy.deepcopy` makes a
+    branch that costs nothing, because the states in it are never changed, only replaced. A row that
+    has ended, while others of its batch go on, reads the padding that `generate` writes behind it.
 
     state: None before the first token.
     """
@@ -86,5 +87,6 @@ class TitansCache(Cache):
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
-        """What `save` wrote, bit for bit. Raises FileNotFoundError, or ValueError for a truncated or foreign file."""
+        """What `save` wrote, bit for bit. Raises FileNotFoundError, or ValueError for a truncated
+        or foreign file."""
         return cls(RowStates.load(path, device))

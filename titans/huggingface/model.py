@@ -23,7 +23,8 @@ from titans.rows import RowStates, read_rows
 
 
 class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
-    """A `TitansLM` of variant "mac" behind transformers' interface; see `forward` for what a call takes and gives."""
+    """A `TitansLM` of variant "mac" behind transformers' interface; see `forward` for what a call
+    takes and gives."""
 
     accepts_loss_kwargs = True
 
@@ -44,17 +45,21 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         """Read some tokens; `.logits` [batch, tokens, num_tokens] predict what comes after each.
 
         input_ids: [batch, tokens], or inputs_embeds: [batch, tokens, d_model].
-        attention_mask: [batch, tokens], or with the tokens before them; 0 where a position is no token of its row. The
-            model skips it, wherever it stands, so padding changes nothing. Rows of different lengths run one length
-            after another. A skipped position repeats the logits of the last token before it. What was read before
-            cannot be skipped any more: there the mask must mark as many tokens as were read.
-        past_key_values: what was read before, moved on in place if use_cache; the output's goes on from here.
-        labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from those before it;
-            -100 is not counted, nor is a label at a skipped position or right after one, nor the first of a call.
-        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls. Trainer counts all
-            but -100 and the first of each row: where padding is on the left, the first token's label should be -100.
-        output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
-        logits_to_keep: only the logits of so many last positions, or of these positions [n]; 0 for all.
+        attention_mask: [batch, tokens], or with the tokens before them; 0 where a position is no
+            token of its row. The model skips it, wherever it stands, so padding changes nothing.
+            Rows of different lengths run one length after another. A skipped position repeats the
+            logits of the last token before it. What was read before cannot be skipped any more:
+            there the mask must mark as many tokens as were read.
+        past_key_values: what was read before, moved on in place if use_cache; the output's goes on
+            from here.
+        labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from
+            those before it; -100 is not counted, nor is a label at a skipped position or right
+            after one, nor the first of a call. num_items_in_batch: labels to divide by instead,
+            where a batch is spread over several calls. Trainer counts all but -100 and the first of
+            each row: where padding is on the left, the first token's label should be -100.
+            output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
+        logits_to_keep: only the logits of so many last positions, or of these positions [n]; 0 for
+            all.
         Raises TypeError or ValueError, naming the argument, for one that does not fit.
         """
         if output_attentions:
@@ -94,7 +99,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             check_shape("inputs_embeds", inputs_embeds, shape, like=self.model.embedding.weight)
 
     def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
-        """The blocks over rows without padding: the last features, normalised, or with `keep` those of every layer."""
+        """The blocks over rows without padding: the last features, normalised, or with `keep` those
+        of every layer."""
         seen, layers = [x], []
         for block, layer in zip(self.model.layers(), state.layers, strict=True):
             x, layer = block(x, layer)
@@ -106,7 +112,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
     def loss(
         self, logits: Tensor, labels: Tensor, x: Tensor, mask: Tensor | None, count: Tensor | int | None
     ) -> Tensor:
-        """Cross-entropy of each label that counts, given the tokens before it, divided by `count` or their number."""
+        """Cross-entropy of each label that counts, given the tokens before it, divided by `count`
+        or their number."""
         if logits.shape[:2] != x.shape[:2]:
             raise ValueError("labels need the logits of every position: logits_to_keep must be 0")
         labels = self.model.check_labels(labels, x[..., 0])
@@ -183,7 +190,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
 
 
 def check_mask(mask: object, x: Tensor, state: RowStates) -> Tensor | None:
-    """What an attention mask says of x [batch, tokens, dim], as booleans, or the error that says why it fits not."""
+    """What an attention mask says of x [batch, tokens, dim], as booleans, or the error that says
+    why it fits not."""
     if mask is None:
         return None
     if not isinstance(mask, Tensor):
@@ -213,7 +221,8 @@ def check_past(mask: Tensor, state: RowStates) -> None:
 
 
 def check_kept(keep: object, tokens: int) -> None:
-    """Raise unless logits_to_keep is a number of positions, or a tensor of places among `tokens` positions."""
+    """Raise unless logits_to_keep is a number of positions, or a tensor of places among `tokens`
+    positions."""
     if not isinstance(keep, Tensor):
         check_integer("logits_to_keep", keep, minimum=0)
     elif keep.ndim != 1 or keep.numel() == 0 or keep.dtype not in (torch.int64, torch.int32):

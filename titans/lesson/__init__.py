@@ -1,8 +1,9 @@
-"""What the lessons use and the model does not: pictures, live pictures, laboratories, exercise checks.
+"""What the lessons use and the model does not: pictures, live pictures, laboratories, exercise
+checks.
 
-`kit` holds what all lessons share, `lesson_NN` one lesson's pictures, lab, exercises and trials (what it measures). A
-room imports the kit and the library, never another room. Nothing outside this package imports it. It needs the extra
-`lessons` (matplotlib, ipywidgets).
+`kit` holds what all lessons share, `lesson_NN` one lesson's pictures, lab, exercises and trials
+(what it measures). A room imports the kit and the library, never another room. Nothing outside this
+package imports it. It needs the extra `lessons` (matplotlib, ipywidgets).
 """
 
 import sys

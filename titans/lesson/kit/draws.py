@@ -1,4 +1,5 @@
-"""What is drawn at random, the same for the same seed: numbers, pairs of keys and values, a layer's weights."""
+"""What is drawn at random, the same for the same seed: numbers, pairs of keys and values, a layer's
+weights."""
 
 from collections.abc import Callable
 

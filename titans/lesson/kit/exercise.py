@@ -1,7 +1,9 @@
-"""Exercises that check themselves: each check compares with an independent truth and names the mistake that it finds.
+"""Exercises that check themselves: each check compares with an independent truth and names the
+mistake that it finds.
 
-A check knows the truth from autograd or from the defining property, never from the solution in the lesson, and knows
-what the usual slips would give, so that it can tell a flipped sign from a missing factor.
+A check knows the truth from autograd or from the defining property, never from the solution in the
+lesson, and knows what the usual slips would give, so that it can tell a flipped sign from a missing
+factor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +18,8 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says: its outcome ("passed", "todo", or the mistake's name) and a sentence in each language."""
+    """What a check says: its outcome ("passed", "todo", or the mistake's name) and a sentence in
+    each language."""
 
     outcome: str
     english: str
@@ -39,9 +42,11 @@ class Mistake(NamedTuple):
 
 
 class Exercise(NamedTuple):
-    """A function to write: arguments to try it on, the truth, the slips to recognise, and the praise.
+    """A function to write: arguments to try it on, the truth, the slips to recognise, and the
+    praise.
 
-    no_numbers: what to say of an answer that cannot be compared; None leaves the error to whoever checks.
+    no_numbers: what to say of an answer that cannot be compared; None leaves the error to whoever
+        checks.
     """
 
     cases: Callable[[], Sequence[tuple]]

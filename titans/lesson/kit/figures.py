@@ -1,4 +1,5 @@
-"""Pictures for the lessons: one style, colours that colour-blind readers can tell apart, alt text in two languages."""
+"""Pictures for the lessons: one style, colours that colour-blind readers can tell apart, alt text
+in two languages."""
 
 import base64
 import io
@@ -116,13 +117,15 @@ def strip(images: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
 
 
 def mimebundle(image: bytes, text: str, alt: str, alt_ja: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text in both languages."""
+    """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text in
+    both languages."""
     data = {"text/plain": text, "image/png": base64.b64encode(image).decode()}
     return data, {"image/png": {"alt": alt, "alt_ja": alt_ja}}
 
 
 class Picture:
-    """A finished figure that a notebook shows: Picture(figure, alt="...", alt_ja="...") as a cell's last line."""
+    """A finished figure that a notebook shows: Picture(figure, alt="...", alt_ja="...") as a cell's
+    last line."""
 
     def __init__(self, figure: Figure, alt: str, alt_ja: str) -> None:
         self.image, self.alt, self.alt_ja = pixels(figure), alt, alt_ja

@@ -1,4 +1,5 @@
-"""Live pictures: controls, and a figure that follows them, in JupyterLab and Colab, with core ipywidgets only."""
+"""Live pictures: controls, and a figure that follows them, in JupyterLab and Colab, with core
+ipywidgets only."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,8 @@ from titans.lesson.kit.figures import mimebundle, png, strip
 
 
 class Drawing:
-    """What a lab derives its own drawing from: a figure with all its artists, and how they follow the controls."""
+    """What a lab derives its own drawing from: a figure with all its artists, and how they follow
+    the controls."""
 
     figure: Figure
     moving: Sequence[Artist]  # all that `draw` changes, from back to front
@@ -21,12 +23,15 @@ class Drawing:
 
 
 class LivePicture:
-    """A drawing that is updated whenever a control moves, and a few states of it where no kernel runs.
+    """A drawing that is updated whenever a control moves, and a few states of it where no kernel
+    runs.
 
-    drawing: what moves of it is drawn on top of what stands still, which is many times faster than the whole figure.
-    controls: widgets by the name under which `drawing.draw` takes their values.
-    rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as widgets.
-    states: what a committed notebook shows, one dictionary of values a picture, drawn by the same function.
+    drawing: what moves of it is drawn on top of what stands still, which is many times faster than
+    the whole figure. controls: widgets by the name under which `drawing.draw` takes their values.
+    rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as
+        widgets.
+    states: what a committed notebook shows, one dictionary of values a picture, drawn by the same
+        function.
     alt, alt_ja: what the picture shows, in words.
     """
 

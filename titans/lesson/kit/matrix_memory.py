@@ -1,4 +1,5 @@
-"""A memory of one matrix, its update written out (equations 13 and 14): small enough to follow every number of it."""
+"""A memory of one matrix, its update written out (equations 13 and 14): small enough to follow
+every number of it."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,5 @@
-"""The memory player: a memory's weights while it reads, two recordings of it side by side, and a probe.
+"""The memory player: a memory's weights while it reads, two recordings of it side by side, and a
+probe.
 
 What happened is worked out before (a `Recording` of every token); a move of a slider only shows it.
 """
@@ -76,7 +77,8 @@ def right_answers(story: Story, recording: Recording) -> np.ndarray:
 def memory_player(
     story: Story, recorder: Recorder, look: Look, states: Sequence[Mapping[str, object]], alt: str, alt_ja: str
 ) -> LivePicture:
-    """The live picture. Left: the memory as it is; right: the same stream with what the switches take away."""
+    """The live picture. Left: the memory as it is; right: the same stream with what the switches
+    take away."""
     controls: dict[str, widgets.Widget] = {
         "token": count("token", 0, 0, len(story.tokens) - 1),
         "probe": choice("probe", story.probes, 200),
@@ -91,7 +93,8 @@ def memory_player(
 
 
 class PlayerDrawing(Drawing):
-    """Heat maps of both recordings above; their surprise, their answers and the answers of this moment below."""
+    """Heat maps of both recordings above; their surprise, their answers and the answers of this
+    moment below."""
 
     def __init__(self, story: Story, recorder: Recorder, look: Look) -> None:
         self.story, self.recorder, self.look = story, recorder, look

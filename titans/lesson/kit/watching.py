@@ -1,4 +1,5 @@
-"""Asking a model what it knows, and copies of it with a part switched off; `titans.observe` looks inside."""
+"""Asking a model what it knows, and copies of it with a part switched off; `titans.observe` looks
+inside."""
 
 from copy import deepcopy
 
@@ -19,7 +20,8 @@ def memory_of(model: TitansLM) -> NeuralMemory:
 
 @torch.no_grad()
 def share_known(model: TitansLM, state: ModelState, keys: Tensor, values: Tensor) -> list[float]:
-    """The share of rows that answer right, for each pair; keys and values [rows, pairs]. Asking changes no state."""
+    """The share of rows that answer right, for each pair; keys and values [rows, pairs]. Asking
+    changes no state."""
     rows, pairs = keys.shape
     each = state.select(torch.arange(rows).repeat_interleave(pairs))
     said = model(keys.reshape(-1, 1), each).logits[:, 0].argmax(-1).reshape(rows, pairs)

@@ -9,7 +9,8 @@ from titans.lesson.kit.exercise import Exercise, Mistake
 
 
 def _guess(pairs: int) -> float:
-    """The mean over all orders in which answers can come: guess one that is left, learn the right one, go on."""
+    """The mean over all orders in which answers can come: guess one that is left, learn the right
+    one, go on."""
     orders = list(permutations(range(pairs)))
     right = sum(answer == min(order[place:]) for order in orders for place, answer in enumerate(order))
     return right / (len(orders) * pairs)

@@ -21,7 +21,8 @@ MEMORY = {"on": "memory on", "off (never written)": "memory never written"}
 
 @lru_cache(maxsize=256)
 def waited(name: str, places: tuple[str, ...], wait: int) -> ModelState:
-    """The state of a model after the facts and `wait` tokens; goes on from the notch before, so each is read once."""
+    """The state of a model after the facts and `wait` tokens; goes on from the notch before, so
+    each is read once."""
     model = models()[name]
     if wait == 0:
         return model(ids(told_words(dict(zip(WHO, places, strict=True))))).state
@@ -42,7 +43,8 @@ def segments_between(wait: int, told: int = 2 * len(WHO)) -> int:
 
 
 class TellingDrawing(Drawing):
-    """Every place's probability for every name, a frame around the place that was told, and the likeliest one."""
+    """Every place's probability for every name, a frame around the place that was told, and the
+    likeliest one."""
 
     def __init__(self) -> None:
         self.figure = new_figure(3.5)
@@ -78,7 +80,8 @@ class TellingDrawing(Drawing):
 
 
 def telling_lab() -> LivePicture:
-    """The live picture: six places, the wait and the memory as controls; every place's probability for every name."""
+    """The live picture: six places, the wait and the memory as controls; every place's probability
+    for every name."""
     controls: dict[str, widgets.Widget] = {
         name: choice(name, PLACES, 190, place) for name, place in zip(WHO, WHERE, strict=True)
     }

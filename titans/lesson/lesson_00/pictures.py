@@ -21,7 +21,8 @@ from titans.lesson.lesson_00.words import NAMES, PLACES, TASK, VOCABULARY, fille
 
 
 def by_distance() -> Picture:
-    """Right answers against the distance between telling and asking, for the three models and for the last pair."""
+    """Right answers against the distance between telling and asking, for the three models and for
+    the last pair."""
     x = "tokens of filler between telling and asking"
     figure, axes = chart(3.4, x, "share of right answers", (0.08, 0.16, 0.72, 0.95))
     right = {name: share_by_distance(name).right for name in models()}
@@ -52,7 +53,8 @@ IDEA_FILLER = 45  # so that the question is the tenth token of the fourth segmen
 
 
 def idea(facts: dict[str, str]) -> Picture:
-    """A stream of tokens, what attention sees of it at the question, and how much each token changed the memory."""
+    """A stream of tokens, what attention sees of it at the question, and how much each token
+    changed the memory."""
     model = models()["memory on"]
     words, name = told_words(facts), next(iter(facts))
     tokens = torch.cat((ids(words), filler(IDEA_FILLER), ids([name])), dim=1)

@@ -23,14 +23,16 @@ def models() -> dict[str, TitansLM]:
 
 
 def chances(model: TitansLM, state: ModelState, names: Sequence[str]) -> Tensor:
-    """The probability of every place as the answer to each name, asked alone from the same state: [names, 32]."""
+    """The probability of every place as the answer to each name, asked alone from the same state:
+    [names, 32]."""
     first = len(NAMES)
     asked = [model(ids([name]), state).logits[0, -1].softmax(-1) for name in names]
     return torch.stack(asked)[:, first : first + len(PLACES)]
 
 
 class SharesByDistance(NamedTuple):
-    """The share of right answers for each pair in the order of telling, at several distances: [distances, pairs]."""
+    """The share of right answers for each pair in the order of telling, at several distances:
+    [distances, pairs]."""
 
     distances: tuple[int, ...]
     right: Tensor
@@ -41,7 +43,8 @@ DISTANCES = (0, 1, 2, 4, 8, 16, 64, 256, 1024, 2048)
 
 @cache
 def share_by_distance(name: str, rows: int = 32, distances: tuple[int, ...] = DISTANCES) -> SharesByDistance:
-    """One of `models()`: told, kept waiting, and asked for each pair alone, at growing distances of one stream."""
+    """One of `models()`: told, kept waiting, and asked for each pair alone, at growing distances of
+    one stream."""
     model, random = models()[name], torch.Generator().manual_seed(7)
     told = TASK.tell(rows, random).tokens
     keys, values = told[:, ::2], told[:, 1::2]
@@ -55,7 +58,8 @@ def share_by_distance(name: str, rows: int = 32, distances: tuple[int, ...] = DI
 
 
 class Afterthought(NamedTuple):
-    """The share of rows that answer the last pair: at once, after a few tokens, and after a few without writing."""
+    """The share of rows that answer the last pair: at once, after a few tokens, and after a few
+    without writing."""
 
     at_once: float
     after: float
@@ -63,7 +67,8 @@ class Afterthought(NamedTuple):
 
 
 def last_fact(tokens: int = 4, rows: int = 64) -> Afterthought:
-    """Ask for the last pair at once, after some tokens of filler, and after the same ones read without writing."""
+    """Ask for the last pair at once, after some tokens of filler, and after the same ones read
+    without writing."""
     on, off = models()["memory on"], models()["memory never written"]
     random = torch.Generator().manual_seed(3)
     told = TASK.tell(rows, random).tokens
@@ -75,7 +80,8 @@ def last_fact(tokens: int = 4, rows: int = 64) -> Afterthought:
 
 
 class Told(NamedTuple):
-    """Shares of rows: the old place answered, the new one; for a name never told, a place that somebody else has."""
+    """Shares of rows: the old place answered, the new one; for a name never told, a place that
+    somebody else has."""
 
     old: float
     new: float

@@ -1,4 +1,5 @@
-"""Words for the token ids of `titans.tasks.Recall`: names, places and filler, of which lesson 00 makes its stream."""
+"""Words for the token ids of `titans.tasks.Recall`: names, places and filler, of which lesson 00
+makes its stream."""
 
 from collections.abc import Sequence
 

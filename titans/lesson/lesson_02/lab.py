@@ -64,7 +64,8 @@ class MemoryDrawing(Drawing):
 
 
 def memory_lab() -> LivePicture:
-    """The live picture: depth, width, pairs and writes; the weights, every pair's error, the mean over the writes."""
+    """The live picture: depth, width, pairs and writes; the weights, every pair's error, the mean
+    over the writes."""
     controls = {
         "depth": count("depth", 2, 1, DEPTHS),
         "width": count("width", 4, 1, 8),

@@ -13,7 +13,8 @@ DIM, WRITES, MOMENTUM = 8, 200, 0.9
 
 
 def exact_step(inputs: list[Tensor]) -> float:
-    """The theta that would store the pair in one write, if the last layer alone were written: 1 / (2 |a_L|^2)."""
+    """The theta that would store the pair in one write, if the last layer alone were written: 1 /
+    (2 |a_L|^2)."""
     return 1 / (2 * float(inputs[-1].square().sum()))
 
 
@@ -21,7 +22,8 @@ def exact_step(inputs: list[Tensor]) -> float:
 def write(
     memory: DeepMemory, weights: list[Tensor], k: Tensor, v: Tensor, share: float = 1.0
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """One gradient step on one pair, [dim] each, a share of the exact one; also the gradients that it took."""
+    """One gradient step on one pair, [dim] each, a share of the exact one; also the gradients that
+    it took."""
     inputs, errors = memory.errors(weights, k[None, None], v[None, None])
     gradients = [e.mT @ a for a, e in zip(inputs, errors, strict=True)]
     theta = share * exact_step(inputs)
@@ -29,7 +31,8 @@ def write(
 
 
 def forgetting_of_first_pair(depth: int, others: int = 30, dim: int = DIM, seeds: int = 20) -> Tensor:
-    """|M(k_A) - v_A|^2 after A was written once and then each of `others` pairs once: [others + 1], mean over seeds."""
+    """|M(k_A) - v_A|^2 after A was written once and then each of `others` pairs once: [others + 1],
+    mean over seeds."""
     curves = []
     for seed in range(seeds):
         torch.manual_seed(seed)
@@ -55,10 +58,12 @@ class WriteHistory(NamedTuple):
 @lru_cache(maxsize=8)
 @torch.no_grad()
 def write_repeatedly(depth: int, expansion: int, pairs: int, writes: int = WRITES, seed: int = 0) -> WriteHistory:
-    """Write all pairs at once, `writes` times, with momentum 0.9; the step fits the largest direction of the inputs.
+    """Write all pairs at once, `writes` times, with momentum 0.9; the step fits the largest
+    direction of the inputs.
 
-    The step is theta = (1 - 0.9) / (2 lambda), where lambda is the largest eigenvalue of A^T A for the inputs A of the
-    last layer: carried on by the momentum, half of the largest stable step of plain gradient descent on that layer.
+    The step is theta = (1 - 0.9) / (2 lambda), where lambda is the largest eigenvalue of A^T A for
+    the inputs A of the last layer: carried on by the momentum, half of the largest stable step of
+    plain gradient descent on that layer.
     """
     torch.manual_seed(seed)
     memory = DeepMemory(DIM, depth=depth, expansion=expansion)

@@ -124,7 +124,8 @@ HALF_LIFE = Exercise(
 
 
 def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
-    """Let theta, eta, alpha = schedule(token) rule the eventful stream and judge what the memory knows at the end."""
+    """Let theta, eta, alpha = schedule(token) rule the eventful stream and judge what the memory
+    knows at the end."""
     stream = eventful_stream()
     try:
         gates = [schedule(token) for token in range(len(stream.k))]

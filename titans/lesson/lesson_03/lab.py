@@ -1,4 +1,5 @@
-"""The gates lab of lesson 03: a matrix memory reads an eventful stream, under gates that the reader sets."""
+"""The gates lab of lesson 03: a matrix memory reads an eventful stream, under gates that the reader
+sets."""
 
 from functools import lru_cache, partial
 
@@ -14,7 +15,8 @@ SURPRISE_TOP, ANSWER_TOP = 4.2, 3.6  # of the two axes
 
 
 class GatesDrawing(Drawing):
-    """M_t, S_t and the token's own write; surprise over the stream; how much of the early pair is still answered."""
+    """M_t, S_t and the token's own write; surprise over the stream; how much of the early pair is
+    still answered."""
 
     def __init__(self) -> None:
         self.figure, self.stream = new_figure(5.6), eventful_stream()
@@ -71,7 +73,8 @@ class GatesDrawing(Drawing):
 
 
 def gates_lab() -> LivePicture:
-    """The live picture: gates and token as controls; M_t, S_t and the token's own write; surprise; the early pair."""
+    """The live picture: gates and token as controls; M_t, S_t and the token's own write; surprise;
+    the early pair."""
     drawing = GatesDrawing()
     controls = {
         "theta": slider("θ step", 0.25, 0.0, 1.0, 0.05),

@@ -20,7 +20,8 @@ EARLY, BURST, SHIFT, LIE = (0, 3), (16, 20), (32, 48), (54, 55)
 
 
 def eventful_stream(tokens: int = 64, dim: int = 8, seed: int = 0) -> EventfulStream:
-    """An early pair told three times; a rule on five keys; a burst of loud tokens; the rule shifts; one lie.
+    """An early pair told three times; a rule on five keys; a burst of loud tokens; the rule shifts;
+    one lie.
 
     Keys are orthonormal, so that what happens to one is not mixed with what happens to another.
     """
@@ -38,6 +39,7 @@ def eventful_stream(tokens: int = 64, dim: int = 8, seed: int = 0) -> EventfulSt
 
 
 def early_answer(stream: EventfulStream, memories: Tensor) -> Tensor:
-    """How much of the early pair's value the memory answers to its key: 1 is all of it, 0 nothing. [tokens]"""
+    """How much of the early pair's value the memory answers to its key: 1 is all of it, 0 nothing.
+    [tokens]"""
     k, v = stream.k[stream.early], stream.v[stream.early]
     return (memories @ k) @ v / v.square().sum()

@@ -1,4 +1,5 @@
-"""What lesson 03 measures: one number that is written again and again, and the surprise of a repeated passage."""
+"""What lesson 03 measures: one number that is written again and again, and the surprise of a
+repeated passage."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,5 @@
-"""The persistent lab of lesson 06: attention over persistent tokens and a sequence, and how the two share it."""
+"""The persistent lab of lesson 06: attention over persistent tokens and a sequence, and how the two
+share it."""
 
 from typing import NamedTuple
 
@@ -26,9 +27,11 @@ class Heads(NamedTuple):
 
 
 def heads(seed: int = 0) -> Heads:
-    """Queries that have one direction in common, keys of the tokens at random, persistent keys near that direction.
+    """Queries that have one direction in common, keys of the tokens at random, persistent keys near
+    that direction.
 
-    As trained heads do: a common part of all queries is what a persistent key can be found by, whatever the token.
+    As trained heads do: a common part of all queries is what a persistent key can be found by,
+        whatever the token.
     """
     own, k, spread = random_draw(seed)(TOKENS + TOKENS + MOST, DIM).split((TOKENS, TOKENS, MOST))
     common = F.normalize(torch.ones(DIM, dtype=torch.float64), dim=0)
@@ -38,7 +41,8 @@ def heads(seed: int = 0) -> Heads:
 
 
 def shares(data: Heads, persistent: int, scale: float, window: int) -> Tensor:
-    """Attention over [P | x]: the shares of all columns, [TOKENS, persistent + TOKENS]; each row adds up to 1."""
+    """Attention over [P | x]: the shares of all columns, [TOKENS, persistent + TOKENS]; each row
+    adds up to 1."""
     keys = torch.cat((scale * data.persistent[:persistent], data.k))
     mask = F.pad(causal_mask(TOKENS, 0, data.q.device).triu(1 - window), (persistent, 0), value=True)
     scores = (data.q @ keys.mT / DIM**0.5).masked_fill(~mask, -torch.inf)
@@ -46,7 +50,8 @@ def shares(data: Heads, persistent: int, scale: float, window: int) -> Tensor:
 
 
 class PersistentDrawing(Drawing):
-    """The whole of attention, one query's share of it, and what every query gives to the persistent tokens."""
+    """The whole of attention, one query's share of it, and what every query gives to the persistent
+    tokens."""
 
     def __init__(self) -> None:
         self.data, self.figure = heads(), new_figure(4.6)
@@ -107,7 +112,8 @@ class PersistentDrawing(Drawing):
 
 
 def persistent_lab() -> LivePicture:
-    """The live picture: number of persistent tokens, scale of their keys, window and query; who gets the attention."""
+    """The live picture: number of persistent tokens, scale of their keys, window and query; who
+    gets the attention."""
     controls = {
         "persistent": count("persistent", 2, 0, MOST),
         "scale": slider("key scale", 1.0, -1.0, 3.0, 0.25),

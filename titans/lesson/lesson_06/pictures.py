@@ -50,7 +50,8 @@ def sinks() -> Picture:
 
 
 def three_kinds(errors: Mapping[int, Tensor]) -> Picture:
-    """errors: for each number of persistent tokens the mean squared error of every seed and kind, [seeds, 3]."""
+    """errors: for each number of persistent tokens the mean squared error of every seed and kind,
+    [seeds, 3]."""
     figure, axes = chart(2.9, "", "squared error", (0.08, 0.12, 0.76, 0.95))
     for place, ((count, each), (colour, marker, _)) in enumerate(zip(errors.items(), CYCLE, strict=False)):
         for kind in range(3):
@@ -99,7 +100,8 @@ def who_is_asked(shares: Tensor, asked: Questions) -> Picture:
 
 
 def where_it_goes(shares: Tensor, even: Tensor, stretches: Mapping[str, slice]) -> Picture:
-    """shares [heads, tokens, 3] of a MAC: bars for every head and stretch of the sequence, split into P, h and x.
+    """shares [heads, tokens, 3] of a MAC: bars for every head and stretch of the sequence, split
+    into P, h and x.
 
     even: what P would receive at each token if all scores were equal, [tokens].
     """

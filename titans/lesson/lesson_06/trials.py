@@ -18,9 +18,11 @@ def persistent_share(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor
 
 
 def received(persistent: int, tokens: int = 32, draws: int = 0) -> Tensor:
-    """What each column of causal attention over [P | x] receives, averaged over the queries: [persistent + tokens].
+    """What each column of causal attention over [P | x] receives, averaged over the queries:
+    [persistent + tokens].
 
-    draws: 0 for equal scores, else the mean over so many random draws of queries and keys with 16 features.
+    draws: 0 for equal scores, else the mean over so many random draws of queries and keys with 16
+        features.
     """
     mask = F.pad(causal_mask(tokens, 0, torch.device("cpu")), (persistent, 0), value=True)
     random = torch.Generator().manual_seed(0)
@@ -35,7 +37,8 @@ FACTS, TOLD, DIM = 4, 8, 16
 
 
 class Questions(NamedTuple):
-    """Rows of a question, eight told pairs and the wanted answer; which of KINDS, and which fact, the question is."""
+    """Rows of a question, eight told pairs and the wanted answer; which of KINDS, and which fact,
+    the question is."""
 
     q: Tensor  # [rows, DIM]
     keys: Tensor  # [rows, TOLD, DIM]
@@ -46,7 +49,8 @@ class Questions(NamedTuple):
 
 
 def questions(rows: int, random: torch.Generator) -> Questions:
-    """A third of the rows asks for a told key, a third for one of four facts that are never told, a third for nothing.
+    """A third of the rows asks for a told key, a third for one of four facts that are never told, a
+    third for nothing.
 
     The four facts are the same in all sequences. The answer to an unknown key is zero.
     """
@@ -66,9 +70,11 @@ def questions(rows: int, random: torch.Generator) -> Questions:
 
 @torch.no_grad()
 def attention_shares(model: TitansLM, tokens: Tensor) -> Tensor:
-    """Where the attention of a model's first layer, MAC or "attention", goes: [heads, tokens, parts], mean over rows.
+    """Where the attention of a model's first layer, MAC or "attention", goes: [heads, tokens,
+    parts], mean over rows.
 
-    parts: persistent tokens, then the streams: in MAC the retrieved h and the segment's own tokens. Each adds up to 1.
+    parts: persistent tokens, then the streams: in MAC the retrieved h and the segment's own tokens.
+        Each adds up to 1.
     """
     attention, found = next(model.layers()).mixer.attention, []
     assert isinstance(attention, Attention)

@@ -1,4 +1,5 @@
-"""The exercises of lesson 07: what a token sees, the mask of [P | h | x], and reading after one's own write."""
+"""The exercises of lesson 07: what a token sees, the mask of [P | h | x], and reading after one's
+own write."""
 
 from collections.abc import Callable
 

@@ -17,7 +17,8 @@ PALE = 0.3  # how much colour a row has that is not asked for
 
 
 def visible(segment_len: int, persistent: int, mask_h: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which entries of [P | h | x] every token sees, as truth values: [tokens, 4], [tokens, tokens] twice."""
+    """Which entries of [P | h | x] every token sees, as truth values: [tokens, 4], [tokens, tokens]
+    twice."""
     i, j = np.arange(TOKENS)[:, None], np.arange(TOKENS)
     same = i // segment_len == j // segment_len
     x = same & (j <= i)
@@ -51,7 +52,8 @@ def _label(axes: Axes) -> None:
 
 
 class MACDrawing(Drawing):
-    """The mask of attention, the asked token's row in full colour; below, how far each input reaches its output."""
+    """The mask of attention, the asked token's row in full colour; below, how far each input
+    reaches its output."""
 
     def __init__(self) -> None:
         self.figure = new_figure(5.6)
@@ -108,7 +110,8 @@ class MACDrawing(Drawing):
 
 
 def mac_lab() -> LivePicture:
-    """The live picture: segment length, persistent tokens, mode and query; the mask, and what reaches the output."""
+    """The live picture: segment length, persistent tokens, mode and query; the mask, and what
+    reaches the output."""
     controls: dict[str, widgets.Widget] = {
         "segment_len": count("segment", 6, 2, 16),
         "persistent": count("persistent", 2, 0, MOST_PERSISTENT),

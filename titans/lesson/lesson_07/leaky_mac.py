@@ -1,6 +1,8 @@
-"""MAC with its rules taken away one by one: the two of D3, the position of h (D4), the residual of attention (D13).
+"""MAC with its rules taken away one by one: the two of D3, the position of h (D4), the residual of
+attention (D13).
 
-What lesson 07 measures. `LeakyMAC` is for whole sequences; the others differ from MAC in one method each.
+What lesson 07 measures. `LeakyMAC` is for whole sequences; the others differ from MAC in one method
+each.
 """
 
 from functools import lru_cache
@@ -89,7 +91,8 @@ class WithoutResidual(MemoryAsContext):
 
 @lru_cache(maxsize=64)
 def influence(mode: str, segment_len: int, persistent: int, tokens: int = 16) -> Tensor:
-    """The size of d o_i / d x_j, [tokens, tokens], of a small random block. All of it in one backward pass:
+    """The size of d o_i / d x_j, [tokens, tokens], of a small random block. All of it in one
+    backward pass:
     row i of a batch of `tokens` equal sequences is asked for its output i."""
     dim = 4
     config = TitansConfig(

@@ -35,7 +35,8 @@ def crossing_off(left: int, values: int = SYMBOLS) -> float:
 
 @torch.no_grad()
 def by_question(model: TitansLM, task: Recall = TASK, between: int = 20, rows: int = 256) -> tuple[list, list]:
-    """For the first question, the second, ...: the share of right answers, and of answers that were told at all."""
+    """For the first question, the second, ...: the share of right answers, and of answers that were
+    told at all."""
     batch = task.sample(rows, between, torch.Generator().manual_seed(EVALUATION_SEED))
     asked = batch.labels[:, 1:] != IGNORED_LABEL
     answers = model(batch.tokens).logits[:, :-1].argmax(-1)[asked].view(rows, task.pairs)
@@ -63,5 +64,6 @@ def resized(block: MAC, config: TitansConfig, chunk_size: int, segment_len: int)
 
 
 def sizes(jacobian: Tensor) -> Tensor:
-    """From d o / d x, [tokens, dim, tokens, dim], the size of every block d o_i / d x_j: [tokens, tokens]."""
+    """From d o / d x, [tokens, dim, tokens, dim], the size of every block d o_i / d x_j: [tokens,
+    tokens]."""
     return jacobian.square().sum((1, 3)).sqrt()

@@ -1,4 +1,5 @@
-"""The first player of lesson 09: a matrix memory hears who drinks what. Small enough to read every number of it."""
+"""The first player of lesson 09: a matrix memory hears who drinks what. Small enough to read every
+number of it."""
 
 from functools import lru_cache
 
@@ -40,14 +41,16 @@ THETA, ETA, ALPHA = 0.2, 0.5, 0.02
 
 
 def keys() -> Tensor:
-    """Unit keys of PEOPLE [people, features]: each a feature of its own, but Anna, who sounds like Ana (0.6 of it)."""
+    """Unit keys of PEOPLE [people, features]: each a feature of its own, but Anna, who sounds like
+    Ana (0.6 of it)."""
     k = torch.eye(len(PEOPLE), FEATURES, dtype=torch.float64)
     k[1, :2] = torch.tensor([0.6, 0.8], dtype=torch.float64)
     return k
 
 
 def pairs() -> tuple[Tensor, Tensor]:
-    """Keys [tokens, features] and values [tokens, drinks] of SCRIPT; small talk is random, with keys of its own."""
+    """Keys [tokens, features] and values [tokens, drinks] of SCRIPT; small talk is random, with
+    keys of its own."""
     random = torch.Generator().manual_seed(0)
     k, v = torch.zeros(len(SCRIPT), FEATURES).double(), torch.zeros(len(SCRIPT), len(DRINKS)).double()
     for token, (person, drink) in enumerate(SCRIPT):

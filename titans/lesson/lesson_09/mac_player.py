@@ -1,4 +1,5 @@
-"""The second player of lesson 09: the memory inside a trained MAC, recorded while it is told facts and hears noise."""
+"""The second player of lesson 09: the memory inside a trained MAC, recorded while it is told facts
+and hears noise."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,7 +23,8 @@ FREEZES = {"never": None, "from the start": 0, "right after the facts": 12, "4 t
 
 
 def facts_and_noise(rows: int = 1, seed: int = SEED) -> tuple[Tensor, Tensor, Tensor]:
-    """Facts, noise, the same facts, noise, questions: tokens [rows, 96]; keys and values as told [rows, 6]."""
+    """Facts, noise, the same facts, noise, questions: tokens [rows, 96]; keys and values as told
+    [rows, 6]."""
     task, random = Recall(), torch.Generator().manual_seed(seed)
     told = task.tell(rows, random)
     noise = [task.pass_time(rows, tokens, random) for tokens in NOISE]
@@ -50,7 +52,8 @@ class SwitchedGates:
 @cache
 @torch.no_grad()
 def recordings() -> dict[Switches, Recording]:
-    """The stream read under every setting of the switches, a row of a batch each, all six keys asked at each token."""
+    """The stream read under every setting of the switches, a row of a batch each, all six keys
+    asked at each token."""
     model, _, _ = load_checkpoint(CHECKPOINT)
     settings = list(product((False, True), (False, True), FREEZES.values()))
     memory, switches = memory_of(model), SwitchedGates(settings)

@@ -30,7 +30,8 @@ MOMENTS = (0, 5, 11, 47, 95)  # tokens at which README's picture shows the memor
 
 
 def told_twice(surprise: Tensor) -> Picture:
-    """The mean surprise of a trained memory while it is told facts, hears noise, and is told the same facts again."""
+    """The mean surprise of a trained memory while it is told facts, hears noise, and is told the
+    same facts again."""
     figure, axes = chart(2.9, "token", "mean surprise $|u_t|$", (0.08, 0.18, 0.98, 0.88))
     axes.plot(range(len(surprise)), surprise, color=BLUE, marker="o", markersize=3, linewidth=1.2)
     axes.set(xlim=(-1, len(surprise)), ylim=(0, 1.1 * float(surprise.max())))
@@ -49,7 +50,8 @@ def told_twice(surprise: Tensor) -> Picture:
 
 
 def streaming(tokens: Sequence[int], known: Sequence[float], without: Sequence[float], size: Sequence[int]) -> Picture:
-    """Share of right answers and size of the state against the tokens that passed, with and without memory."""
+    """Share of right answers and size of the state against the tokens that passed, with and without
+    memory."""
     figure = new_figure(3.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.08, right=0.98, top=0.88, bottom=0.17, wspace=0.25)
@@ -114,7 +116,8 @@ def memory_at_work() -> Picture:
 
 
 def _chances(axes: Axes, words: Story, seen: Recording) -> None:
-    """The chance of the right value for each key at every token, the stretches' names above, a bar of colours."""
+    """The chance of the right value for each key at every token, the stretches' names above, a bar
+    of colours."""
     right = right_answers(words, seen).T
     extent = (-0.5, len(words.tokens) - 0.5, len(right), 0)
     image = tidy(axes, y="asked for").imshow(right, cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=extent)

@@ -1,4 +1,5 @@
-"""What lesson 09 measures: surprise over many rows, states and what becomes of a scaled one, needles in a haystack."""
+"""What lesson 09 measures: surprise over many rows, states and what becomes of a scaled one,
+needles in a haystack."""
 
 import json
 from dataclasses import replace
@@ -46,8 +47,8 @@ def mean_surprise(model: TitansLM, tokens: Tensor) -> Tensor:
     return torch.cat([call.surprise()[:, 0] for call in calls], dim=1).mean(0)
 
 
-# Share of needles found at 2K, 4K, 8K and 16K tokens, in percent, if the needle is a pass-key, a number or a word: the
-# paper's later version (NeurIPS 2025).
+# Share of needles found at 2K, 4K, 8K and 16K tokens, in percent, if the needle is a pass-key, a
+# number or a word: the paper's later version (NeurIPS 2025).
 PAPER_NEEDLE = {
     "TTT": ((98.4, 98.8, 98.0, 88.4), (60.2, 36.6, 10.2, 4.4), (78.8, 28.0, 4.4, 0.0)),
     "Mamba2": ((98.6, 61.4, 31.0, 5.4), (98.4, 55.8, 14.2, 0.0), (42.2, 4.2, 0.0, 0.0)),

@@ -305,13 +305,16 @@ class MAL(MemoryAndWindow):
 # ---- What they are made of -------------------------------------------------------------------------------------------
 
 
+MEMORY_EPS = 1e-2  # see `titans.neural_memory.ANSWER_EPS`
+
+
 class Combine(nn.Module):
     """The gate of equations 25 and 28: both inputs normalised with learned scales, one squashed,
     multiplied (D14)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm_attention, self.norm_memory = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=1e-6)
+        self.norm_attention, self.norm_memory = nn.RMSNorm(dim, eps=1e-6), nn.RMSNorm(dim, eps=MEMORY_EPS)
 
     def forward(self, attention: Tensor, memory: Tensor) -> Tensor:
         return torch.sigmoid(self.norm_attention(attention)) * self.norm_memory(memory)
@@ -337,6 +340,7 @@ def make_memory(config: TitansConfig) -> NeuralMemory:
         max_step=config.max_step,
         momentum=config.momentum,
         forgetting=config.forgetting,
+        forget_layers=config.forget_layers,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 NUMBER_LIMIT = 1e15  # of what a norm squares
+SMALLEST_SQUARE = 1e-30  # of a norm; what is smaller counts as that
 INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
 
 
@@ -29,12 +29,19 @@ def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
     """A gradient [batch, heads, out, in], each head's scaled down to the norm `largest` where it is
     larger."""
     gradient = finite(gradient)
-    norm = gradient.flatten(2).norm(dim=2)[..., None, None]
-    return gradient * (largest / norm.clamp(min=largest))
+    return gradient * _shrink(_norm(gradient.flatten(2))[..., None], largest)
 
 
 def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
     """The errors e, scaled so that no token's gradient e a^T has a norm over `largest`."""
-    norm = torch.linalg.vector_norm(e, dim=-1, keepdim=True)
-    norm = norm * torch.linalg.vector_norm(a, dim=-1, keepdim=True)
-    return e * (largest / norm.clamp(min=largest))
+    return e * _shrink(_norm(e) * _norm(a), largest)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """|x| over the last axis, which stays with size 1; its derivatives of every order are finite at 0 too."""
+    return x.square().sum(-1, keepdim=True).clamp(min=SMALLEST_SQUARE).sqrt()
+
+
+def _shrink(norm: Tensor, largest: float) -> Tensor:
+    """The factor that brings something of this norm down to `largest`; 1 where it is small enough."""
+    return largest / norm.clamp(min=largest)

@@ -68,11 +68,17 @@ def load_checkpoint(
     if metadata.get("format") != FILE_FORMAT:
         raise ValueError(f"path must be a file that save_checkpoint wrote, {found} is something else")
     try:
-        model = TitansLM(TitansConfig(**json.loads(metadata["config"])), mixers).to(device)
+        model = TitansLM(_config(json.loads(metadata["config"])), mixers).to(device)
         model.load_state_dict(_part(tensors, "model."))
         return model, json.loads(metadata["facts"]), _part(tensors, "more.")
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"path must be a checkpoint of this version, {found} is not: {error}") from error
+
+
+def _config(fields: dict[str, Any]) -> TitansConfig:
+    """The configuration in a file. One from before D16 forgets in all layers of a memory."""
+    deep = fields.get("memory_depth", 1) > 1 and fields.get("forgetting", True)
+    return TitansConfig(**({"forget_layers": "all" if deep else "last"} | fields))
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class StepMix(NamedTuple):
@@ -45,7 +44,8 @@ class ChunkStep(torch.autograd.Function):
 
     W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see
         `StepMix`.
-    The backward pass has none of its own: no gradients of outer gradients.
+    Where gradients of gradients are asked for, the backward pass makes its products anew, with a
+    graph.
     """
 
     @staticmethod
@@ -53,18 +53,20 @@ class ChunkStep(torch.autograd.Function):
         ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         P, f, M, g_c, m = mix
-        Wz, Sz, az = torch.bmm(z, W.mT), torch.bmm(z, S.mT), torch.bmm(z, a.mT)
+        products = _products(W, S, z, a, e, M, m)
+        Wz, Sz, az, e_weight, e_momentum = products
         h = (Wz * P).addcmul_(Sz, f).baddbmm_(az * M, e)
-        e_weight, e_momentum = e * M[:, -1, :, None], e * m
         W_end = (W * P[:, -1:]).addcmul_(S, f[:, -1:]).baddbmm_(e_weight.mT, a)
         S_end = (S * g_c).baddbmm_(e_momentum.mT, a)
-        ctx.save_for_backward(W, S, z, a, e, P, f, M, g_c, m, Wz, Sz, az, e_weight, e_momentum)
+        ctx.save_for_backward(W, S, z, a, e, *mix, *products)
         return h, W_end, S_end
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
-        W, S, z, a, e, P, f, M, g_c, m, Wz, Sz, az, e_weight, e_momentum = ctx.saved_tensors
+        W, S, z, a, e, P, f, M, g_c, m, *products = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
+            products = _products(W, S, z, a, e, M, m)
+        Wz, Sz, az, e_weight, e_momentum = products
         dh_kept, dh_carried = dh * P, dh * f
         edh = torch.bmm(dh, e.mT)  # [n, t, i]
         dM, edh_M = edh * az, edh * M
@@ -79,6 +81,11 @@ class ChunkStep(torch.autograd.Function):
         dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
         dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
         return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
+
+
+def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:
+    """What both passes need: W z, S z, a . z, and the errors as they enter W' and S'."""
+    return [z.bmm(W.mT), z.bmm(S.mT), z.bmm(a.mT), e * M[:, -1, :, None], e * m]
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:

@@ -103,8 +103,7 @@ def chunked_scan(
 
     memory: one of layers, a `LayeredMemory`. rule: None or a `Momentum`, the one rule that has a
         closed form.
-    Outer gradients are full, but have no gradients of their own (`ChunkStep`): for those take
-    `recurrent_scan`.
+    Outer gradients are full, and can be differentiated again.
 
     A chunk of c tokens costs two c x c products a layer besides the passes through the network;
     nothing of the size of the weights is made for a token. Time and, under no_grad, memory beyond

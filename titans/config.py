@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from titans.checks import check_choice, check_flag, check_integer, check_number
+from titans.neural_memory import FORGET_LAYERS
 
 VARIANTS = ("mac", "mag", "mal", "lmm", "attention")
 
@@ -28,7 +29,7 @@ class TitansConfig:
     of gating it (equation 25). persistent_tokens: learned tokens before all others (equation 19),
     in every layer its own.
     memory_tokens: learned queries that read the memory at the start of each segment (MAC).
-    conv_width, max_step, momentum, forgetting: see `NeuralMemory`.
+    conv_width, max_step, momentum, forgetting, forget_layers: see `NeuralMemory`.
     dropout: share of the numbers of each mixer's and network's output that is zeroed in training.
     """
 
@@ -55,10 +56,12 @@ class TitansConfig:
     max_step: float = 1.0
     momentum: bool = True
     forgetting: bool = True
+    forget_layers: str = "last"
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)
+        check_choice("forget_layers", self.forget_layers, FORGET_LAYERS)
         for name in ("vocab_size", "dim", "layers", "heads", "segment_len", "window", "chunk_size", "memory_heads"):
             check_integer(name, getattr(self, name))
         for name in ("memory_depth", "memory_expansion", "conv_width"):

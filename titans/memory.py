@@ -145,9 +145,9 @@ class DeepMemory(nn.Module):
             nn.init.zeros_(self.weights[-1])
 
     def initial_state(self, batch: int) -> MemoryState:
-        """M_0 for each of `batch` rows, as part of the graph, so that M_0 can be learned (D6)."""
+        """A copy of M_0 for each of `batch` rows, part of the graph, so that M_0 can be learned (D6)."""
         check_integer("batch", batch)
-        weights = tuple(weight.expand(batch, *weight.shape) for weight in self.weights)
+        weights = tuple(weight.expand(batch, *weight.shape).clone() for weight in self.weights)
         return MemoryState(weights, weights, signature=self.signature)
 
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class DeepMemory(nn.Module):
 
     def surround(self, x: Tensor, h: Tensor) -> Tensor:
         """From the last layer's h to M(x): h itself, or x + LN(h)."""
-        return x + F.layer_norm(h, (self.dim,), eps=LAYER_NORM_EPS) if self.residual else h
+        return x + _layer_norm(h)[0] if self.residual else h
 
     def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The gradient of equation 12 in factors, by hand: layer l's, for token i, is e_l[i]
@@ -192,9 +192,17 @@ class DeepMemory(nn.Module):
         return self.signature
 
 
-def _layer_norm_backward(g: Tensor, h: Tensor) -> Tensor:
-    """The error at h of LN(h) = (h - mean) / sqrt(variance + eps), given the error g at its output."""
+def _layer_norm(h: Tensor) -> tuple[Tensor, Tensor]:
+    """LN(h) = (h - mean) / sqrt(variance + eps), and one over that root.
+
+    Written out, since the third derivative of torch's own is wrong, which gradients of outer gradients need.
+    """
     centred = h - h.mean(-1, keepdim=True)
     scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + LAYER_NORM_EPS)
-    normal = centred * scale
+    return centred * scale, scale
+
+
+def _layer_norm_backward(g: Tensor, h: Tensor) -> Tensor:
+    """The error at h of LN(h), given the error g at its output."""
+    normal, scale = _layer_norm(h)
     return scale * (g - g.mean(-1, keepdim=True) - normal * (g * normal).mean(-1, keepdim=True))

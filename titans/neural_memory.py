@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from titans.bounds import bounded_input, finite
-from titans.checks import check_flag, check_instance, check_integer, check_number, check_shape
+from titans.checks import check_choice, check_flag, check_instance, check_integer, check_number, check_shape
 from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, LayeredMemory, Memory
 from titans.recurrence import Momentum, recurrent_scan
@@ -33,6 +33,10 @@ class LayerState(MemoryState):
     def of(cls, state: MemoryState, recent: Tensor) -> LayerState:
         """The state of a scan with what the convolutions need."""
         return cls(**{f.name: getattr(state, f.name) for f in fields(MemoryState)}, recent=recent)
+
+
+FORGET_LAYERS = ("last", "all")
+ANSWER_EPS = 1e-4  # an answer of an empty memory is small or zero, and its rounding must not be enlarged a millionfold
 
 
 class CausalConv(nn.Module):
@@ -76,6 +80,8 @@ class NeuralMemory(nn.Module):
     max_surprise: the largest gradient norm of a token and memory layer (D12); None takes 10
         sqrt(dim / heads), several times what unit keys and values of a normalised input give.
     momentum, forgetting: False keeps eta or alpha at exactly 0, as the paper's ablation does.
+    forget_layers: "last" lets alpha act on the memory's last layer alone; "all" on every layer, as the paper's
+        equation 13 says (D16). Pulled to zero, hidden layers would stop the gradients of all that is written later.
     memory: a `Memory` in place of the `DeepMemory` that depth, expansion, activation and residual
         describe. One that is not a `LayeredMemory` is written token by token, which is slow.
     rule: an inner rule in place of the paper's, see `Rule`; it bounds its own steps, and is slow
@@ -104,6 +110,7 @@ class NeuralMemory(nn.Module):
         max_surprise: float | None = None,
         momentum: bool = True,
         forgetting: bool = True,
+        forget_layers: str = "last",
         memory: Memory | None = None,
         rule: Rule | None = None,
     ) -> None:
@@ -118,7 +125,8 @@ class NeuralMemory(nn.Module):
         check_number("max_surprise", max_surprise, 0)
         check_flag("momentum", momentum)
         check_flag("forgetting", forgetting)
-        self.momentum, self.forgetting = momentum, forgetting
+        check_choice("forget_layers", forget_layers, FORGET_LAYERS)
+        self.momentum, self.forgetting, self.forget_layers = momentum, forgetting, forget_layers
         self.dim, self.heads, self.chunk_size, self.conv_width = dim, heads, chunk_size, conv_width
         self.max_step, self.max_surprise = float(max_step), float(max_surprise)
         self.W_Q, self.W_K, self.W_V, self.W_G, self.W_O = (nn.Linear(dim, dim, bias=False) for _ in range(5))
@@ -126,7 +134,7 @@ class NeuralMemory(nn.Module):
         made = DeepMemory(dim // heads, heads, depth, expansion, activation, residual) if memory is None else memory
         self.memory, self.rule = check_memory(made, dim // heads, heads), rule
         self.to_gates = nn.Linear(dim, 3 * heads * len(self.memory.shapes))
-        self.norm = nn.RMSNorm(dim // heads, eps=1e-6)
+        self.norm = nn.RMSNorm(dim // heads, eps=ANSWER_EPS)
         self.gate_edits: list[Callable[[Gates], Gates]] = []
         self.observers: list[Callable[[Tokens, LayerState, LayerState], None]] = []
         self.reset_gates()
@@ -209,6 +217,8 @@ class NeuralMemory(nn.Module):
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]."""
         shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
         theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
+        if self.forget_layers == "last":
+            alpha = F.pad(alpha[..., -1:], (alpha.shape[-1] - 1, 0))
         gates = Gates(
             self.max_step * theta,
             eta if self.momentum else torch.zeros_like(eta),

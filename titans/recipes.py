@@ -22,7 +22,7 @@ import torch
 
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
-from titans.tasks import Needle, Recall, Task, VariedRecall
+from titans.tasks import MixedRecall, Needle, Recall, ScatteredRecall, Task, VariedRecall
 from titans.training import Run, share_right, train
 
 SEEDS = (0, 1, 2)
@@ -36,6 +36,7 @@ class Recipe:
     about: what it shows. runs: models by name. rows: of the test.
     measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told
         so long before.
+    scattered: whether each is measured once more with the pairs scattered in those tokens.
     """
 
     about: str
@@ -43,13 +44,19 @@ class Recipe:
     measured: tuple[int, ...]
     rows: int = 64
     between: int | None = None
+    scattered: bool = False
 
-    def test(self, task: Task, measured: int) -> tuple[Task, int]:
-        """The task and the tokens between that one number of `measured` stands for."""
-        if self.between is None:
-            return task, measured
-        assert isinstance(task, Recall)
-        return replace(task, pairs=measured), self.between
+    def tests(self, task: Task) -> dict[str, tuple[Task, int]]:
+        """What is measured, by the name that the card has for it: a task, and the tokens between."""
+        if self.between is not None:
+            assert isinstance(task, Recall)
+            return {str(n): (replace(task, pairs=n), self.between) for n in self.measured}
+        found = {str(n): (task, n) for n in self.measured}
+        if self.scattered:
+            assert isinstance(task, Recall)
+            scattered = ScatteredRecall(task.pairs, task.keys, task.values, task.noise)
+            found |= {f"{n} scattered": (scattered, n) for n in self.measured}
+        return found
 
 
 def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
@@ -64,6 +71,7 @@ RECALL = Recall()
 LIVE = Run(small(RECALL), RECALL, between=(24, 56), goal=0.995)
 # 256 tokens in all: six pairs are told in 12, and asked for in 12.
 LONG = Run(small(RECALL, forgetting=False), RECALL, between=(24, 232), steps=800)
+MIXED = Run(small(RECALL), MixedRecall(), between=(24, 56))
 MANY_PAIRS = VariedRecall(pairs=48, keys=64)
 MANY = Run(small(MANY_PAIRS, dim=32, forgetting=False), MANY_PAIRS, between=(24, 56), steps=1200)
 NEEDLE = {
@@ -103,6 +111,19 @@ RECIPES = {
         {"matrix": MANY, "deep": changed(MANY, **DEEP)},
         measured=(6, 12, 24, 32, 48, 64),
         between=40,
+    ),
+    "recall-scattered": Recipe(
+        "Pairs told in one stretch, and pairs scattered in the noise; trained on both, with 24 to 56 tokens of noise.",
+        {
+            "matrix": MIXED,
+            "deep": changed(MIXED, **DEEP),
+            "deep, all layers forget": changed(MIXED, **DEEP, forget_layers="all"),
+            "deep, no forgetting": changed(MIXED, **DEEP, forgetting=False),
+            "deep, no momentum": changed(MIXED, **DEEP, momentum=False),
+            "deep, told in one stretch": replace(changed(MIXED, **DEEP), task=VariedRecall()),
+        },
+        measured=(56, 1024, 4096),
+        scattered=True,
     ),
     "needle": Recipe(
         "A pass-key of four digits in noise and in text, every variant, trained with at most 256 tokens; all four "
@@ -152,20 +173,21 @@ def carry_out(name: str, recipe: Recipe, seeds: tuple[int, ...], runs: list[str]
 
 def checkpoint_name(run: str, seed: int, seeds: tuple[int, ...]) -> str:
     """The first seed's file bears the name of the run alone."""
-    name = run.replace(" ", "-")
+    name = run.replace(",", "").replace(" ", "-")
     return f"{name}.safetensors" if seed == seeds[0] else f"{name}.seed{seed}.safetensors"
 
 
 def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
     """Facts about one trained model: from its checkpoint, or from training it."""
+    tests = recipe.tests(run.task)
     if path.exists():
         _, facts, _ = load_checkpoint(path)
-        if facts["run"] == run.identity(seed) and set(facts["right"]) == {str(n) for n in recipe.measured}:
+        if facts["run"] == run.identity(seed) and facts["right"].keys() == tests.keys():
             return facts
     trained = train(run, seed, path.with_suffix(".unfinished"))
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
-    right = {str(n): share_right(trained.model, *recipe.test(run.task, n), recipe.rows) for n in recipe.measured}
+    right = {name: share_right(trained.model, *test, recipe.rows) for name, test in tests.items()}
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
     facts |= {"right": right, "history": trained.history}
     save_checkpoint(path, trained.model, facts, dtype=STORED)

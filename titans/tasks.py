@@ -7,9 +7,11 @@ training.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -47,13 +49,19 @@ class Task:
         """What fills the time between telling and asking: [rows, tokens]."""
         raise NotImplementedError
 
-    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
-        """Whole sequences with `between` tokens between telling and asking."""
+    def stream(self, rows: int, between: int, random: torch.Generator, piece: int) -> tuple[Iterator[Tensor], Batch]:
+        """What is read until the question, piece by piece, with `between` tokens that do not matter,
+        and the question. The pieces are to be taken before anything else is drawn from `random`."""
         told = self.tell(rows, random)
-        passed = self.pass_time(rows, between, random)
-        tokens = torch.cat((told.tokens, passed, told.asked.tokens), dim=1)
-        before = torch.full_like(tokens[:, : -told.asked.labels.shape[1]], IGNORED_LABEL)
-        return Batch(tokens, torch.cat((before, told.asked.labels), dim=1))
+        sizes = [min(piece, between - done) for done in range(0, between, piece)]
+        return chain([told.tokens], (self.pass_time(rows, n, random) for n in sizes)), told.asked
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        """Whole sequences with `between` tokens that do not matter before the question."""
+        pieces, asked = self.stream(rows, between, random, max(between, 1))
+        tokens = torch.cat((*pieces, asked.tokens), dim=1)
+        before = torch.full_like(tokens[:, : -asked.labels.shape[1]], IGNORED_LABEL)
+        return Batch(tokens, torch.cat((before, asked.labels), dim=1))
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,37 @@ class VariedRecall(Recall):
     def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
         pairs = int(torch.randint(2, self.pairs + 1, (), generator=random))
         return Recall(pairs, self.keys, self.values, self.noise).sample(rows, between, random)
+
+
+@dataclass(frozen=True)
+class ScatteredRecall(Recall):
+    """Recall in which the pairs are not told in one stretch: each stands anywhere in the noise.
+
+    So with `between` tokens of noise the first pair is told early, and the last just before the questions:
+    k1 v1 noise noise k2 v2 noise ... k2? k1?
+    """
+
+    def stream(self, rows: int, between: int, random: torch.Generator, piece: int) -> tuple[Iterator[Tensor], Batch]:
+        told = self.tell(rows, random)
+        tokens = self.pass_time(rows, between + 2 * self.pairs, random)
+        # Each pair takes one of between + pairs slots, and every pair before it one more token.
+        slots = _choose(rows, self.pairs, between + self.pairs, random).sort(dim=1).values
+        first = slots + torch.arange(self.pairs)
+        tokens.scatter_(1, torch.stack((first, first + 1), dim=2).flatten(1), told.tokens)
+        return iter(tokens.split(piece, dim=1)), told.asked
+
+
+@dataclass(frozen=True)
+class MixedRecall(VariedRecall):
+    """Recall in which each batch of training has another layout: pairs told in one stretch, or scattered.
+
+    What is trained on one layout need not hold for the other. As in `VariedRecall`, the number of pairs changes too.
+    """
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        pairs = int(torch.randint(2, self.pairs + 1, (), generator=random))
+        layout = (Recall, ScatteredRecall)[int(torch.randint(2, (), generator=random))]
+        return layout(pairs, self.keys, self.values, self.noise).sample(rows, between, random)
 
 
 def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:

@@ -188,12 +188,12 @@ def share_right(
     Where `task.whole`, an answer of several tokens counts only if all of them are right.
     """
     random = torch.Generator().manual_seed(seed)
-    told = task.tell(rows, random)
-    state = model(told.tokens).state
-    for start in range(0, between, piece):
-        state = model(task.pass_time(rows, min(piece, between - start), random), state).state
-    logits = model(told.asked.tokens, state).logits
-    wanted = told.asked.labels[:, 1:]
+    pieces, asked = task.stream(rows, between, random, piece)
+    state = None
+    for tokens in pieces:
+        state = model(tokens, state).state
+    logits = model(asked.tokens, state).logits
+    wanted = asked.labels[:, 1:]
     right = (logits[:, :-1].argmax(-1) == wanted) | (wanted == IGNORED_LABEL)
     return float(right.all(dim=1).float().mean() if task.whole else right[wanted != IGNORED_LABEL].float().mean())
 

@@ -11,6 +11,7 @@ from titans.checkpoints import SHIPPED
 from titans.recipes import RECIPES
 
 LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
+LAYOUTS = {"en": " scattered", "ja": "（分散）"}
 HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
 
 
@@ -20,10 +21,16 @@ def cards() -> dict[str, dict[str, Any]]:
     return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
 
 
+def column(name: str, language: str) -> str:
+    """The head of a column: a number of tokens, and the layout of the task where it is another."""
+    number, _, layout = name.partition(" ")
+    return f"{int(number):,}" + (LAYOUTS[language] if layout else "")
+
+
 def table(card: dict[str, Any], language: str) -> str:
     """A row a model: the seconds that its training took, and the share of right answers, median and (worst) seed."""
     betweens = next(iter(card["runs"].values()))["right"]
-    rows = [[*HEADS[language], *(f"{int(between):,}" for between in betweens)]]
+    rows = [[*HEADS[language], *(column(name, language) for name in betweens)]]
     rows.append(["---"] + ["--:"] * (len(betweens) + 1))
     for name, run in card["runs"].items():
         shares = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())

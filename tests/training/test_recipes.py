@@ -30,7 +30,7 @@ def measure(recipe: str, run: str, measured: int, rows: int) -> float:
     """Share of right answers of the shipped checkpoint, now."""
     model, _, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
     torch.set_num_threads(1)
-    return share_right(model, *RECIPES[recipe].test(RECIPES[recipe].runs[run].task, measured), rows)
+    return share_right(model, *RECIPES[recipe].tests(RECIPES[recipe].runs[run].task)[str(measured)], rows)
 
 
 def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():

@@ -26,13 +26,18 @@ from titans.state import State, Weights
 class Mixer(nn.Module, ABC):
     """What mixes the tokens of a sequence: (x, state) -> (y, state), with a state of its own kind."""
 
-    @abstractmethod
     def initial_state(self, batch: int) -> Any:
         """The state before the first token, for `batch` rows."""
+        return self.begin(next(self.parameters()).new_empty(batch, 0, 0))
 
     @abstractmethod
-    def forward(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """x and y [batch, tokens, dim]."""
+    def begin(self, x: Tensor) -> Any:
+        """The state before the first token of x [batch, ...], of its dtype and on its device."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
+        """x and y [batch, tokens, dim]; without a state a sequence begins. Parameters are read here alone, so
+        that tools which bring them only when a module is called can bring them."""
 
 
 # ---- MAC -------------------------------------------------------------------------------------------------------------
@@ -80,6 +85,7 @@ class MemoryAsContext(Mixer):
         self.memory = make_memory(config)
         self.W_Q = nn.Linear(config.dim, config.dim, bias=False)
         self.conv = CausalConv(config.dim, config.conv_width)
+        self.recent_shape = (config.conv_width - 1, config.dim)
         self.memory_queries = make_tokens(config.memory_tokens, config.dim)
         self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-6)
         nn.init.constant_(self.norm.weight, 0.1)  # h is faint until keys are bound: at first it is all pairs at once
@@ -100,12 +106,12 @@ class MemoryAsContext(Mixer):
         """What the memory answers to what is written, [batch, heads, tokens, dim / heads], and its
         state after it."""
 
-    def initial_state(self, batch: int) -> ContextState:
-        memory = self.memory.initial_state(batch)
-        recent = self.W_Q.weight.new_zeros(batch, self.conv.weight.shape[-1] - 1, self.W_Q.in_features)
-        return ContextState(memory, memory.weights, recent)
+    def begin(self, x: Tensor) -> ContextState:
+        memory = self.memory.begin(x)
+        return ContextState(memory, memory.weights, x.new_zeros(len(x), *self.recent_shape))
 
-    def forward(self, x: Tensor, state: ContextState) -> tuple[Tensor, ContextState]:
+    def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
+        state = self.begin(x) if state is None else state
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         mixed, recent = self.conv(self.W_Q(x), state.recent)
@@ -183,10 +189,11 @@ class SegmentAttention(Mixer):
         self.attention = Attention(config.dim, config.heads, config.head_size)
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
-    def initial_state(self, batch: int) -> SegmentState:
+    def begin(self, x: Tensor) -> SegmentState:
         return SegmentState()
 
-    def forward(self, x: Tensor, state: SegmentState) -> tuple[Tensor, SegmentState]:
+    def forward(self, x: Tensor, state: SegmentState | None = None) -> tuple[Tensor, SegmentState]:
+        state = self.begin(x) if state is None else state
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
@@ -219,11 +226,11 @@ class PrefixedMemory(Mixer):
         self.memory = make_memory(config)
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
-    def initial_memory(self, batch: int) -> LayerState:
+    def begin_memory(self, x: Tensor) -> LayerState:
         """The memory after the persistent tokens; what they read is dropped."""
-        memory = self.memory.initial_state(batch)
+        memory = self.memory.begin(x)
         if len(self.persistent):
-            _, memory = self.memory(self.persistent.expand(batch, *self.persistent.shape), memory)
+            _, memory = self.memory(self.persistent.expand(len(x), *self.persistent.shape), memory)
         return memory
 
 
@@ -237,10 +244,11 @@ class AloneState(State):
 class LMM(PrefixedMemory):
     """The memory alone."""
 
-    def initial_state(self, batch: int) -> AloneState:
-        return AloneState(self.initial_memory(batch))
+    def begin(self, x: Tensor) -> AloneState:
+        return AloneState(self.begin_memory(x))
 
-    def forward(self, x: Tensor, state: AloneState) -> tuple[Tensor, AloneState]:
+    def forward(self, x: Tensor, state: AloneState | None = None) -> tuple[Tensor, AloneState]:
+        state = self.begin(x) if state is None else state
         y, memory = self.memory(x, state.memory)
         return y, AloneState(memory)
 
@@ -263,8 +271,8 @@ class MemoryAndWindow(PrefixedMemory):
         self.window = config.window
         self.attention = Attention(config.dim, config.heads, config.head_size)
 
-    def initial_state(self, batch: int) -> WindowState:
-        return WindowState(self.initial_memory(batch))
+    def begin(self, x: Tensor) -> WindowState:
+        return WindowState(self.begin_memory(x))
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
         """SW-Attn*([P | x]) (27) for x [batch, tokens, dim], of that shape, and what tokens to come
@@ -282,7 +290,8 @@ class MAG(MemoryAndWindow):
         super().__init__(config)
         self.combine = Combine(config.dim)
 
-    def forward(self, x: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:
+    def forward(self, x: Tensor, state: WindowState | None = None) -> tuple[Tensor, WindowState]:
+        state = self.begin(x) if state is None else state
         read, memory = self.memory(x, state.memory)
         y, seen = self.attend(x, state.seen)
         return self.combine(y, read), WindowState(memory, seen)
@@ -296,7 +305,8 @@ class MAL(MemoryAndWindow):
         super().__init__(config)
         self.norm = nn.RMSNorm(config.dim, eps=1e-6)
 
-    def forward(self, x: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:
+    def forward(self, x: Tensor, state: WindowState | None = None) -> tuple[Tensor, WindowState]:
+        state = self.begin(x) if state is None else state
         read, memory = self.memory(x, state.memory)
         y, seen = self.attend(self.norm(x + read), state.seen)
         return y, WindowState(memory, seen)

@@ -1,12 +1,23 @@
-"""What keeps numbers finite, whatever is read (D12): a bound on a surprise, and on what is squared."""
+"""What keeps numbers finite, whatever is read (D12), and precise, whatever autocast says."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
 from torch import Tensor
+from torch.amp.autocast_mode import is_autocast_available
 
 NUMBER_LIMIT = 1e15  # of what a norm squares
 SMALLEST_SQUARE = 1e-30  # of a norm; what is smaller counts as that
 INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Autocast switched off on x's device, where it is on: a small write to a large weight would be lost."""
+    device = x.device.type
+    on = is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def finite(x: Tensor) -> Tensor:

@@ -62,8 +62,23 @@ def check_shape(name: str, value: object, shape: Mapping[str, int | None], like:
         raise ValueError(f"{name} must be on device {like.device}, got {value.device}")
 
 
+def check_rows(name: str, value: Tensor) -> None:
+    """No NaN in any row of a batch."""
+    rows = value.detach().isnan().flatten(1).any(1).nonzero()[:, 0].tolist()
+    if rows:
+        which = f"row {rows[0]} holds" if len(rows) == 1 else f"rows {', '.join(map(str, rows))} hold"
+        raise ValueError(f"{name} must hold numbers, {which} NaN")
+
+
+def known(parameter: object) -> Tensor | None:
+    """A parameter to compare an argument with; None where it is elsewhere now (offloaded), or no tensor (quantised)."""
+    return parameter if isinstance(parameter, Tensor) and not parameter.is_meta else None
+
+
 def check_range(name: str, value: Tensor, low: float, high: float) -> None:
-    """Every entry in [low, high]; NaN is refused too."""
+    """Every entry in [low, high]; NaN is refused too. What has no data, a meta tensor, passes."""
+    if value.is_meta:
+        return
     smallest, largest = (float(bound) for bound in torch.aminmax(value.detach()))
     if not (smallest >= low and largest <= high and math.isfinite(largest)):
         wanted = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"

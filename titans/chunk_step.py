@@ -23,10 +23,13 @@ respect to the results,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from titans.bounds import full_precision
 
 
 class StepMix(NamedTuple):
@@ -63,24 +66,30 @@ class ChunkStep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
-        W, S, z, a, e, P, f, M, g_c, m, *products = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
-            products = _products(W, S, z, a, e, M, m)
-        Wz, Sz, az, e_weight, e_momentum = products
-        dh_kept, dh_carried = dh * P, dh * f
-        edh = torch.bmm(dh, e.mT)  # [n, t, i]
-        dM, edh_M = edh * az, edh * M
-        dz = torch.bmm(dh_kept, W).baddbmm_(dh_carried, S).baddbmm_(edh_M, a)
-        da = torch.bmm(edh_M.mT, z).baddbmm_(e_weight, dW_end).baddbmm_(e_momentum, dS_end)
-        dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-        de = (dWa * M[:, -1, :, None]).addcmul_(dSa, m).baddbmm_((az * M).mT, dh)
-        dP, df, dm = _dots(dh, Wz), _dots(dh, Sz), _dots(e, dSa)
-        dP[:, -1:].add_(_dot(dW_end, W))
-        df[:, -1:].add_(_dot(dW_end, S))
-        dM[:, -1, :, None].add_(_dots(e, dWa))
-        dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
-        dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
-        return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
+        with full_precision(dh):
+            return _backward(ctx.saved_tensors, dh, dW_end, dS_end)
+
+
+def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
+    """The derivatives of a step's inputs, in their order."""
+    W, S, z, a, e, P, f, M, g_c, m, *products = saved
+    if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
+        products = _products(W, S, z, a, e, M, m)
+    Wz, Sz, az, e_weight, e_momentum = products
+    dh_kept, dh_carried = dh * P, dh * f
+    edh = torch.bmm(dh, e.mT)  # [n, t, i]
+    dM, edh_M = edh * az, edh * M
+    dz = torch.bmm(dh_kept, W).baddbmm_(dh_carried, S).baddbmm_(edh_M, a)
+    da = torch.bmm(edh_M.mT, z).baddbmm_(e_weight, dW_end).baddbmm_(e_momentum, dS_end)
+    dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
+    de = (dWa * M[:, -1, :, None]).addcmul_(dSa, m).baddbmm_((az * M).mT, dh)
+    dP, df, dm = _dots(dh, Wz), _dots(dh, Sz), _dots(e, dSa)
+    dP[:, -1:].add_(_dot(dW_end, W))
+    df[:, -1:].add_(_dot(dW_end, S))
+    dM[:, -1, :, None].add_(_dots(e, dWa))
+    dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
+    dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
+    return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
 
 
 def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:

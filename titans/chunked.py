@@ -48,7 +48,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from titans.bounds import bounded_errors, finite
+from titans.bounds import bounded_errors, finite, full_precision
 from titans.chunk_step import ChunkStep, StepMix
 from titans.memory import LayeredMemory
 from titans.recurrence import Momentum, inner_rule
@@ -127,7 +127,8 @@ def chunked_scan(
         whole = left // chunk_size if state.place_in_chunk == 0 else 0
         size = chunk_size if whole else min(room, left)  # whole chunks together; else what completes or begins one
         part = slice(done, done + max(whole, 1) * size)
-        y, state = _scan_chunks(memory, state, tokens.part(part), size, chunk_size, rule.max_surprise)
+        with full_precision(k):
+            y, state = _scan_chunks(memory, state, tokens.part(part), size, chunk_size, rule.max_surprise)
         outputs.append(y)
         done = part.stop
     return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]), state

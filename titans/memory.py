@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans.checks import check_choice, check_flag, check_integer, check_shape
-from titans.state import MemoryState
+from titans.state import MemoryState, Weights
 
 LAYER_NORM_EPS = 1e-5
 
@@ -89,6 +89,16 @@ class LayeredMemory(Memory, Protocol):
     def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]: ...
 
 
+class FirstWeights(nn.ParameterList):
+    """M_0, one tensor [heads, out, in] a layer. Called, so that tools which bring parameters only when their module is
+    called can bring it: a copy for each row."""
+
+    __call__ = nn.Module.__call__  # a ParameterList refuses to be called
+
+    def forward(self, batch: int) -> Weights:
+        return tuple(weight.expand(batch, *weight.shape).clone() for weight in self)
+
+
 class DeepMemory(nn.Module):
     """M(x) = W_L s(W_{L-1} ... s(W_1 x)): an MLP without biases, one for each head, its weights
     handed in from outside.
@@ -126,7 +136,7 @@ class DeepMemory(nn.Module):
         self.signature = f"{dim=} {heads=} {depth=} {expansion=} {activation=} {residual=}"
         widths = [dim] + [dim * expansion] * (depth - 1) + [dim]
         shapes = zip(widths[1:], widths[:-1], strict=True)
-        self.weights = nn.ParameterList(nn.Parameter(torch.empty(heads, *shape)) for shape in shapes)
+        self.weights = FirstWeights(nn.Parameter(torch.empty(heads, *shape)) for shape in shapes)
         self.shapes = [weight.shape for weight in self.weights]
         self.reset_parameters()
 
@@ -147,7 +157,7 @@ class DeepMemory(nn.Module):
     def initial_state(self, batch: int) -> MemoryState:
         """A copy of M_0 for each of `batch` rows, part of the graph, so that M_0 can be learned (D6)."""
         check_integer("batch", batch)
-        weights = tuple(weight.expand(batch, *weight.shape).clone() for weight in self.weights)
+        weights = self.weights(batch)
         return MemoryState(weights, weights, signature=self.signature)
 
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.amp.autocast_mode import is_autocast_available
 
 from titans.blocks import MIXERS, MixerTable
-from titans.checks import check_choice, check_instance, check_integer, check_number
+from titans.bounds import full_precision
+from titans.checks import check_choice, check_instance, check_integer, check_number, known
 from titans.config import VARIANTS, TitansConfig
 from titans.state import State
 
 IGNORED_LABEL = -100
-# Parts of states that are at least float32, see NeuralMemory.
-IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segment_weights"))
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class ModelState(State):
     """What a model carries from call to call: a state a layer, and whose they are
     (`TitansLM.signature`)."""
 
-    layers: tuple[State, ...]
+    layers: tuple[State | None, ...]  # None: the layer begins by itself
     signature: str
     batch: int
 
@@ -58,12 +55,6 @@ class SwiGLU(nn.Module):
         return self.W_3(F.silu(self.W_1(x)) * self.W_2(x))
 
 
-def full_precision(device: str) -> AbstractContextManager:
-    """Autocast switched off, where it is on."""
-    on = is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
-
-
 class Block(nn.Module):
     """A mixer and a feed-forward network, each normalised first and added to what came in.
 
@@ -82,9 +73,9 @@ class Block(nn.Module):
     def initial_state(self, batch: int) -> State:
         return self.mixer.initial_state(batch)
 
-    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        with full_precision(x.device.type):
-            mixed, state = self.mixer(self.norm_mixer(x.to(self.norm_mixer.weight.dtype)), state)
+    def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        with full_precision(x):
+            mixed, state = self.mixer(self.norm_mixer(x), state)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm_ffn(x))), state
 
@@ -121,6 +112,10 @@ class TitansLM(nn.Module):
         layers = tuple(block.initial_state(batch) for block in self.layers())
         return ModelState(layers, self.signature, batch)
 
+    def begin(self, batch: int) -> ModelState:
+        """Before the first token, for `batch` rows: every layer begins by itself when it is called."""
+        return ModelState((None,) * self.config.layers, self.signature, batch)
+
     @property
     def signature(self) -> str:
         """What tells a model's states from another's: its configuration, and mixers that are not
@@ -137,7 +132,7 @@ class TitansLM(nn.Module):
         not fit.
         """
         self.check_tokens("tokens", tokens)
-        state = self.initial_state(tokens.shape[0]) if state is None else self.check_state(state, tokens)
+        state = self.begin(tokens.shape[0]) if state is None else self.check_state(state, tokens)
         x, layers = self.embedding(tokens), []
         for block, layer in zip(self.layers(), state.layers, strict=True):
             x, layer = block(x, layer)
@@ -215,9 +210,11 @@ class TitansLM(nn.Module):
             raise TypeError(f"{name} must be int64 or int32, got {tokens.dtype}")
         if tokens.ndim != 2 or tokens.numel() == 0:
             raise ValueError(f"{name} must have shape [batch, tokens], both at least 1, got {list(tokens.shape)}")
-        device = self.embedding.weight.device
-        if tokens.device != device:
-            raise ValueError(f"{name} must be on the model's device {device}, got {tokens.device}")
+        like = known(self.embedding.weight)
+        if like is not None and tokens.device != like.device and not hasattr(self.embedding, "_hf_hook"):
+            raise ValueError(f"{name} must be on the model's device {like.device}, got {tokens.device}")
+        if tokens.is_meta:
+            return
         low, high = (int(bound) for bound in torch.aminmax(tokens))
         if low < 0 or high >= self.config.vocab_size:
             raise ValueError(f"{name} must be in [0, {self.config.vocab_size - 1}], got values from {low} to {high}")
@@ -244,14 +241,6 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
-        dtype = self.embedding.weight.dtype
-        for name, tensor in state.tensors().items():
-            if tensor.device != tokens.device:
-                raise ValueError(f"state must be on device {tokens.device}, got {tensor.device} in {name}")
-            learns = IN_MEMORY_PRECISION.intersection(name.split("."))
-            needed = torch.promote_types(dtype, torch.float32) if learns else dtype
-            if tensor.dtype != needed:
-                raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
         return state
 
 

@@ -11,8 +11,17 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.bounds import bounded_input, finite
-from titans.checks import check_choice, check_flag, check_instance, check_integer, check_number, check_shape
+from titans.bounds import bounded_input, finite, full_precision
+from titans.checks import (
+    check_choice,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_number,
+    check_rows,
+    check_shape,
+    known,
+)
 from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, LayeredMemory, Memory
 from titans.recurrence import Momentum, recurrent_scan
@@ -158,9 +167,13 @@ class NeuralMemory(nn.Module):
 
     def initial_state(self, batch: int) -> LayerState:
         """M_0 and no earlier tokens, for `batch` rows."""
-        weight = self.W_K.weight
-        state = self.memory.initial_state(batch).to(_memory_like(weight).dtype)
-        return LayerState.of(state, weight.new_zeros(batch, self.conv_width - 1, 3 * self.dim))
+        check_integer("batch", batch)
+        return self.begin(self.W_K.weight.new_empty(batch, 0, self.dim))
+
+    def begin(self, x: Tensor) -> LayerState:
+        """The state before the first token of x, of its dtype and on its device."""
+        state = self.memory.initial_state(len(x)).to(_memory_like(x).dtype)
+        return LayerState.of(state, x.new_zeros(len(x), self.conv_width - 1, 3 * self.dim))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
         """x, y: [batch, tokens, dim]. Without a state a sequence starts at M_0; any split of it
@@ -169,9 +182,13 @@ class NeuralMemory(nn.Module):
         Raises TypeError or ValueError, naming the argument, for an x or a state that does not fit
         this layer.
         """
-        check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like=self.W_K.weight)
-        y, state = self.learn(x, self.initial_state(x.shape[0]) if state is None else state)
-        return self.output(x, y), state
+        like = known(self.W_K.weight)
+        if like is not None and torch.is_autocast_enabled(like.device.type) and isinstance(x, Tensor):
+            x = x.to(like.dtype)  # a memory leaves autocast by itself
+        check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like)
+        with full_precision(x):
+            y, state = self.learn(x, self.begin(x) if state is None else state)
+            return self.output(x, y), state
 
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
@@ -180,7 +197,11 @@ class NeuralMemory(nn.Module):
         x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
         tokens = Tokens(q, k, v, self.gates(x))
-        y, written = self.scan(tokens, state)
+        try:
+            y, written = self.scan(tokens, state)
+        except ValueError:
+            check_rows("x", x)  # NaN in a row is NaN in its gates, which the scan refuses without knowing x
+            raise
         after = LayerState.of(written, recent)
         for observer in self.observers:
             observer(tokens, state, after)
@@ -232,9 +253,9 @@ class NeuralMemory(nn.Module):
         """Raise unless a state fits this layer, and has what the convolutions need beside x."""
         check_instance("state", state, LayerState)
         rule = self.rule or Momentum()
-        check_state(state, self.memory, rule, x.shape[0], self.chunk_size, _memory_like(self.W_K.weight))
+        check_state(state, self.memory, rule, x.shape[0], self.chunk_size, _memory_like(x))
         shape = {"batch": x.shape[0], "tokens": self.conv_width - 1, "channels": 3 * self.dim}
-        check_shape("state.recent", state.recent, shape, like=self.W_K.weight)
+        check_shape("state.recent", state.recent, shape, like=x)
 
 
 def check_memory(memory: object, dim: int, heads: int) -> Memory:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from titans.bounds import bounded_gradient
+from titans.bounds import bounded_gradient, full_precision
 from titans.checks import check_instance
 from titans.memory import Memory
 from titans.scan import Gates, Rule, Tokens, check_scan
@@ -106,8 +106,9 @@ def recurrent_scan(
     outputs = []
     for t in range(k.shape[2]):
         token = tokens.part(slice(t, t + 1))
-        weights, carried = rule.step(memory, weights, carried, at, token)
-        outputs.append(memory.read(weights, token.q))
+        with full_precision(k):
+            weights, carried = rule.step(memory, weights, carried, at, token)
+            outputs.append(memory.read(weights, token.q))
         place = (place + 1) % chunk_size
         if place == 0:
             at = weights

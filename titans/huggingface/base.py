@@ -24,20 +24,21 @@ class CheckpointedBlock(GradientCheckpointingLayer, Block):
     A checkpoint hands gradients on to tensors alone, so a state passes it as its tensors.
     """
 
-    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def __call__(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         if not (self.gradient_checkpointing and self.training):
             return super().__call__(x, state)
         made: list[Any] = []
-        y, *tensors = super().__call__(x, *state.tensors().values(), state=state, made=made)
+        parts = () if state is None else state.tensors().values()
+        y, *tensors = super().__call__(x, *parts, state=state, made=made)
         new, made[0] = made[0].with_tensors(tensors), None  # nothing of the first run need be kept
         return y, new
 
     def forward(self, x: Tensor, *parts: Any, state: State | None = None, made: list | None = None) -> Any:
         """As a `Block`'s, or from the tensors of a state to tensors; `made` gets the state that the
         first are of."""
-        if state is None or made is None:
+        if made is None:
             return super().forward(x, *parts)
-        y, new = super().forward(x, state.with_tensors(parts))
+        y, new = super().forward(x, None if state is None else state.with_tensors(parts))
         if not made:
             made.append(new)
         return y, *new.tensors().values()

@@ -14,7 +14,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
-from titans.checks import check_integer, check_range, check_shape
+from titans.checks import check_integer, check_range, check_shape, known
 from titans.huggingface.base import TitansPreTrainedModel
 from titans.huggingface.cache import TitansCache
 from titans.huggingface.config import TitansMACConfig
@@ -96,7 +96,7 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             self.model.check_tokens("input_ids", input_ids)
         else:
             shape = {"batch": None, "tokens": None, "d_model": self.config.d_model}
-            check_shape("inputs_embeds", inputs_embeds, shape, like=self.model.embedding.weight)
+            check_shape("inputs_embeds", inputs_embeds, shape, like=known(self.model.embedding.weight))
 
     def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
         """The blocks over rows without padding: the last features, normalised, or with `keep` those
@@ -129,7 +129,7 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         if not isinstance(cache, TitansCache):
             raise TypeError(f"past_key_values must be a TitansCache, got {type(cache).__name__}")
         if cache.state is None:
-            return RowStates.begin(self.model.initial_state(x.shape[0]))
+            return RowStates.begin(self.model.begin(x.shape[0]))
         if cache.state.batch != x.shape[0]:
             raise ValueError(f"past_key_values must have the batch size {x.shape[0]}, got {cache.state.batch}")
         if sorted(row for rows in cache.state.rows for row in rows) != list(range(x.shape[0])):

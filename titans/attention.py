@@ -48,8 +48,8 @@ def attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, prefix: Keys
     under a mask.
 
     turned: q at its positions; keys: at theirs; prefix keys and values: [batch, heads, prefix,
-    dim], without positions. mask: [batch or 1, 1, tokens, keys] or [tokens, keys], True where a
-    query may see a key.
+        dim], without positions.
+    mask: [batch or 1, 1, tokens, keys] or [tokens, keys], True where a query may see a key.
     """
     prefix_keys, prefix_values = prefix
     both = torch.cat((turned, q), dim=-1)
@@ -76,7 +76,7 @@ def window_attention(
     Positions count from the first key: only differences of positions matter, so none grows with the
     length of the stream.
     At a cost of tokens * window: more queries than a window go in blocks, and each block meets the
-        keys of its stretch.
+    keys of its stretch.
     """
     batch, _, tokens, _ = q.shape
     before = keys[0].shape[2] - tokens

@@ -19,15 +19,17 @@ class TitansConfig:
     heads, dim_head: attention heads and the features of each; dim_head=0 takes dim / heads.
     ffn_expansion: hidden width of the SwiGLU / dim.
     segment_len: tokens that see one another in MAC and "attention". window: tokens that one sees in
-    MAG and MAL. sliding: True lets a token of MAC or "attention" see the `window` tokens up to
-    itself, over borders of segments. chunk_size: tokens that share the weights at which their
-    gradients are taken (D1); a chunk and a segment are two things, and a chunk may be longer than a
-    segment.
+        MAG and MAL.
+    sliding: True lets a token of MAC or "attention" see the `window` tokens up to itself, over
+        borders of segments.
+    chunk_size: tokens that share the weights at which their gradients are taken (D1); a chunk and a
+        segment are two things, and a chunk may be longer than a segment.
     memory_heads, memory_depth, memory_expansion, memory_residual: the memory, see `DeepMemory`.
     memory_layers: which layers of MAC have a memory, counted from 1; None for all. The others are
-    "attention". memory_gate: False adds what MAC's memory reads to the attention's output, instead
-    of gating it (equation 25). persistent_tokens: learned tokens before all others (equation 19),
-    in every layer its own.
+        "attention".
+    memory_gate: False adds what MAC's memory reads to the attention's output, instead of gating it
+        (equation 25).
+    persistent_tokens: learned tokens before all others (equation 19), in every layer its own.
     memory_tokens: learned queries that read the memory at the start of each segment (MAC).
     conv_width, max_step, momentum, forgetting, forget_layers: see `NeuralMemory`.
     dropout: share of the numbers of each mixer's and network's output that is zeroed in training.

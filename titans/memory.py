@@ -49,8 +49,8 @@ class Memory(Protocol):
 
     dim, heads: features of a head, and how many heads, each a memory of its own.
     shapes: of its weights for one row, [heads, out, in] each. A layer is one of them, and has gates
-    of its own. signature: text that tells one configuration from another, for the states that
-    belong to it.
+        of its own.
+    signature: text that tells one configuration from another, for the states that belong to it.
     """
 
     @property
@@ -188,8 +188,8 @@ class DeepMemory(nn.Module):
         a_l[i]^T.
 
         Back-propagation: e_L = 2 (M(k) - v), through LN where there is one, and e_l = s'(h_l) *
-        (W_{l+1}^T e_{l+1}). Returns the lists a_1 ... a_L, of [..., tokens, in], and e_1 ... e_L,
-        of [..., tokens, out].
+        (W_{l+1}^T e_{l+1}).
+        Returns the lists a_1 ... a_L, of [..., tokens, in], and e_1 ... e_L, of [..., tokens, out].
         """
         inputs, outputs = self.layers(weights, k)
         error = 2 * (self.surround(k, outputs[-1]) - v)

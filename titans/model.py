@@ -59,7 +59,7 @@ class Block(nn.Module):
     """A mixer and a feed-forward network, each normalised first and added to what came in.
 
     Under autocast only the network is in half precision: a small write to a memory's large weight
-        would be lost.
+    would be lost.
     """
 
     def __init__(self, config: TitansConfig, layer: int, mixers: MixerTable = MIXERS) -> None:

@@ -83,8 +83,8 @@ class NeuralMemory(nn.Module):
 
     dim: features of x, a multiple of heads.
     heads: independent memories, each of dim / heads features. depth, expansion, activation,
-    residual: see `DeepMemory`. chunk_size: tokens that share the weights at which their gradients
-    are taken (D1).
+        residual: see `DeepMemory`.
+    chunk_size: tokens that share the weights at which their gradients are taken (D1).
     max_step: the largest theta.
     max_surprise: the largest gradient norm of a token and memory layer (D12); None takes 10
         sqrt(dim / heads), several times what unit keys and values of a normalised input give.

@@ -89,10 +89,12 @@ def recurrent_scan(
     the weights with which t's chunk started (D1).
 
     memory: whatever is a `Memory`. q, k, v: [batch, heads, tokens, dim], float32 or float64. gates:
-    see `Gates`. max_surprise: see `Momentum`. rule: an inner rule of your own, see `Rule`; None
-    takes `Momentum(max_surprise)`. Returns y, [batch, heads, tokens, dim], and the state after the
-    last token. Any split of the tokens into calls gives the same numbers (D10). Gradients flow
-    through the inner gradients too (D7).
+        see `Gates`.
+    max_surprise: see `Momentum`. rule: an inner rule of your own, see `Rule`; None takes
+        `Momentum(max_surprise)`.
+    Returns y, [batch, heads, tokens, dim], and the state after the last token. Any split of the
+    tokens into calls gives the same numbers (D10). Gradients flow through the inner gradients too
+    (D7).
     Raises TypeError or ValueError, naming the argument, for wrong types, shapes, dtypes, ranges and
     states.
     """

@@ -70,7 +70,7 @@ class Recall(Task):
     for in another order.
 
     Token ids: keys first, then values, then noise. Values may repeat, so a guess is right once in
-        `values` times.
+    `values` times.
     """
 
     pairs: int = 6

@@ -21,15 +21,8 @@ from tests.proofs import model_proofs
 from tests.proofs.model_proofs import Make, make_model
 from tests.proofs.mutants import mutant
 from titans import TitansConfig, TitansLM
-from titans.state import State
 
 Proof = Callable[[Make], None]
-
-
-def broken_copy(module: ModuleType, old: str, new: str) -> ModuleType:
-    """A mutant whose states take no other state's name when files are read."""
-    with patch.dict(State.kinds):
-        return mutant(module, old, new)
 
 
 def with_blocks(blocks: ModuleType) -> Make:
@@ -42,18 +35,18 @@ def with_blocks(blocks: ModuleType) -> Make:
 
 
 def blocks(old: str, new: str) -> Make:
-    return with_blocks(broken_copy(titans.blocks, old, new))
+    return with_blocks(mutant(titans.blocks, old, new))
 
 
 def attention(old: str, new: str) -> Make:
     """What makes models whose mixers see through a broken attention."""
-    broken = broken_copy(titans.attention, old, new)
+    broken = mutant(titans.attention, old, new)
     with patch.dict(sys.modules, {"titans.attention": broken}):
-        return with_blocks(broken_copy(titans.blocks, "from __future__", "from __future__"))
+        return with_blocks(mutant(titans.blocks, "from __future__", "from __future__"))
 
 
 def model(old: str, new: str) -> Make:
-    broken = broken_copy(titans.model, old, new).TitansLM
+    broken = mutant(titans.model, old, new).TitansLM
     return lambda variant="mac", **options: make_model(variant, broken, **options)
 
 

@@ -45,23 +45,26 @@ class TitansMACConfig(PreTrainedConfig):
     num_heads, dim_head: attention heads, and the features of each; None takes d_model / num_heads.
     ff_mult: hidden width of the feed-forward network / d_model.
     segment_len: tokens of an attention segment. The memory is read for it with the weights at its
-    start. sliding_window_attn: a token sees the context_window - 1 tokens before it, over borders
-    of segments, instead of those of its own segment only. context_window has no other use: without
-    sliding_window_attn it does nothing. neural_memory_segment_len: tokens that share the weights at
-    which the memory's gradients are taken, its chunk (D1). It may be longer than segment_len: the
-    chunk then runs on over the border. Tokens are still written one by one, and the next segment
-    reads all that was written before it.
+        start.
+    sliding_window_attn: a token sees the context_window - 1 tokens before it, over borders of
+        segments, instead of those of its own segment only. context_window has no other use: without
+        sliding_window_attn it does nothing.
+    neural_memory_segment_len: tokens that share the weights at which the memory's gradients are
+        taken, its chunk (D1). It may be longer than segment_len: the chunk then runs on over the
+        border. Tokens are still written one by one, and the next segment reads all that was written
+        before it.
     num_memory_layers: layers of the network that the memory is; 1 is a matrix.
     num_longterm_mem_tokens: learned queries that read the memory at the start of each segment.
     persistent_size: learned tokens before all others, in every layer its own.
     neural_memory_layers: layers that have a memory, counted from 1; None for all. The others are
-    attention alone. neural_mem_gate_attn_output: True lets the memory's read gate the attention's
-    output (equation 25), False adds it. dropout: share of what a layer adds that is zeroed in
-    training.
+        attention alone.
+    neural_mem_gate_attn_output: True lets the memory's read gate the attention's output (equation
+        25), False adds it.
+    dropout: share of what a layer adds that is zeroed in training.
     initializer_range: standard deviation of the embedding and of all projections at the start.
         None, the default, is this library's own start. Gates, norms, convolutions, M_0 and learned
-        tokens start as they are meant to in both. use_cache: whether a call returns the state,
-        which then is constant in size.
+        tokens start as they are meant to in both.
+    use_cache: whether a call returns the state, which then is constant in size.
     pad_token_id, bos_token_id, eos_token_id: for generation; eos may be a list.
     tie_word_embeddings: one matrix for the embedding and the logits.
 

@@ -54,10 +54,11 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             from here.
         labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from
             those before it; -100 is not counted, nor is a label at a skipped position or right
-            after one, nor the first of a call. num_items_in_batch: labels to divide by instead,
-            where a batch is spread over several calls. Trainer counts all but -100 and the first of
-            each row: where padding is on the left, the first token's label should be -100.
-            output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
+            after one, nor the first of a call.
+        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls.
+            Trainer counts all but -100 and the first of each row: where padding is on the left, the
+            first token's label should be -100.
+        output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
         logits_to_keep: only the logits of so many last positions, or of these positions [n]; 0 for
             all.
         Raises TypeError or ValueError, naming the argument, for one that does not fit.

@@ -27,7 +27,8 @@ class LivePicture:
     runs.
 
     drawing: what moves of it is drawn on top of what stands still, which is many times faster than
-    the whole figure. controls: widgets by the name under which `drawing.draw` takes their values.
+        the whole figure.
+    controls: widgets by the name under which `drawing.draw` takes their values.
     rows: the controls' arrangement, as rows of names; others (a Play button) may be handed in as
         widgets.
     states: what a committed notebook shows, one dictionary of values a picture, drawn by the same

@@ -31,7 +31,7 @@ def heads(seed: int = 0) -> Heads:
     that direction.
 
     As trained heads do: a common part of all queries is what a persistent key can be found by,
-        whatever the token.
+    whatever the token.
     """
     own, k, spread = random_draw(seed)(TOKENS + TOKENS + MOST, DIM).split((TOKENS, TOKENS, MOST))
     common = F.normalize(torch.ones(DIM, dtype=torch.float64), dim=0)

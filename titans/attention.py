@@ -9,7 +9,9 @@ against keys that are zero in the other half.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -23,13 +25,23 @@ ROTARY_BASE = 10_000.0
 
 
 def rotary(first: int, tokens: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of position * frequency at positions first, first + 1, ...: [tokens, dim / 2]
-    each."""
+    """Cosine and sine of position * frequency at positions first, first + 1, ...: [tokens, dim / 2] each.
+
+    A turn is 2^64 here, so that what whole turns are dropped by is the overflow of whole numbers: exact at any
+    position, and without float64, which some devices lack.
+    """
     half = like.shape[-1] // 2
-    frequencies = ROTARY_BASE ** (-torch.arange(half, device=like.device, dtype=torch.float64) / half)
-    positions = torch.arange(first, first + tokens, device=like.device, dtype=torch.float64)
-    angles = positions[:, None] * frequencies
+    steps = torch.tensor(_steps(half), device=like.device)
+    phase = torch.arange(first, first + tokens, device=like.device)[:, None] * steps
+    angles = phase.to(torch.promote_types(like.dtype, torch.float32)) * (2 * math.pi / 2**64)
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+
+
+@cache
+def _steps(half: int) -> list[int]:
+    """What one position adds to the phase of each pair of features, in turns of 2^64, from -2^63 on."""
+    turns = (ROTARY_BASE ** (-j / half) / (2 * math.pi) for j in range(half))
+    return [(round(turn * 2**64) + 2**63) % 2**64 - 2**63 for turn in turns]
 
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from titans.config import VARIANTS, TitansConfig
 from titans.state import State
 
 IGNORED_LABEL = -100
+# Parts of states that are at least float32, see NeuralMemory.
+IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segment_weights"))
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,23 @@ class Block(nn.Module):
         return self.mixer.initial_state(batch)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        if state is not None:
+            check_layer_state(state, x)
         with full_precision(x):
             mixed, state = self.mixer(self.norm_mixer(x), state)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm_ffn(x))), state
+
+
+def check_layer_state(state: State, x: Tensor) -> None:
+    """Refuse the state of another device or dtype than the layer's input x."""
+    for name, tensor in state.tensors().items():
+        if tensor.device != x.device:
+            raise ValueError(f"state must be on device {x.device}, got {tensor.device} in {name}")
+        learns = IN_MEMORY_PRECISION.intersection(name.split("."))
+        needed = torch.promote_types(x.dtype, torch.float32) if learns else x.dtype
+        if tensor.dtype != needed:
+            raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
 
 
 class TitansLM(nn.Module):
@@ -257,10 +272,11 @@ def sampler(
     def choose(logits: Tensor) -> Tensor:
         if temperature == 0:
             return logits.argmax(-1, keepdim=True)
-        # From the largest down, and in double precision: no temperature is so low that a quotient
-        # overflows to NaN.
-        below = logits.double() - logits.max(-1, keepdim=True).values
-        chances, order = torch.softmax(below / temperature, dim=-1).sort(dim=-1, descending=True)
+        # From the largest down, in float32 at least: no temperature is so low that a quotient is NaN.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        below = logits - logits.max(-1, keepdim=True).values
+        chances = torch.softmax(below / max(temperature, 1e-30), dim=-1)
+        chances, order = chances.sort(dim=-1, descending=True)
         if top_k is not None:
             chances[:, top_k:] = 0
         if top_p is not None:

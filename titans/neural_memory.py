@@ -45,7 +45,7 @@ class LayerState(MemoryState):
 
 
 FORGET_LAYERS = ("last", "all")
-ANSWER_EPS = 1e-4  # an answer of an empty memory is small or zero, and its rounding must not be enlarged a millionfold
+ANSWER_EPS = 1e-3  # an answer of an empty memory is small or zero, and its rounding must not be enlarged a millionfold
 
 
 class CausalConv(nn.Module):

@@ -42,7 +42,7 @@ def test_equation_11_keys_and_values_are_projections_of_the_token():
 
 
 def test_D5_gates_start_where_they_are_documented_to_start_whatever_the_token():
-    layer = NeuralMemory(8, heads=2, depth=3, chunk_size=4).double()
+    layer = NeuralMemory(8, heads=2, depth=3, chunk_size=4, forget_layers="all").double()
     gates = layer.gates(100 * torch.randn(2, 5, 8, dtype=torch.float64))
     for gate, want in zip(gates, (0.05, 0.5, 0.002), strict=True):
         assert gate.shape == (2, 2, 5, 3)
@@ -69,10 +69,41 @@ def test_D5_gates_stay_in_their_ranges():
 
 
 def test_D5_every_head_and_memory_layer_has_gates_of_its_own():
-    layer = make_layer(depth=3)
+    layer = make_layer(depth=3, forget_layers="all")
     for gate in layer.gates(random_x(layer, 1, 4)):
         assert gate.shape == (1, 2, 4, 3)
         assert len(gate.flatten().unique()) == gate.numel()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_D16_the_last_layer_alone_forgets_or_all_do(depth):
+    """alpha is exactly 0 in hidden layers, and as in the paper's form in the last; the rest is the same."""
+    last, everywhere = (make_layer(depth=depth, forget_layers=layers) for layers in ("last", "all"))
+    x = random_x(last, 2, 5)
+    assert torch.equal(last.gates(x).alpha[..., -1], everywhere.gates(x).alpha[..., -1])
+    assert not last.gates(x).alpha[..., :-1].any()
+    assert everywhere.gates(x).alpha.all()
+    assert torch.equal(last.gates(x).theta, everywhere.gates(x).theta)
+    assert NeuralMemory(8).forget_layers == "last"
+
+
+@pytest.mark.parametrize("forget_layers", ["last", "all"])
+def test_D16_a_memory_that_forgets_all_layers_can_no_longer_learn(forget_layers):
+    """4,096 tokens of forgetting later, the gradient of a hidden layer has died with the layers, or is as it was."""
+    torch.manual_seed(0)
+    layer = NeuralMemory(8, depth=2, forget_layers=forget_layers).double()
+    with torch.no_grad():
+        for weight in layer.memory.weights:
+            weight.normal_(0, weight.shape[-1] ** -0.5)
+    k, v = torch.nn.functional.normalize(torch.randn(2, 1, 1, 1, 8, dtype=torch.float64), dim=-1)
+    alpha = layer.gates(torch.zeros(1, 1, 8, dtype=torch.float64)).alpha[0, 0, 0]
+    norms = []
+    for tokens in (0, 4096):
+        weights = [weight[None] * (1 - a) ** tokens for weight, a in zip(layer.memory.weights, alpha, strict=True)]
+        (a_1, a_2), (e_1, e_2) = layer.memory.errors(weights, k, v)
+        norms.append(float((a_2.norm() * e_2.norm()).detach()))
+    assert (norms[1] / norms[0] > 0.3) == (forget_layers == "last")
+    assert norms[1] / norms[0] > 0.3 or norms[1] / norms[0] < 1e-2
 
 
 @pytest.mark.parametrize(("dim", "heads"), [(16, 1), (64, 2), (64, 8), (128, 1)])
@@ -93,7 +124,7 @@ def test_D5_writing_is_stable_at_the_start_without_the_help_of_the_limit(dim, he
 @pytest.mark.parametrize("name", ["momentum", "forgetting"])
 def test_momentum_and_forgetting_can_be_switched_off_exactly(name):
     gate, x = {"momentum": "eta", "forgetting": "alpha"}[name], torch.randn(2, 5, 6, dtype=torch.float64)
-    on, off = make_layer(), make_layer(**{name: False})
+    on, off = (make_layer(forget_layers="all", **options) for options in ({}, {name: False}))
     for other in {"theta", "eta", "alpha"} - {gate}:
         assert torch.equal(getattr(on.gates(x), other), getattr(off.gates(x), other))
     assert getattr(on.gates(x), gate).all()

@@ -253,10 +253,11 @@ class MeanSoFar(Mixer):
         self.dim = config.dim
         self.scale = nn.Parameter(torch.ones(config.dim))
 
-    def initial_state(self, batch: int) -> MeanSoFar.Totals:
-        return self.Totals(self.scale.new_zeros(batch, 1, self.dim), self.scale.new_zeros(batch, 1, 1))
+    def begin(self, x: Tensor) -> MeanSoFar.Totals:
+        return self.Totals(x.new_zeros(len(x), 1, self.dim), x.new_zeros(len(x), 1, 1))
 
-    def forward(self, x, state):
+    def forward(self, x, state=None):
+        state = self.begin(x) if state is None else state
         total = state.total + x.cumsum(1)
         count = state.count + torch.arange(1, x.shape[1] + 1, dtype=x.dtype)[None, :, None]
         return self.scale * total / count, self.Totals(total[:, -1:], count[:, -1:])

@@ -49,6 +49,7 @@ CHANGES = {
     "max_step": ("mac", 0.1),
     "momentum": ("mac", False),
     "forgetting": ("mac", False),
+    "forget_layers": ("mac", "all"),
     "dropout": ("mac", 0.5),
 }
 

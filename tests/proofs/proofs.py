@@ -107,7 +107,7 @@ def plain_loop(case: Case, second_order: bool = True) -> Scan:
 def run(scan: Scan, problem: Problem, tokens: slice = slice(None), state: MemoryState | None = None):
     """y and the state after some of a problem's tokens."""
     case, part = problem.case, problem.part(tokens)
-    state = problem.state if state is None else state
+    state = problem.start() if state is None else state
     q, k, v = part["q"], part["k"], part["v"]
     return scan(problem.memory, state, q, k, v, gates_of(part), case.chunk_size, case.max_surprise)
 
@@ -260,7 +260,7 @@ def the_outer_gradient_is_full(scan: Scan) -> None:
     """D7: the gradient of a loss of y is that of finite differences; with the inner gradients cut it is another."""
     case = Case(heads=1, batch=1, tokens=6, chunk_size=2, fresh=False)
     problem = make(case)
-    problem = replace(problem, state=problem.memory.initial_state(1))
+    problem = replace(problem, state=None)
     key, weight = problem.inputs["k"], problem.memory.weights[0]
     with torch.no_grad():
         problem.inputs["theta"].fill_(0.15)
@@ -430,6 +430,8 @@ def layer_by_hand(layer: NeuralMemory, x: Tensor) -> Tensor:
         q, k = (u / torch.sqrt((u * u).sum(-1, keepdim=True) + 1e-6) for u in (q, k))
         gates = torch.sigmoid(x[:, t] @ p["to_gates.weight"].T + p["to_gates.bias"])
         theta, eta, alpha = gates.reshape(batch, 3, heads, depth).unbind(1)
+        if layer.forget_layers == "last":  # D16
+            alpha = torch.cat((0 * alpha[..., :-1], alpha[..., -1:]), dim=-1)
         loss = ((plain_forward(start, k, "gelu", False) - v) ** 2).sum()
         gradients = torch.autograd.grad(loss, start, create_graph=True)
         for layer_nr, u in enumerate(gradients):
@@ -440,7 +442,7 @@ def layer_by_hand(layer: NeuralMemory, x: Tensor) -> Tensor:
             weights = [*weights]
             weights[layer_nr] = (1 - a) * weights[layer_nr] + momentum[layer_nr]
         y = plain_forward(weights, q, "gelu", False)
-        y = y / torch.sqrt((y * y).mean(-1, keepdim=True) + 1e-6) * p["norm.weight"]
+        y = y / torch.sqrt((y * y).mean(-1, keepdim=True) + layer.norm.eps) * p["norm.weight"]
         gate = torch.sigmoid(x[:, t] @ p["W_G.weight"].T)
         outputs.append((y.reshape(batch, layer.dim) * gate) @ p["W_O.weight"].T)
         if (t + 1) % layer.chunk_size == 0:

@@ -59,7 +59,7 @@ class Problem:
 
     case: Case
     memory: DeepMemory
-    state: MemoryState
+    state: MemoryState | None  # None: M_0 as it is when the scan begins
     inputs: dict[str, Tensor]  # q, k, v, theta, eta, alpha
 
     @property
@@ -68,6 +68,11 @@ class Problem:
         groups = ("weights", "rule_state", "chunk_weights")
         carried = {f"{name}.{i}": x for name in groups for i, x in enumerate(getattr(self.state, name)) if x.is_leaf}
         return self.inputs | (own if self.case.fresh else carried)
+
+    def start(self) -> MemoryState:
+        """Where a scan begins; a state holds a copy of M_0, so it is begun anew where M_0 is what moves."""
+        fresh = self.state is None or self.case.fresh
+        return self.memory.initial_state(self.case.batch) if fresh else self.state
 
     def part(self, tokens: slice) -> dict[str, Tensor]:
         return {name: tensor[:, :, tokens] for name, tensor in self.inputs.items()}

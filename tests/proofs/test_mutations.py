@@ -367,7 +367,7 @@ LAYER_FAULTS = {
         "shares = torch.sigmoid(self.to_gates(x)", "shares = torch.sigmoid(self.to_gates(x).detach()",
         proofs.writes_reach_later_tokens),
     "M_0 without a gradient": (
-        "state = self.memory.initial_state(batch)", "state = self.memory.initial_state(batch).detach()",
+        "state = self.memory.initial_state(len(x))", "state = self.memory.initial_state(len(x)).detach()",
         proofs.every_parameter_learns_through_the_memory),
     "keys of any length": (
         "return unit(q), unit(k), v, recent", "return unit(q), k, v, recent", proofs.layer_is_section_4_4),

@@ -33,7 +33,7 @@ SIZES = (
 COUNTS = ("persistent_tokens", "memory_tokens", "dim_head")  # may be 0
 NUMBERS = ("ffn_expansion", "max_step")
 FLAGS = ("sliding", "memory_residual", "memory_gate", "momentum", "forgetting")
-OTHERS = ("variant", "memory_layers", "dropout")
+OTHERS = ("variant", "memory_layers", "forget_layers", "dropout")
 
 
 def test_every_field_is_tried():

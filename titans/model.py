@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.amp.autocast_mode import is_autocast_available
 
 from titans.blocks import MIXERS, MixerTable
-from titans.checks import check_choice, check_instance, check_integer, check_number
+from titans.checks import check_choice, check_instance, check_integer, check_number, check_rows, check_tensor
 from titans.config import VARIANTS, TitansConfig
+from titans.fitting import check_layer
 from titans.state import State
 
 IGNORED_LABEL = -100
@@ -32,7 +33,8 @@ class ModelState(State):
     batch: int
 
     def select(self, rows: Tensor) -> ModelState:
-        """Row i of the result is row rows[i] of this one, as beam search needs it."""
+        """As a `State`'s, as beam search needs it."""
+        rows = check_rows("rows", rows, self.batch)
         return replace(super().select(rows), batch=len(rows))
 
 
@@ -117,7 +119,7 @@ class TitansLM(nn.Module):
 
     def initial_state(self, batch: int) -> ModelState:
         """Every layer's state before the first token."""
-        check_integer("batch", batch)
+        batch = check_integer("batch", batch)
         layers = tuple(block.initial_state(batch) for block in self.layers())
         return ModelState(layers, self.signature, batch)
 
@@ -189,8 +191,7 @@ class TitansLM(nn.Module):
             check_integer("stop_token", stop_token, 0, self.config.vocab_size - 1)
         generator = None
         if seed is not None:
-            check_integer("seed", seed, 0, 2**64 - 1)
-            generator = torch.Generator(tokens.device).manual_seed(seed)
+            generator = torch.Generator(tokens.device).manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
         choose = sampler(temperature, top_k, top_p, generator)
         output = self(tokens, state)
         made, done = [tokens], torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
@@ -209,8 +210,7 @@ class TitansLM(nn.Module):
     def check_tokens(self, name: str, tokens: object) -> None:
         """Raise unless tokens is a non-empty [batch, tokens] tensor of ids that this model knows,
         on its device."""
-        if not isinstance(tokens, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+        tokens = check_tensor(name, tokens)
         if tokens.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"{name} must be int64 or int32, got {tokens.dtype}")
         if tokens.ndim != 2 or tokens.numel() == 0:
@@ -224,11 +224,10 @@ class TitansLM(nn.Module):
 
     def check_labels(self, labels: object, tokens: Tensor) -> Tensor:
         """Labels that fit the tokens, or the error that says why not."""
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
+        labels = check_tensor("labels", labels)
         if labels.shape != tokens.shape:
             raise ValueError(f"labels must have the shape of tokens, {list(tokens.shape)}, got {list(labels.shape)}")
-        self.check_tokens("labels (but for -100)", torch.where(labels == IGNORED_LABEL, 0, labels))
+        self.check_tokens("labels (but for -100)", labels.masked_fill(labels == IGNORED_LABEL, 0))
         return labels.long()
 
     def check_state(self, state: object, tokens: Tensor) -> ModelState:
@@ -244,8 +243,13 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
+        for layer, part in enumerate(state.layers, 1):
+            variant = self.config.variant_of(layer)
+            if variant not in self.mixers:
+                check_layer(f"state.layers[{layer - 1}]", part, variant, self.config, state.batch)
         dtype = self.embedding.weight.dtype
         for name, tensor in state.tensors().items():
+            check_tensor(f"state, {name},", tensor)
             if tensor.device != tokens.device:
                 raise ValueError(f"state must be on device {tokens.device}, got {tensor.device} in {name}")
             learns = IN_MEMORY_PRECISION.intersection(name.split("."))

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from titans.blocks import MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
-from titans.checks import check_integer, check_number
+from titans.checks import check_instance, check_integer, keep_integers, keep_number
 from titans.config import TitansConfig
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.tasks import Batch, Task
@@ -52,19 +52,26 @@ class Run:
     check_every: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rows", "check_every"):
-            check_integer(name, getattr(self, name))
-        check_integer("warm_up", self.warm_up, minimum=0)
+        check_instance("config", self.config, TitansConfig)
+        check_instance("task", self.task, Task)
+        keep_integers(self, "steps", "rows", "check_every")
+        keep_integers(self, "warm_up", minimum=0)
         for name in ("learning_rate", "clip"):
-            check_number(name, getattr(self, name), 0)
+            keep_number(self, name, 0)
         if self.goal is not None:
-            check_number("goal", self.goal, 0, 1)
-        if not 0 <= self.between[0] <= self.between[1]:
+            keep_number(self, "goal", 0, 1)
+        self._check_between()
+        known = check_integer("task.vocab_size", getattr(self.task, "vocab_size", None))
+        if self.config.vocab_size < known:
+            raise ValueError(f"config.vocab_size must be at least the task's {known}, got {self.config.vocab_size}")
+
+    def _check_between(self) -> None:
+        if not isinstance(self.between, list | tuple):
+            raise TypeError(f"between must be two numbers, got {self.between!r}")
+        between = tuple(check_integer("between", tokens, minimum=0) for tokens in self.between)
+        if len(between) != 2 or between[0] > between[1]:
             raise ValueError(f"between must be two numbers, 0 <= from <= to, got {self.between}")
-        if self.config.vocab_size < self.task.vocab_size:
-            raise ValueError(
-                f"config.vocab_size must be at least the task's {self.task.vocab_size}, got {self.config.vocab_size}"
-            )
+        object.__setattr__(self, "between", between)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -105,6 +112,7 @@ def train(
     the file belongs to another training. When training ends the file goes. progress: show a bar
     with loss and share of right answers. mixers: see `TitansLM`.
     """
+    seed = check_integer("seed", seed, minimum=0)
     torch.manual_seed(seed)
     trained = Trained(TitansLM(run.config, mixers))
     optimizer = torch.optim.AdamW(trained.model.parameters(), lr=run.learning_rate)

@@ -46,11 +46,11 @@ class TitansMACConfig(PreTrainedConfig):
     ff_mult: hidden width of the feed-forward network / d_model.
     segment_len: tokens of an attention segment. The memory is read for it with the weights at its
     start. sliding_window_attn: a token sees the context_window - 1 tokens before it, over borders
-    of segments, instead of those of its own segment only. context_window has no other use: without
-    sliding_window_attn it does nothing. neural_memory_segment_len: tokens that share the weights at
-    which the memory's gradients are taken, its chunk (D1). It may be longer than segment_len: the
-    chunk then runs on over the border. Tokens are still written one by one, and the next segment
-    reads all that was written before it.
+    of segments, instead of those of its own segment only. context_window has no other use:
+    without sliding_window_attn it does nothing. neural_memory_segment_len: tokens that share the
+    weights at which the memory's gradients are taken, its chunk (D1). It may be longer than
+    segment_len: the chunk then runs on over the border. Tokens are still written one by one, and
+    the next segment reads all that was written before it.
     num_memory_layers: layers of the network that the memory is; 1 is a matrix.
     num_longterm_mem_tokens: learned queries that read the memory at the start of each segment.
     persistent_size: learned tokens before all others, in every layer its own.

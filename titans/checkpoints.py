@@ -1,20 +1,18 @@
-"""Trained models as files: safetensors with the configuration and facts inside, written whole or
-not at all."""
+"""Trained models as files, with the configuration and facts inside."""
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from titans import files
 from titans.blocks import MixerTable
+from titans.checks import check_instance
 from titans.config import TitansConfig
 from titans.model import TitansLM
 
@@ -37,11 +35,9 @@ def save_checkpoint(
     path = Path(path)
     tensors = {f"model.{name}": tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
     tensors |= {f"more.{name}": tensor for name, tensor in (more or {}).items()}
-    metadata = {"format": FILE_FORMAT, "config": json.dumps(asdict(model.config)), "facts": json.dumps(facts)}
+    texts = {"format": FILE_FORMAT, "config": json.dumps(asdict(model.config)), "facts": json.dumps(facts)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
-    save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, unfinished, metadata=metadata)
-    os.replace(unfinished, path)
+    files.write(path, {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, texts)
 
 
 def load_checkpoint(
@@ -52,27 +48,47 @@ def load_checkpoint(
     path: a file, or the name of a checkpoint that comes with the package, such as
         "recall-live/mac".
     mixers: what the saved model was made with, see `TitansLM`.
-    Raises FileNotFoundError where there is none, ValueError for a truncated or foreign file.
+    Raises FileNotFoundError where there is none, ValueError for a file that is truncated or foreign,
+    or has changed since it was written.
     """
     found = next((p for p in (Path(path), SHIPPED / f"{path}.safetensors") if p.is_file()), None)
     if found is None:
         names = (str(p.relative_to(SHIPPED).with_suffix("")) for p in SHIPPED.glob("*/*.safetensors"))
         shipped = ", ".join(sorted(names))
         raise FileNotFoundError(f"path must be a checkpoint file or one of {shipped or '(none)'}, got {path}")
-    try:
-        with safe_open(found, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except SafetensorError as error:
-        raise ValueError(f"path must be a whole safetensors file, {found} is not: {error}") from error
-    if metadata.get("format") != FILE_FORMAT:
+    tensors, texts = files.read(found, device)
+    if texts.get("format") != FILE_FORMAT:
         raise ValueError(f"path must be a file that save_checkpoint wrote, {found} is something else")
+    files.check_whole(found, tensors, texts)
+    weights = _part(tensors, "model.")
     try:
-        model = TitansLM(_config(json.loads(metadata["config"])), mixers).to(device)
-        model.load_state_dict(_part(tensors, "model."))
-        return model, json.loads(metadata["facts"]), _part(tensors, "more.")
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        config, facts = _config(json.loads(texts["config"])), json.loads(texts["facts"])
+        check_instance("facts", facts, dict)
+        _check_weights(config, weights, mixers or {})
+        model = TitansLM(config, mixers).to(device)
+        model.load_state_dict(weights)
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"path must be a checkpoint of this version, {found} is not: {error}") from error
+    return model, facts, _part(tensors, "more.")
+
+
+def _check_weights(config: TitansConfig, weights: dict[str, Tensor], mixers: MixerTable) -> None:
+    """Raise ValueError unless the weights are those of this configuration, by name and shape; at a
+    cost that their number bounds, whatever the configuration says."""
+    deep = 0 if config.variant in (*mixers, "attention") else config.memory_depth - 1
+    with_memory = config.layers if config.memory_layers is None else len(config.memory_layers)
+    if config.layers + with_memory * deep > len(weights):  # each block, and each layer of a memory, has some of its own
+        have = f"layers={config.layers} and memory_depth={config.memory_depth}"
+        raise ValueError(f"its {len(weights)} tensors are too few for {have}")
+    if mixers:
+        return  # which may not be ready for the meta device
+    with torch.device("meta"):
+        wanted = {name: list(tensor.shape) for name, tensor in TitansLM(config).state_dict().items()}
+    got = {name: list(tensor.shape) for name, tensor in weights.items()}
+    wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+    if wrong:
+        name, more = wrong[0], f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        raise ValueError(f"{name}{more} must have shape {wanted.get(name)}, got {got.get(name)}")
 
 
 def _config(fields: dict[str, Any]) -> TitansConfig:

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 
-def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
+def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
+    """A whole number, numpy's too, as Python's own: texts and files that hold it are the same for both."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < minimum or (maximum is not None and value > maximum):
+    number = int(value)
+    if number < minimum or (maximum is not None and number > maximum):
         wanted = f"at least {minimum}" if maximum is None else f"in [{minimum}, {maximum}]"
-        raise ValueError(f"{name} must be {wanted}, got {value}")
+        raise ValueError(f"{name} must be {wanted}, got {number}")
+    return number
 
 
-def check_number(name: str, value: object, low: float, high: float = math.inf, low_counts: bool = False) -> None:
-    """A finite number with low < value <= high, or low <= value <= high."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+def check_number(name: str, value: object, low: float, high: float = math.inf, low_counts: bool = False) -> float:
+    """A finite number with low < value <= high, or low <= value <= high, as one of Python's own."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (math.isfinite(value) and low <= value <= high and (low_counts or value != low)):
+    number = value if type(value) is int else float(value)
+    if not (abs(number) <= sys.float_info.max and low <= number <= high and (low_counts or number != low)):
         bracket, words = ("[", "at least") if low_counts else ("(", "greater than")
         wanted = f"in {bracket}{low}, {high}]" if high < math.inf else f"finite and {words} {low}"
-        raise ValueError(f"{name} must be {wanted}, got {value}")
+        raise ValueError(f"{name} must be {wanted}, got {number}")
+    return number
+
+
+def keep_integers(record: object, *names: str, minimum: int = 1) -> None:
+    """Check these fields of a frozen dataclass, and keep them as Python's own whole numbers."""
+    for name in names:
+        object.__setattr__(record, name, check_integer(name, getattr(record, name), minimum))
+
+
+def keep_number(record: object, name: str, low: float, high: float = math.inf, low_counts: bool = False) -> None:
+    """Check this field of a frozen dataclass, and keep it as one of Python's own numbers."""
+    object.__setattr__(record, name, check_number(name, getattr(record, name), low, high, low_counts))
 
 
 def check_flag(name: str, value: object) -> None:
@@ -33,7 +51,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_choice(name: str, value: object, accepted: Collection[str]) -> None:
-    if value not in accepted:
+    if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, accepted))}, got {value!r}")
 
 
@@ -42,11 +60,20 @@ def check_instance(name: str, value: object, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
+def check_tensor(name: str, value: object) -> Tensor:
+    """A tensor whose numbers lie in memory one by one: not sparse, nested or packed."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_nested:
+        kind = "nested" if value.is_nested else f"{value.layout}"
+        raise TypeError(f"{name} must be a dense tensor (torch.strided), got a {kind} one")
+    return value
+
+
 def check_shape(name: str, value: object, shape: Mapping[str, int | None], like: Tensor | None = None) -> None:
     """A tensor of floats whose sizes are those of `shape` (None: any size from 1), of `like`'s
     dtype and device."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    value = check_tensor(name, value)
     wanted = "[" + ", ".join(key if size is None else f"{key}={size}" for key, size in shape.items()) + "]"
     fits = value.ndim == len(shape) and all(
         have == want if want is not None else have >= 1 for have, want in zip(value.shape, shape.values(), strict=True)
@@ -62,7 +89,7 @@ def check_shape(name: str, value: object, shape: Mapping[str, int | None], like:
         raise ValueError(f"{name} must be on device {like.device}, got {value.device}")
 
 
-def check_rows(name: str, value: Tensor) -> None:
+def check_no_nan(name: str, value: Tensor) -> None:
     """No NaN in any row of a batch."""
     rows = value.detach().isnan().flatten(1).any(1).nonzero()[:, 0].tolist()
     if rows:
@@ -73,6 +100,35 @@ def check_rows(name: str, value: Tensor) -> None:
 def known(parameter: object) -> Tensor | None:
     """A parameter to compare an argument with; None where it is elsewhere now (offloaded), or no tensor (quantised)."""
     return parameter if isinstance(parameter, Tensor) and not parameter.is_meta else None
+
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8)  # not uint8: for some libraries that is a mask
+
+
+def check_rows(name: str, rows: object, batch: int | None) -> Tensor:
+    """Which rows of a batch (None: of any size) are meant, as places [n], each in [0, batch - 1].
+
+    rows: whole numbers [n], negative ones counted from the end; or booleans [batch], True for each
+        row that is meant.
+    """
+    rows = check_tensor(name, rows)
+    if rows.dtype not in (*WHOLE, torch.bool):
+        raise TypeError(f"{name} must hold whole numbers or booleans, got {rows.dtype}")
+    if rows.ndim != 1:
+        raise ValueError(f"{name} must have one axis, [rows], got shape {list(rows.shape)}")
+    if rows.dtype == torch.bool:
+        if batch is not None and len(rows) != batch:
+            raise ValueError(f"{name} must hold a boolean for each of {batch} rows, got {len(rows)}")
+        rows = rows.nonzero()[:, 0]
+    if len(rows) == 0:
+        raise ValueError(f"{name} must select at least one row, got none")
+    rows = rows.long()
+    if batch is None:
+        return rows
+    low, high = (int(bound) for bound in torch.aminmax(rows))
+    if low < -batch or high >= batch:
+        raise ValueError(f"{name} must be in [{-batch}, {batch - 1}], got values from {low} to {high}")
+    return torch.where(rows < 0, rows + batch, rows)
 
 
 def check_range(name: str, value: Tensor, low: float, high: float) -> None:

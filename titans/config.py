@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from titans.checks import check_choice, check_flag, check_integer, check_number
+from titans.checks import check_choice, check_flag, check_integer, keep_integers, keep_number
 from titans.neural_memory import FORGET_LAYERS
 
 VARIANTS = ("mac", "mag", "mal", "lmm", "attention")
@@ -64,17 +64,14 @@ class TitansConfig:
     def __post_init__(self) -> None:
         check_choice("variant", self.variant, VARIANTS)
         check_choice("forget_layers", self.forget_layers, FORGET_LAYERS)
-        for name in ("vocab_size", "dim", "layers", "heads", "segment_len", "window", "chunk_size", "memory_heads"):
-            check_integer(name, getattr(self, name))
-        for name in ("memory_depth", "memory_expansion", "conv_width"):
-            check_integer(name, getattr(self, name))
-        for name in ("persistent_tokens", "memory_tokens", "dim_head"):
-            check_integer(name, getattr(self, name), minimum=0)
-        for name in ("ffn_expansion", "max_step"):
-            check_number(name, getattr(self, name), 0)
+        sizes = ("vocab_size", "dim", "layers", "heads", "segment_len", "window", "chunk_size", "memory_heads")
+        keep_integers(self, *sizes, "memory_depth", "memory_expansion", "conv_width")
+        keep_integers(self, "persistent_tokens", "memory_tokens", "dim_head", minimum=0)
+        keep_number(self, "ffn_expansion", 0)
+        keep_number(self, "max_step", 0)
+        keep_number(self, "dropout", 0, 1, low_counts=True)
+        for name in ("ffn_expansion", "max_step", "dropout"):
             object.__setattr__(self, name, float(getattr(self, name)))  # 2 and 2.0 are one configuration
-        check_number("dropout", self.dropout, 0, 1, low_counts=True)
-        object.__setattr__(self, "dropout", float(self.dropout))
         for name in ("memory_residual", "momentum", "forgetting", "sliding", "memory_gate"):
             check_flag(name, getattr(self, name))
         for name in ("heads", "memory_heads"):
@@ -96,9 +93,12 @@ class TitansConfig:
             raise ValueError(f"memory_layers must be None unless variant is 'mac', got {self.variant!r}")
         if not isinstance(self.memory_layers, list | tuple):
             raise TypeError(f"memory_layers must be None or a tuple of layers, got {self.memory_layers!r}")
-        for layer in self.memory_layers:
-            check_integer("memory_layers", layer, 1, self.layers)
-        object.__setattr__(self, "memory_layers", tuple(sorted(set(self.memory_layers))))
+        layers = {check_integer("memory_layers", layer, 1, self.layers) for layer in self.memory_layers}
+        object.__setattr__(self, "memory_layers", tuple(sorted(layers)))
+
+    def variant_of(self, layer: int) -> str:
+        """What mixes the tokens in a layer, counted from 1: in MAC those without a memory are "attention"."""
+        return self.variant if self.memory_layers is None or layer in self.memory_layers else "attention"
 
     @property
     def head_size(self) -> int:

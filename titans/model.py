@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from titans.blocks import MIXERS, MixerTable
 from titans.bounds import full_precision
-from titans.checks import check_choice, check_instance, check_integer, check_number, known
+from titans.checks import check_choice, check_instance, check_integer, check_number, check_rows, check_tensor, known
 from titans.config import VARIANTS, TitansConfig
+from titans.fitting import check_layer
 from titans.state import State
 
 IGNORED_LABEL = -100
@@ -31,7 +32,8 @@ class ModelState(State):
     batch: int
 
     def select(self, rows: Tensor) -> ModelState:
-        """Row i of the result is row rows[i] of this one, as beam search needs it."""
+        """As a `State`'s, as beam search needs it."""
+        rows = check_rows("rows", rows, self.batch)
         return replace(super().select(rows), batch=len(rows))
 
 
@@ -87,6 +89,7 @@ class Block(nn.Module):
 def check_layer_state(state: State, x: Tensor) -> None:
     """Refuse the state of another device or dtype than the layer's input x."""
     for name, tensor in state.tensors().items():
+        check_tensor(f"state, {name},", tensor)
         if tensor.device != x.device:
             raise ValueError(f"state must be on device {x.device}, got {tensor.device} in {name}")
         learns = IN_MEMORY_PRECISION.intersection(name.split("."))
@@ -123,7 +126,7 @@ class TitansLM(nn.Module):
 
     def initial_state(self, batch: int) -> ModelState:
         """Every layer's state before the first token."""
-        check_integer("batch", batch)
+        batch = check_integer("batch", batch)
         layers = tuple(block.initial_state(batch) for block in self.layers())
         return ModelState(layers, self.signature, batch)
 
@@ -199,8 +202,7 @@ class TitansLM(nn.Module):
             check_integer("stop_token", stop_token, 0, self.config.vocab_size - 1)
         generator = None
         if seed is not None:
-            check_integer("seed", seed, 0, 2**64 - 1)
-            generator = torch.Generator(tokens.device).manual_seed(seed)
+            generator = torch.Generator(tokens.device).manual_seed(check_integer("seed", seed, 0, 2**64 - 1))
         choose = sampler(temperature, top_k, top_p, generator)
         output = self(tokens, state)
         made, done = [tokens], torch.zeros(tokens.shape[0], dtype=torch.bool, device=tokens.device)
@@ -219,8 +221,7 @@ class TitansLM(nn.Module):
     def check_tokens(self, name: str, tokens: object) -> None:
         """Raise unless tokens is a non-empty [batch, tokens] tensor of ids that this model knows,
         on its device."""
-        if not isinstance(tokens, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(tokens).__name__}")
+        tokens = check_tensor(name, tokens)
         if tokens.dtype not in (torch.int64, torch.int32):
             raise TypeError(f"{name} must be int64 or int32, got {tokens.dtype}")
         if tokens.ndim != 2 or tokens.numel() == 0:
@@ -236,11 +237,10 @@ class TitansLM(nn.Module):
 
     def check_labels(self, labels: object, tokens: Tensor) -> Tensor:
         """Labels that fit the tokens, or the error that says why not."""
-        if not isinstance(labels, Tensor):
-            raise TypeError(f"labels must be a tensor, got {type(labels).__name__}")
+        labels = check_tensor("labels", labels)
         if labels.shape != tokens.shape:
             raise ValueError(f"labels must have the shape of tokens, {list(tokens.shape)}, got {list(labels.shape)}")
-        self.check_tokens("labels (but for -100)", torch.where(labels == IGNORED_LABEL, 0, labels))
+        self.check_tokens("labels (but for -100)", labels.masked_fill(labels == IGNORED_LABEL, 0))
         return labels.long()
 
     def check_state(self, state: object, tokens: Tensor) -> ModelState:
@@ -256,6 +256,10 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
+        for layer, part in enumerate(state.layers, 1):
+            variant = self.config.variant_of(layer)
+            if variant not in self.mixers and part is not None:
+                check_layer(f"state.layers[{layer - 1}]", part, variant, self.config, state.batch)
         return state
 
 

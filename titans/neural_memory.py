@@ -17,8 +17,8 @@ from titans.checks import (
     check_flag,
     check_instance,
     check_integer,
+    check_no_nan,
     check_number,
-    check_rows,
     check_shape,
     known,
 )
@@ -200,7 +200,7 @@ class NeuralMemory(nn.Module):
         try:
             y, written = self.scan(tokens, state)
         except ValueError:
-            check_rows("x", x)  # NaN in a row is NaN in its gates, which the scan refuses without knowing x
+            check_no_nan("x", x)  # NaN in a row is NaN in its gates, which the scan refuses without knowing x
             raise
         after = LayerState.of(written, recent)
         for observer in self.observers:

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
+from titans.checks import check_rows
 from titans.model import ModelState
 from titans.state import State
 
@@ -45,9 +48,8 @@ class RowStates(State):
         return sum(map(len, self.rows))
 
     def select(self, rows: Tensor) -> RowStates:
-        """Row i of the result is row rows[i] of this one; a row may be taken more than once, or not
-        at all."""
-        wanted = rows.tolist()
+        """As a `State`'s, across groups; a row may be taken more than once, or not at all."""
+        wanted = check_rows("rows", rows, self.batch).tolist()
         parts, groups, counts = [], [], []
         for members, state, count in zip(self.rows, self.groups, self.counts, strict=True):
             taken = [(new, members.index(old)) for new, old in enumerate(wanted) if old in members]
@@ -56,6 +58,17 @@ class RowStates(State):
                 groups.append(state.select(torch.tensor([place for _, place in taken])))
                 counts.append(count)
         return RowStates(tuple(parts), tuple(groups), tuple(counts), self.seen)
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """As a `State`'s, and refused where rows, groups and counts do not belong together."""
+        state = super().load(path, device)
+        sizes = [group.batch for group in state.groups]
+        each_once = sorted(row for rows in state.rows for row in rows) == list(range(state.batch))
+        counted = len(state.counts) == len(sizes) and all(0 <= count <= state.seen for count in state.counts)
+        if not (each_once and counted and sizes and sizes == [len(rows) for rows in state.rows] and min(sizes) > 0):
+            raise ValueError(f"path must be a file that {cls.__name__}.save wrote, in {path} rows and groups differ")
+        return state
 
 
 def read_rows(

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from titans.checks import check_instance, check_integer, check_number, check_range, check_shape
+from titans.checks import check_instance, check_integer, check_number, check_range, check_shape, check_tensor
 from titans.memory import Memory
 from titans.state import MemoryState, Weights
 
@@ -118,10 +118,10 @@ def check_state(state: object, memory: Memory, rule: Rule, batch: int, chunk_siz
     assert isinstance(state, MemoryState)
     if not state.weights:
         raise ValueError("state must hold the weights of every layer, got none")
-    first = state.weights[0]
+    first = check_tensor("state.weights[0]", state.weights[0])
     facts = [
         ("memory", state.signature, memory.signature),
-        ("batch size", first.shape[0], batch),
+        ("batch size", first.shape[0] if first.ndim else 0, batch),
         ("chunk_size", state.chunk_size or chunk_size, chunk_size),
         ("rule", state.rule if state.rule_state else rule.signature, rule.signature),
         ("dtype", first.dtype, like.dtype),
@@ -133,8 +133,10 @@ def check_state(state: object, memory: Memory, rule: Rule, batch: int, chunk_siz
     shapes = {"weights": memory.shapes, "chunk_weights": memory.shapes, "rule_state": rule.shapes(memory)}
     for name, wanted in shapes.items():
         tensors, whole = getattr(state, name), [(batch, *shape) for shape in wanted]
-        have = [tuple(tensor.shape) for tensor in tensors]
+        have = [tuple(check_tensor(f"state.{name}", tensor).shape) for tensor in tensors]
         if have != whole and (tensors or name != "rule_state"):
             raise ValueError(f"state.{name} must have the shapes {whole}, got {have}")
+        if any((tensor.dtype, tensor.device) != (like.dtype, like.device) for tensor in tensors):
+            raise ValueError(f"state.{name} must have dtype {like.dtype} and be on device {like.device}")
     if not 0 <= state.place_in_chunk < chunk_size:
         raise ValueError(f"state.place_in_chunk must be in [0, {chunk_size - 1}], got {state.place_in_chunk}")

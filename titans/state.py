@@ -6,13 +6,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from numbers import Integral
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from types import UnionType
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from titans import files
+from titans.checks import check_rows
 
 Weights = tuple[Tensor, ...]
 MOMENTUM = "momentum"  # the signature of the inner rule of equations 13 and 14
@@ -38,7 +41,13 @@ class State:
         return _map(self, lambda tensor: tensor.to(*args, **kwargs), {})
 
     def select(self, rows: Tensor) -> Self:
-        """Row i of the result is row rows[i] of this one; rows: whole numbers [n]."""
+        """Row i of the result is row rows[i] of this one. rows: whole numbers [n], negative ones
+        counted from the end; or booleans [batch], which keep the rows that are True.
+
+        Raises TypeError or ValueError for others.
+        """
+        batch = next((len(tensor) for tensor in self.tensors().values()), None)
+        rows = check_rows("rows", rows, batch)
         return _map(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)), {})
 
     def tensors(self) -> dict[str, Tensor]:
@@ -53,40 +62,42 @@ class State:
         return _map(self, lambda tensor: new[id(tensor)], {})
 
     def save(self, path: str | Path) -> None:
-        """Write the state to a safetensors file; `load` reads it back bit for bit."""
+        """Write the state to a safetensors file; `load` reads it back bit for bit. An old file is
+        replaced at the end, or stays as it was."""
         found: dict[str, Tensor] = {}
-        facts = _pack(self, "", found, {})
+        facts = json.dumps(_pack(self, "", found, {}), default=_plain)
         # Clones, because M_0 may be one tensor that every row sees; a file holds each row.
         whole = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in found.items()}
-        save_file(whole, path, metadata={"format": FILE_FORMAT, "facts": json.dumps(facts)})
+        files.write(path, whole, {"format": FILE_FORMAT, "facts": facts})
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
         """Read a state that `save` of the same class wrote.
 
-        Raises FileNotFoundError where there is no file, ValueError for a truncated or a foreign
-        file.
+        Raises FileNotFoundError where there is no file, ValueError for one that is truncated,
+        foreign, or has changed since it was written.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"path must be a file that {cls.__name__}.save wrote, found none at {path}")
-        try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        except SafetensorError as error:
-            raise ValueError(f"path must be a whole safetensors file, {path} is not: {error}") from error
+        tensors, texts = files.read(path, device)
         foreign = f"path must be a file that {cls.__name__}.save wrote, {path} holds something else"
-        if (written := metadata.get("format")) in OLD_FORMATS:
+        if (written := texts.get("format")) in OLD_FORMATS:
             raise ValueError(
                 f"path must hold a state of the format {FILE_FORMAT}, {path} was written by an older version "
                 f"({written}), whose states cannot be gone on from: read the text again, and save anew"
             )
+        if written != FILE_FORMAT:
+            raise ValueError(foreign)
+        files.check_whole(path, tensors, texts)
         try:
-            state = _unpack(json.loads(metadata["facts"]), tensors) if written == FILE_FORMAT else None
-        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{foreign}: {error!r}") from error
+            unused = set(tensors)
+            state = _unpack(json.loads(texts["facts"]), tensors, unused)
+        except Exception as error:  # whatever foreign facts can do to a parser and to constructors
+            raise ValueError(f"{foreign}: {type(error).__name__}: {error}") from error
         if not isinstance(state, cls):
             raise ValueError(foreign)
+        if unused:
+            raise ValueError(f"{foreign}: no fact names its tensors {sorted(unused)}")
         return state
 
 
@@ -118,15 +129,39 @@ def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]
     return value
 
 
-def _unpack(facts: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `_pack` packed."""
+def _plain(number: Any) -> int | float:
+    """A number that JSON does not know, such as numpy's, as one of Python's own."""
+    return int(number) if isinstance(number, Integral) else float(number)
+
+
+def _unpack(facts: Any, tensors: dict[str, Tensor], unused: set[str]) -> Any:
+    """What `_pack` packed; names of tensors that it meets leave `unused`. Raises for anything else."""
     if isinstance(facts, list):
-        return tuple(_unpack(part, tensors) for part in facts)
-    if isinstance(facts, dict) and "tensor" in facts:
+        return tuple(_unpack(part, tensors, unused) for part in facts)
+    if not isinstance(facts, dict):
+        return facts
+    if facts.keys() == {"tensor"}:
+        unused.discard(facts["tensor"])
         return tensors[facts["tensor"]]
-    if isinstance(facts, dict):
-        return State.kinds[facts["state"]](**{name: _unpack(part, tensors) for name, part in facts["parts"].items()})
-    return facts
+    kind, parts = State.kinds[facts["state"]], facts["parts"]
+    if parts.keys() != (wanted := {f.name for f in fields(kind)}):
+        raise ValueError(f"{kind.__name__} must have {sorted(wanted)}, got {sorted(parts)}")
+    parts, hints = {name: _unpack(part, tensors, unused) for name, part in parts.items()}, get_type_hints(kind)
+    for name, part in parts.items():
+        if not _fits(part, hints[name]):
+            raise ValueError(f"{kind.__name__}.{name} must be {hints[name]}, got a {type(part).__name__}")
+    return kind(**parts)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what a field's type asks for, as far as files can hold it."""
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(part, get_args(hint)[0]) for part in value)
+    if get_origin(hint) in (Union, UnionType):
+        return any(_fits(value, one) for one in get_args(hint))
+    if not isinstance(hint, type):
+        return True
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
 
 
 @dataclass(frozen=True)

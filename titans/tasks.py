@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from titans.checks import check_choice, check_integer, check_number
+from titans.checks import check_choice, check_integer, check_number, keep_integers
 from titans.model import IGNORED_LABEL
 
 
@@ -79,8 +79,7 @@ class Recall(Task):
     noise: int = 32
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "keys", "values", "noise"):
-            check_integer(name, getattr(self, name))
+        keep_integers(self, "pairs", "keys", "values", "noise")
         if self.pairs > self.keys:
             raise ValueError(f"pairs must be at most keys, got pairs={self.pairs} and keys={self.keys}")
 
@@ -110,7 +109,7 @@ class VariedRecall(Recall):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("pairs", self.pairs, minimum=2)
+        keep_integers(self, "pairs", minimum=2)
 
     def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
         pairs = int(torch.randint(2, self.pairs + 1, (), generator=random))
@@ -171,8 +170,8 @@ class Needle(Task):
 
     def __post_init__(self) -> None:
         check_choice("kind", self.kind, ("noise", "text"))
-        check_integer("digits", self.digits)
-        check_integer("before", self.before, minimum=0)
+        keep_integers(self, "digits")
+        keep_integers(self, "before", minimum=0)
 
     @property
     def vocab_size(self) -> int:  # type: ignore[override]
@@ -239,6 +238,7 @@ def drifting_regression(
     for name, value in (("rows", rows), ("tokens", tokens), ("dim", dim)):
         check_integer(name, value)
     check_number("drift", drift, 0, 1)
+    check_number("noise", noise, 0, low_counts=True)
     k = torch.nn.functional.normalize(torch.randn(rows, 1, tokens, dim, generator=random), dim=-1)
     A = torch.randn(rows, dim, dim, generator=random) * dim**-0.5
     v = []

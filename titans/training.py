@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from titans.blocks import MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
-from titans.checks import check_integer, check_number
+from titans.checks import check_instance, check_integer, keep_integers, keep_number
 from titans.config import TitansConfig
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.tasks import Batch, Task
 
+WEIGHT_DECAY = 0.01  # AdamW's own
 EVALUATION_SEED = 1_000_003  # no seed of training: what is measured was never trained on
 
 
@@ -52,19 +53,26 @@ class Run:
     check_every: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rows", "check_every"):
-            check_integer(name, getattr(self, name))
-        check_integer("warm_up", self.warm_up, minimum=0)
+        check_instance("config", self.config, TitansConfig)
+        check_instance("task", self.task, Task)
+        keep_integers(self, "steps", "rows", "check_every")
+        keep_integers(self, "warm_up", minimum=0)
         for name in ("learning_rate", "clip"):
-            check_number(name, getattr(self, name), 0)
+            keep_number(self, name, 0)
         if self.goal is not None:
-            check_number("goal", self.goal, 0, 1)
-        if not 0 <= self.between[0] <= self.between[1]:
+            keep_number(self, "goal", 0, 1)
+        self._check_between()
+        known = check_integer("task.vocab_size", getattr(self.task, "vocab_size", None))
+        if self.config.vocab_size < known:
+            raise ValueError(f"config.vocab_size must be at least the task's {known}, got {self.config.vocab_size}")
+
+    def _check_between(self) -> None:
+        if not isinstance(self.between, list | tuple):
+            raise TypeError(f"between must be two numbers, got {self.between!r}")
+        between = tuple(check_integer("between", tokens, minimum=0) for tokens in self.between)
+        if len(between) != 2 or between[0] > between[1]:
             raise ValueError(f"between must be two numbers, 0 <= from <= to, got {self.between}")
-        if self.config.vocab_size < self.task.vocab_size:
-            raise ValueError(
-                f"config.vocab_size must be at least the task's {self.task.vocab_size}, got {self.config.vocab_size}"
-            )
+        object.__setattr__(self, "between", between)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step."""
@@ -105,9 +113,10 @@ def train(
     the file belongs to another training. When training ends the file goes. progress: show a bar
     with loss and share of right answers. mixers: see `TitansLM`.
     """
+    seed = check_integer("seed", seed, minimum=0)
     torch.manual_seed(seed)
     trained = Trained(TitansLM(run.config, mixers))
-    optimizer = torch.optim.AdamW(trained.model.parameters(), lr=run.learning_rate)
+    optimizer = torch.optim.AdamW(parameter_groups(trained.model), lr=run.learning_rate)
     path = None if path is None else Path(path)
     if path is not None and path.exists():
         _resume(path, run, seed, trained, optimizer)
@@ -132,6 +141,27 @@ def train(
     if path is not None:
         path.unlink(missing_ok=True)
     return trained
+
+
+def parameter_groups(model: nn.Module, weight_decay: float = WEIGHT_DECAY) -> list[dict[str, Any]]:
+    """A model's parameters in two groups for an optimizer: those that weight decay draws to zero,
+    and those that it does not. transformers' Trainer makes the same of a `TitansMACForCausalLM`.
+
+    Decayed is whatever a network multiplies features with, or features themselves: projections,
+    convolutions, embeddings, M_0, persistent tokens, memory queries. Zero is a good place for them:
+    it is where M_0 starts as a function (D6), and what a norm follows keeps its effect at any size.
+    Not decayed are scales of norms, which undo just that, and biases: those of the gates are where
+    steps and forgetting start (D5), and at zero a memory would forget half of itself at each token.
+    """
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if isinstance(module, nn.RMSNorm | nn.LayerNorm) or name == "bias"
+    }
+    decayed = [parameter for parameter in model.parameters() if id(parameter) not in spared]
+    others = [parameter for parameter in model.parameters() if id(parameter) in spared]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _fill(bar: tqdm, steps: int) -> None:
@@ -201,7 +231,8 @@ def share_right(
 def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:
     """Write an unfinished training."""
     more: dict[str, Tensor] = {}
-    for place, values in optimizer.state_dict()["state"].items():
+    for place, parameter in enumerate(trained.model.parameters()):
+        values = optimizer.state.get(parameter, {})
         more |= {f"{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
     facts = {"run": run.identity(seed), "seconds": trained.seconds, "steps": trained.steps, "history": trained.history}
     save_checkpoint(path, trained.model, facts, more)
@@ -215,10 +246,9 @@ def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.
             f"path must hold this training, {path} holds another ({facts.get('run')}); delete or rename it"
         )
     trained.model.load_state_dict(model.state_dict())
-    state: dict[int, dict[str, Any]] = {}
+    parameters = list(trained.model.parameters())  # in the model's order, whatever groups the optimizer has
     for name, tensor in more.items():
         place, _, value = name.partition(".")
-        state.setdefault(int(place), {})[value] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.state[parameters[int(place)]][value] = tensor
     trained.seconds, trained.steps = facts["seconds"], facts["steps"]
     trained.history = [tuple(entry) for entry in facts["history"]]

@@ -333,7 +333,10 @@ def test_rows_of_a_cache_are_chosen_repeated_and_ordered():
     assert repr(cache) == "TitansCache(6 positions of 3 rows)"
     for change, rows in (
         (lambda cache: cache.reorder_cache(torch.tensor([2, 2, 0])), [2, 2, 0]),
+        (lambda cache: cache.reorder_cache(torch.tensor([-1, 0])), [2, 0]),
         (lambda cache: cache.batch_select_indices(torch.tensor([1])), [1]),
+        (lambda cache: cache.batch_select_indices(torch.tensor([True, False, True])), [0, 2]),
+        (lambda cache: cache.batch_select_indices(torch.tensor([-2, 2])), [1, 2]),
         (lambda cache: cache.batch_repeat_interleave(2), [0, 0, 1, 1, 2, 2]),
     ):
         other = copy.deepcopy(cache)
@@ -343,8 +346,29 @@ def test_rows_of_a_cache_are_chosen_repeated_and_ordered():
     cache.reset()
     assert (len(cache), cache.batch_size, cache.get_seq_length()) == (0, -1, 0)
     cache.reorder_cache(torch.tensor([0]))  # before the first token there is nothing to order
+    cache.batch_repeat_interleave(2)
     assert torch.equal(model(ids, past_key_values=cache).logits, model(ids).logits)
     refused(NotImplementedError, lambda: cache.crop(-1), "cannot be cropped")
+
+
+def test_a_cache_refuses_what_selects_no_rows_by_its_name():
+    cache = make_model()(random_ids(3, 6)).past_key_values
+    for empty in (TitansCache(), cache):
+        for name, call in (("indices", empty.batch_select_indices), ("beam_idx", empty.reorder_cache)):
+            refused(TypeError, lambda call=call: call([0]), f"{name} must be a tensor, got list")
+            refused(TypeError, lambda call=call: call(torch.tensor([0.0])), f"{name} must hold whole numbers or bool")
+            refused(ValueError, lambda call=call: call(torch.tensor([[0]])), f"{name} must have one axis")
+        for value in (0, -1):
+            words = f"repeats must be at least 1, got {value}"
+            refused(ValueError, lambda empty=empty, value=value: empty.batch_repeat_interleave(value), words)
+    for name, call in (("indices", cache.batch_select_indices), ("beam_idx", cache.reorder_cache)):
+        for wrong, message in (
+            (torch.tensor([0, 3]), "must be in [-3, 2], got values from 0 to 3"),
+            (torch.tensor([-4]), "must be in [-3, 2], got values from -4 to -4"),
+            (torch.tensor([True, False]), "must hold a boolean for each of 3 rows, got 2"),
+        ):
+            refused(ValueError, lambda call=call, wrong=wrong: call(wrong), f"{name} {message}")
+    assert cache.batch_size == 3
 
 
 @pytest.mark.parametrize("padded", [False, True])

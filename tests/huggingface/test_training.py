@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 
@@ -14,6 +16,8 @@ from tests.huggingface.models import make_model, no_warnings_of_transformers, ra
 from tests.huggingface.training import PLAIN, make_start, make_trainer
 from tests.paths import ROOT
 from tests.proofs.proofs import assert_same
+from titans import TitansLM
+from titans.training import parameter_groups
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -60,6 +64,55 @@ def test_gradients_of_several_small_batches_are_those_of_a_large_one(tmp_path, c
         found.append(dict(trainer.model.state_dict()))
     assert_same(*found, 1e-6)  # the loss is in single precision
     capsys.readouterr()
+
+
+# Every kind of parameter, by the end of its name, and whether weight decay draws it to zero.
+DECAYED = (
+    *("embedding.weight", "head.weight", "ffn.W_1.weight", "attention.W_Q.weight", "memory.W_K.weight"),
+    *("memory.to_gates.weight", "memory.conv.weight", "mixer.conv.weight", "memory.memory.weights.0"),
+    *("memory.memory.weights.1", "mixer.persistent", "mixer.memory_queries"),
+)
+SPARED = (
+    *("norm_mixer.weight", "norm_ffn.weight", "mixer.norm.weight", "norm_written.weight", "memory.norm.weight"),
+    *("norm_attention.weight", "norm_memory.weight", "model.norm.weight", "to_gates.bias"),
+)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"tie_word_embeddings": True}, {"neural_mem_gate_attn_output": False}], ids=str
+)
+def test_weight_decay_reaches_no_scale_of_a_norm_and_no_bias(tmp_path, options):
+    """Nor does that of titans.training, which groups parameters as Trainer does."""
+    model = make_start(num_longterm_mem_tokens=2, **options)
+    optimizer = make_trainer(tmp_path, model, weight_decay=0.1).create_optimizer()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, spared = ([names[id(parameter)] for parameter in group["params"]] for group in optimizer.param_groups)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0]
+    kinds = {"norm_attention.weight", "norm_memory.weight"} if "neural_mem_gate_attn_output" in options else set()
+    kinds |= {"head.weight"} if "tie_word_embeddings" in options else set()
+    for found, wanted in ((decayed, DECAYED), (spared, SPARED)):
+        assert [kind for kind in wanted if kind not in kinds and not any(name.endswith(kind) for name in found)] == []
+    assert [name for name in decayed if "norm" in name or "bias" in name] == []
+    norms = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.RMSNorm)}
+    assert {names[one] for one in norms} == {name for name in spared if not name.endswith("bias")}
+    own = [[names[id(one)] for one in group["params"]] for group in parameter_groups(model, 0.1)]
+    assert own == [decayed, spared]
+
+
+def test_a_model_of_transformers_has_the_names_and_the_norms_of_a_plain_one():
+    """Its norms are of another kind, and compute the same."""
+    model = make_start()
+    plain = TitansLM(model.config.to_titans())
+    plain.load_state_dict(model.model.state_dict())
+    assert list(model.model.state_dict()) == list(plain.state_dict())
+    norms = [module for module in model.modules() if isinstance(module, torch.nn.RMSNorm)]
+    assert len(norms) == sum(isinstance(module, torch.nn.RMSNorm) for module in plain.modules())
+    for norm in (norms[0], copy.deepcopy(norms[0]), pickle.loads(pickle.dumps(norms[0]))):
+        x = torch.randn(3, *norm.normalized_shape)
+        want = torch.nn.functional.rms_norm(x, norm.normalized_shape, norm.weight, norm.eps)
+        assert isinstance(norm, torch.nn.LayerNorm)
+        assert torch.equal(norm(x), want)
+        assert list(norm.state_dict()) == ["weight"]
 
 
 def test_labels_that_trainer_smooths_are_those_of_the_next_token(tmp_path):

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from titans import TitansConfig, TitansLM, training
 from titans.checkpoints import load_checkpoint, save_checkpoint
+from titans.config import VARIANTS
 from titans.tasks import Recall
-from titans.training import Run, share_right, train
+from titans.training import WEIGHT_DECAY, Run, parameter_groups, share_right, train
 
 TASK = Recall(pairs=2, keys=4, values=4, noise=4)
 CONFIG = TitansConfig(vocab_size=12, dim=8, layers=1, heads=1, segment_len=4, chunk_size=4, memory_depth=1)
@@ -69,6 +70,44 @@ def test_killed_it_goes_on_from_the_last_hundred_steps(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load_checkpoint(path)[1]["steps"] == 100
     assert same(train(run, path=path, progress=False).model, whole.model)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weight_decay_reaches_no_scale_of_a_norm_and_no_bias(variant):
+    """In training, where gradients are zero, those stay and all else shrinks."""
+    torch.manual_seed(0)
+    model = TitansLM(replace(CONFIG, variant=variant))
+    for parameter in model.parameters():
+        torch.nn.init.constant_(parameter, 1.0)
+        parameter.grad = torch.zeros_like(parameter)
+    torch.optim.AdamW(parameter_groups(model), lr=1.0).step()
+    for name, parameter in model.named_parameters():
+        spared = name.endswith("bias") or "norm" in name
+        assert torch.all(parameter == (1.0 if spared else 1 - WEIGHT_DECAY)), name
+    assert sum(len(group["params"]) for group in parameter_groups(model)) == len(list(model.parameters()))
+
+
+def test_training_uses_these_groups(monkeypatch):
+    used = []
+    monkeypatch.setattr(training, "_step", lambda run, seed, trained, optimizer: used.append(optimizer) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(RUN, progress=False)
+    assert [group["weight_decay"] for group in used[0].param_groups] == [WEIGHT_DECAY, 0]
+
+
+def test_an_unfinished_training_keeps_what_belongs_to_each_parameter_in_the_models_order(tmp_path):
+    """Whatever groups an optimizer has: so files from before there were two go on."""
+    one, other = (training.Trained(TitansLM(CONFIG)) for _ in range(2))
+    whole = torch.optim.AdamW(one.model.parameters())
+    for place, parameter in enumerate(one.model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(place))
+    whole.step()
+    training._keep(tmp_path / "unfinished", RUN, 0, one, whole)
+    halves = torch.optim.AdamW(parameter_groups(other.model))
+    training._resume(tmp_path / "unfinished", RUN, 0, other, halves)
+    for mine, theirs in zip(other.model.parameters(), one.model.parameters(), strict=True):
+        for name, value in whole.state[theirs].items():
+            assert torch.equal(halves.state[mine][name], value)
 
 
 def test_training_in_a_thread_works_too():
@@ -190,7 +229,7 @@ def test_a_rounded_checkpoint_is_half_as_large_and_read_in_float32(tmp_path):
 def test_a_broken_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path, model = tmp_path / "model", TitansLM(CONFIG)
     save_checkpoint(path, model, {"old": True})
-    monkeypatch.setattr("titans.checkpoints.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(path, TitansLM(CONFIG), {"old": False})
     assert load_checkpoint(path)[1] == {"old": True}

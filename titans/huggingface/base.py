@@ -50,8 +50,27 @@ class CheckpointedLM(TitansLM):
     block_type = CheckpointedBlock
 
 
+class UndecayedRMSNorm(nn.RMSNorm, nn.LayerNorm):  # type: ignore[misc]
+    """What nn.RMSNorm computes, and for Trainer a norm, whose scale no weight decay reaches: that
+    goes by the kind nn.LayerNorm, or by names that are not ours (norm_mixer, norm_ffn, ...).
+
+    `of` makes one of an nn.RMSNorm; it is built no other way.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.RMSNorm) -> None:
+        """Change the kind of a norm, in its place."""
+        norm.__class__ = cls
+        norm.register_parameter("bias", None)  # as a LayerNorm without one has it
+
+
 class TitansPreTrainedModel(PreTrainedModel):
-    """A `TitansLM` as `self.model`, with what transformers does to models."""
+    """A `TitansLM` as `self.model`, with what transformers does to models.
+
+    Under Trainer's `weight_decay` fall projections, convolutions, embeddings, M_0, persistent tokens
+    and memory queries, not the scales of norms nor the gates' biases: as in `titans.training`, where
+    `parameter_groups` says why.
+    """
 
     config: TitansMACConfig
     config_class = TitansMACConfig
@@ -66,6 +85,9 @@ class TitansPreTrainedModel(PreTrainedModel):
         super().__init__(config)
         config.check()
         self.model = CheckpointedLM(config.to_titans())
+        for module in self.model.modules():
+            if type(module) is nn.RMSNorm:
+                UndecayedRMSNorm.of(module)
         if config.initializer_range is not None:
             gates = {memory.to_gates for memory in memories(self.model)}
             for module in self.model.modules():

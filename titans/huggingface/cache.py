@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
+from titans.checks import check_integer, check_rows
 from titans.rows import RowStates
 
 
@@ -53,17 +54,24 @@ class TitansCache(Cache):
         return -1 if self.state is None else self.state.batch
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Row i becomes what row indices[i] was."""
-        if self.state is not None:
-            self.state = self.state.select(indices)
+        """Row i becomes what row indices[i] was; negative indices count from the end. Or indices
+        are booleans [batch], and the rows that are True stay."""
+        self._select("indices", indices)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Beam i goes on from what beam beam_idx[i] has read."""
-        self.batch_select_indices(beam_idx)
+        self._select("beam_idx", beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Every row `repeats` times, one after another."""
-        self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
+        repeats = check_integer("repeats", repeats)
+        if self.state is not None:
+            self._select("repeats", torch.arange(self.batch_size).repeat_interleave(repeats))
+
+    def _select(self, name: str, rows: Tensor) -> None:
+        """Before the first token there is nothing to select from."""
+        rows = check_rows(name, rows, None if self.state is None else self.batch_size)
+        self.state = None if self.state is None else self.state.select(rows)
 
     def reset(self) -> None:
         """Back to before the first token."""

@@ -84,6 +84,7 @@ ABLATED: dict[str, dict[str, Any]] = {
     "no convolution": {"conv_width": 1},
     "no momentum": {"momentum": False},
     "no forgetting": {"forgetting": False},
+    "all layers forget": {"forget_layers": "all"},
     "no persistent tokens": {"persistent_tokens": 0},
     "no memory": {"variant": "attention"},
 }

@@ -39,12 +39,15 @@ def scan_results(scan, depth: int, autocast: bool, backward_inside: bool) -> lis
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("backward_inside", [False, True])
 def test_a_scan_leaves_autocast_by_itself(scan, depth, backward_inside):
-    """The same numbers to the last bit, or nearly: nothing of it is in bfloat16."""
+    """Nothing of it is in bfloat16. Where backward is called inside autocast, which torch advises against, torch's own
+    products round to bfloat16 there: the gradients then are those, rounded."""
     want = scan_results(scan, depth, False, False)
     got = scan_results(scan, depth, True, backward_inside)
-    for one, other in zip(got, want, strict=True):
+    for number, (one, other) in enumerate(zip(got, want, strict=True)):
         assert one.dtype == torch.float32
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+        is_gradient = number > 2 * depth
+        limit = 0.02 if backward_inside and is_gradient else 1e-5
+        assert (one - other).norm() <= limit * other.norm()
 
 
 @pytest.mark.parametrize("depth", [1, 2])
@@ -65,8 +68,9 @@ def test_a_layer_leaves_autocast_by_itself(depth, backward_inside):
             loss.backward()
         assert {t.dtype for t in (y, *state.tensors().values())} == {torch.float32}
         results.append([y, *state.weights, *(weight.grad for weight in layer.parameters())])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    for number, (one, other) in enumerate(zip(*results, strict=True)):
+        limit = 0.05 if backward_inside and number > depth else 1e-5
+        assert (one - other).norm() <= limit * other.norm()
 
 
 @each_variant

@@ -29,12 +29,12 @@ def main() -> None:
     if version is None:
         print("titans-pytorch is not installed (pip install -e '.[benchmark]'): its rows are left out", file=sys.stderr)
         rows = [row for row in rows if not row.theirs]
-    facts: dict[str, Any] = machine.facts() | {"gflops": round(machine.multiply_speed())}
+    facts: dict[str, Any] = machine.facts(options.device) | {"gflops": round(machine.multiply_speed())}
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
     _print_cells(table.HEADS["en"])
     records = []
     for row in rows:
-        records.append(measure(row, options.repeats))
+        records.append(measure(row, options.repeats, options.device))
         _print_cells(table.line(records[-1]))
     results = {
         "machine": facts,
@@ -44,17 +44,19 @@ def main() -> None:
     }
     if options.update:
         results = merged(json.loads(RESULTS.read_text()), results)
-    path = options.json or (RESULTS if options.update or not (options.rows or options.quick) else None)
+    ours = options.device == "cpu" and (options.update or not (options.rows or options.quick))
+    path = options.json or (RESULTS if ours else None)
     if path is not None:
         path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
 
 
-def measure(row: Row, repeats: int) -> table.Record:
+def measure(row: Row, repeats: int, device: str = "cpu") -> table.Record:
     """One row as results.json has it. Says loudly, and records, that the machine was busy."""
     results = []
-    for keep_freed in (False, True) if row.theirs else (False,):
+    both = row.theirs and device == "cpu"  # a GPU's memory stays with torch anyway
+    for keep_freed in (False, True) if both else (False,):
         waited = machine.wait_until_quiet(patience=60)
-        result = run(row, repeats, keep_freed)
+        result = run(row, repeats, keep_freed, device)
         if result == OUT_OF_MEMORY:
             result = {"ours": None, "other": None, "ratio": None, "busy": False}
         assert isinstance(result, dict)
@@ -63,7 +65,7 @@ def measure(row: Row, repeats: int) -> table.Record:
     if busy:
         print("BUSY MACHINE: other programs disturbed the next row; do not trust it", file=sys.stderr)
     result, ratio = results[0], results[0]["ratio"]
-    result |= {"busy": busy, "ratio_freed_memory_kept": results[1]["ratio"] if row.theirs else None}
+    result |= {"busy": busy, "ratio_freed_memory_kept": results[1]["ratio"] if both else None}
     return {
         "name": row.name,
         "sizes": row.sizes,
@@ -114,6 +116,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="only the rows that take seconds")
     parser.add_argument("--update", action="store_true", help="put the rows that were measured into results.json")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each side (default: 5)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu (default), or cuda: printed, and written with --json alone"
+    )
     parser.add_argument("--json", type=Path, help="where to write the results (default: results.json, if all rows run)")
     parser.add_argument("--readme", action="store_true", help="measure nothing, put results.json into both READMEs")
     return parser.parse_args()

@@ -13,7 +13,7 @@ import torch
 BUSY = 0.1  # share of all cores that others may use before a measurement is called disturbed
 
 
-def facts() -> dict[str, str | int]:
+def facts(device: str = "cpu") -> dict[str, str | int]:
     """What a reader must know to compare figures with their own."""
     return {
         "cpu": _cpu_model(),
@@ -24,7 +24,7 @@ def facts() -> dict[str, str | int]:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "date": time.strftime("%Y-%m-%d"),
-    }
+    } | ({"gpu": torch.cuda.get_device_name(device)} if device != "cpu" else {})
 
 
 def _cpu_model() -> str:

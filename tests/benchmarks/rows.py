@@ -197,9 +197,10 @@ def _peak_of_model_stream(row: Row, tokens: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def run(row: Row, repeats: int, keep_freed: bool = False) -> Result | str:
+def run(row: Row, repeats: int, keep_freed: bool = False, device: str = "cpu") -> Result | str:
     """Measure one row in a process of its own; OUT_OF_MEMORY where even that does not help."""
-    return in_own_process(_measure, row, repeats, memory=memory_limit() if row.theirs else None, keep_freed=keep_freed)
+    memory = memory_limit() if row.theirs and device == "cpu" else None  # a GPU's driver reserves more addresses
+    return in_own_process(_measure, row, repeats, device, memory=memory, keep_freed=keep_freed)
 
 
 def memory_limit() -> int:
@@ -207,7 +208,8 @@ def memory_limit() -> int:
     return int(0.7 * available_memory())
 
 
-def _measure(row: Row, repeats: int) -> Result:
+def _measure(row: Row, repeats: int, device: str) -> Result:
+    torch.set_default_device(device)
     torch.manual_seed(0)
     return row.measure(row, repeats)
 

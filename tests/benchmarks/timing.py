@@ -11,6 +11,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import torch
+
 from .machine import BUSY, Others, wait_until_quiet
 
 OUT_OF_MEMORY = "out of memory"
@@ -59,7 +61,14 @@ def _seconds(side: Callable[[], object], at_least: float = 0.05) -> float:
     while runs == 0 or time.perf_counter() - began < at_least:
         side()
         runs += 1
+        _finish()
     return (time.perf_counter() - began) / runs
+
+
+def _finish() -> None:
+    """Wait for what a GPU still has to do."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
 
 
 def in_own_process(

@@ -85,7 +85,9 @@ def test_dynamic_quantisation_works_as_for_any_model(variant):
     with torch.no_grad():
         want = model(tokens).logits
         small = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-        assert any(not isinstance(module, nn.Linear) and "Linear" in type(module).__name__ for module in small.modules())
+        assert any(
+            not isinstance(module, nn.Linear) and "Linear" in type(module).__name__ for module in small.modules()
+        )
         got, state = run_in_pieces(small, tokens, [5])
         assert small.generate(tokens, 3, state=None)[0].shape == (2, 15)
     assert (got - want).abs().max() < 0.2 * want.abs().max()

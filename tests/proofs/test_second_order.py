@@ -133,8 +133,8 @@ def test_a_meta_gradient_through_an_inner_step_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_models_second_order_is_right_or_refused(variant):
-    """torch's attention has a kernel without second derivatives: it says so. Its plain one has them."""
+def test_a_models_second_order_is_the_slope_of_its_gradient(variant):
+    """By finite differences, with attention's plain kernel, and with the one that torch takes by itself."""
     model = make_model(variant, layers=1)
     tokens, weights = random_tokens(model, 1, 7), [w for w in model.parameters() if w.requires_grad]
     direction = [torch.randn_like(w) for w in weights]
@@ -158,10 +158,6 @@ def test_a_models_second_order_is_right_or_refused(variant):
                     w.sub_(sign * 1e-6 * d)
     want = (ends[0] - ends[1]) / 2e-6
     assert abs(got - want) < 1e-5 * abs(want) + 1e-7
-    try:
-        seconds = torch.autograd.grad(slope(), weights, allow_unused=True, materialize_grads=True)
-    except RuntimeError as error:
-        assert "is not implemented" in str(error)
-    else:
-        other = sum(float((g * d).sum()) for g, d in zip(seconds, direction, strict=True))
-        assert abs(other - got) < 1e-8 * abs(got)
+    seconds = torch.autograd.grad(slope(), weights, allow_unused=True, materialize_grads=True)
+    other = sum(float((g * d).sum()) for g, d in zip(seconds, direction, strict=True))
+    assert abs(other - got) < 1e-8 * abs(got)  # by whatever kernel torch takes by itself

@@ -589,12 +589,18 @@ exercises.check_schedule(schedule)
 
 # %% [markdown] lang="en"
 # In a layer the gates come from a linear map of the token, squashed by a sigmoid, for every head and every layer of the
-# memory. At the start, before any training, they are the same for all tokens:
+# memory. At the start, before any training, they are the same for all tokens. Only $\alpha$ differs between the two
+# layers of this memory: it is 0 in the first. A deep memory forgets in its last layer alone (decision D16). If all layers
+# were pulled to zero, it would lose more than what it knows: the gradient of a layer passes through the others, and would
+# fade with them.
 
-# %% [markdown] lang="ja" en="4b882a27"
+# %% [markdown] lang="ja" en="b1acceeb"
 # 実際の層（layer）では、トークンの線形変換をシグモイド（sigmoid）に通したものがゲートになります。
 # ゲートの値は、ヘッド（head）ごと、メモリの層ごとに求めます。
 # 訓練（training）を始める前は、どのトークンでも同じ値です。
+# $\alpha$ だけは、このメモリの2つの層で違い、1層目では0です。深いメモリが忘れるのは最後の層だけです（決定D16）。
+# もしすべての層をゼロに近づけると、覚えたことのほかにも失うものがあります。ある層の勾配はほかの層を通って計算されるので、
+# 層が小さくなると、勾配も一緒に消えていきます。
 # 出力の「at the start」の後に、初期値の最小と最大が並びます。
 
 # %%

@@ -222,8 +222,8 @@ def unit(x):
     return x / (x.square().sum(-1, keepdim=True) + 1e-6).sqrt()
 
 
-def norm(x, scale):
-    return x / (x.square().mean(-1, keepdim=True) + 1e-6).sqrt() * scale
+def norm(x, scale, eps=1e-6):
+    return x / (x.square().mean(-1, keepdim=True) + eps).sqrt() * scale
 
 
 # %% [markdown] lang="en"
@@ -385,11 +385,11 @@ def write_and_read(state, written, first, per_token):
 
 # %%
 def gate(y, written, reads):
-    z = norm(reads, W["memory.norm.weight"])
+    z = norm(reads, W["memory.norm.weight"], eps=1e-3)  # D14
     z = z * torch.sigmoid(written @ W["memory.W_G.weight"].T)
     z = z @ W["memory.W_O.weight"].T
     left = norm(y, W["combine.norm_attention.weight"])
-    right = norm(z, W["combine.norm_memory.weight"])
+    right = norm(z, W["combine.norm_memory.weight"], eps=1e-2)
     return torch.sigmoid(left) * right
 
 

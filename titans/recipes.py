@@ -160,7 +160,7 @@ def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
     """Facts about one trained model: from its checkpoint, or from training it."""
     if path.exists():
         _, facts, _ = load_checkpoint(path)
-        if facts["run"] == run.identity(seed) and set(facts["right"]) == {str(n) for n in recipe.measured}:
+        if facts.get("run") == run.identity(seed) and set(facts["right"]) == {str(n) for n in recipe.measured}:
             return facts
     trained = train(run, seed, path.with_suffix(".unfinished"))
     for parameter in trained.model.parameters():

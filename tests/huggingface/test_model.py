@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, DynamicCache
 
 from tests.huggingface.models import make_config, make_model, no_warnings_of_transformers, random_ids
 from tests.proofs.proofs import assert_same
+from tests.refusals.edits import survivors
 from tests.refusals.refused import refused
 from titans import ModelState, TitansLM
 from titans.huggingface import TitansCache, TitansMACConfig, TitansMACForCausalLM
@@ -499,6 +500,20 @@ def test_a_file_that_is_no_state_is_refused(tmp_path):
     refused(ValueError, lambda: ModelState.load(tmp_path / "state"), "ModelState.save", "something else")
     (tmp_path / "state").write_bytes((tmp_path / "state").read_bytes()[:-1])
     refused(ValueError, lambda: TitansCache.load(tmp_path / "state"), "whole safetensors file")
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_every_edit_of_a_caches_facts_is_one_clear_error_or_gives_the_same_kind_of_state(tmp_path, padded):
+    model = make_model().requires_grad_(False)
+    mask = torch.tensor([[0] * padded + [1] * (6 - padded), [1] * 6])
+
+    def go_on(cache):
+        assert f"{len(cache)} layers, {cache!r}"
+        cache.reorder_cache(torch.tensor([1, 0]))
+        return model(random_ids(2, 1), past_key_values=cache).past_key_values.state
+
+    state = model(random_ids(2, 6), mask).past_key_values.state
+    assert survivors(tmp_path / "state", state, 250, 0, TitansCache.load, go_on) <= 12
 
 
 # ---- What transformers does to models --------------------------------------------------------------------------------

@@ -243,19 +243,19 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
-        for layer, part in enumerate(state.layers, 1):
-            variant = self.config.variant_of(layer)
-            if variant not in self.mixers:
-                check_layer(f"state.layers[{layer - 1}]", part, variant, self.config, state.batch)
         dtype = self.embedding.weight.dtype
         for name, tensor in state.tensors().items():
-            check_tensor(f"state, {name},", tensor)
+            check_tensor(f"state.{name}", tensor)
             if tensor.device != tokens.device:
                 raise ValueError(f"state must be on device {tokens.device}, got {tensor.device} in {name}")
             learns = IN_MEMORY_PRECISION.intersection(name.split("."))
             needed = torch.promote_types(dtype, torch.float32) if learns else dtype
             if tensor.dtype != needed:
                 raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
+        for layer, part in enumerate(state.layers, 1):
+            variant = self.config.variant_of(layer)
+            if variant not in self.mixers:
+                check_layer(f"state.layers[{layer - 1}]", part, variant, self.config, state.batch)
         return state
 
 

@@ -65,7 +65,7 @@ def check_tensor(name: str, value: object) -> Tensor:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_nested:
-        kind = "nested" if value.is_nested else f"{value.layout}"
+        kind = value.layout if value.layout != torch.strided else "nested"
         raise TypeError(f"{name} must be a dense tensor (torch.strided), got a {kind} one")
     return value
 

@@ -89,7 +89,6 @@ class Block(nn.Module):
 def check_layer_state(state: State, x: Tensor) -> None:
     """Refuse the state of another device or dtype than the layer's input x."""
     for name, tensor in state.tensors().items():
-        check_tensor(f"state, {name},", tensor)
         if tensor.device != x.device:
             raise ValueError(f"state must be on device {x.device}, got {tensor.device} in {name}")
         learns = IN_MEMORY_PRECISION.intersection(name.split("."))
@@ -256,6 +255,8 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
+        for name, tensor in state.tensors().items():
+            check_tensor(f"state.{name}", tensor)
         for layer, part in enumerate(state.layers, 1):
             variant = self.config.variant_of(layer)
             if variant not in self.mixers and part is not None:

@@ -183,7 +183,7 @@ def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
     tests = recipe.tests(run.task)
     if path.exists():
         _, facts, _ = load_checkpoint(path)
-        if facts["run"] == run.identity(seed) and facts["right"].keys() == tests.keys():
+        if facts.get("run") == run.identity(seed) and facts["right"].keys() == tests.keys():
             return facts
     trained = train(run, seed, path.with_suffix(".unfinished"))
     for parameter in trained.model.parameters():

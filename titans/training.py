@@ -82,14 +82,14 @@ class Run:
     def batch(self, seed: int, step: int) -> Batch:
         """What a step trains on: the same for the same seed and step, whether or not training was
         interrupted."""
-        random = torch.Generator().manual_seed(seed * 10_000_019 + step)
+        random = torch.Generator().manual_seed(int(seed) * 10_000_019 + int(step))
         low, high = self.between
         between = int(torch.randint(low, high + 1, (), generator=random))
         return self.task.sample(self.rows, between, random)
 
     def identity(self, seed: int) -> str:
         """All that decides the result, as text, to tell whose an unfinished training is."""
-        return f"{seed=} {self!r}"
+        return f"seed={seed} {self!r}"
 
 
 @dataclass
@@ -217,6 +217,8 @@ def share_right(
 
     Where `task.whole`, an answer of several tokens counts only if all of them are right.
     """
+    rows, piece = check_integer("rows", rows), check_integer("piece", piece)
+    between, seed = (check_integer(name, value, minimum=0) for name, value in (("between", between), ("seed", seed)))
     random = torch.Generator().manual_seed(seed)
     pieces, asked = task.stream(rows, between, random, piece)
     state = None

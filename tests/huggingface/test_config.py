@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, PreTrainedConfig
@@ -225,6 +226,57 @@ def test_a_field_can_be_changed_while_a_configuration_is_loaded(tmp_path):
     refused(ValueError, lambda: AutoConfig.from_pretrained(tmp_path, use_flex_attn=True), "use_flex_attn is not impl")
 
 
+# What transformers and its tools write into configurations of any model.
+OF_ANY_MODEL = {
+    "auto_map": {"AutoConfig": "configuration.TitansMACConfig"},
+    "quantization_config": {"quant_method": "torchao"},
+    "custom_pipelines": {"one": {"impl": "pipeline.One"}},
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "processor_class": "Processor",
+    "architectures": ["TitansMACForCausalLM"],
+    "dtype": "bfloat16",
+}
+
+
+@pytest.mark.parametrize("name", OF_ANY_MODEL)
+def test_fields_of_transformers_itself_are_kept(name, tmp_path):
+    config = make_config(**{name: OF_ANY_MODEL[name]})
+    assert getattr(config, name) in (OF_ANY_MODEL[name], torch.bfloat16)
+    assert config.to_titans() == make_config().to_titans()
+    assert TitansMACConfig(**config.to_dict()).to_dict() == config.to_dict()
+    assert json.loads(config.to_json_string())[name] == OF_ANY_MODEL[name]
+    config.save_pretrained(tmp_path)
+    for loaded in (AutoConfig.from_pretrained(tmp_path), TitansMACConfig.from_pretrained(tmp_path)):
+        assert getattr(loaded, name) == getattr(config, name)
+    make_config().save_pretrained(tmp_path)
+    later = AutoConfig.from_pretrained(tmp_path, **{name: OF_ANY_MODEL[name]})
+    assert getattr(later, name) in (OF_ANY_MODEL[name], torch.bfloat16)
+
+
+def test_what_transformers_passes_or_takes_for_granted_is_accepted():
+    assert make_config(_attn_implementation="eager")._attn_implementation == "eager"
+    assert make_config(attn_implementation="eager")._attn_implementation == "eager"
+    assert make_config(num_labels=2).to_dict() == make_config().to_dict()
+    assert not hasattr(make_config(transformers_weights="model.safetensors"), "unheard")
+
+
+def test_numbers_of_numpy_become_pythons_own():
+    """The same configuration, text and model."""
+    plain = {"num_tokens": 49, "dim_head": 8, "eos_token_id": [1, 2], "pad_token_id": 3, "neural_memory_layers": [2]}
+    plain |= {"ff_mult": 2.5, "dropout": 0.25, "initializer_range": 0.5}
+    numpys = {
+        name: [np.int64(one) for one in value]
+        if isinstance(value, list)
+        else (np.int32(value) if isinstance(value, int) else np.float32(value))
+        for name, value in plain.items()
+    }
+    assert make_config(**numpys).to_json_string() == make_config(**plain).to_json_string()
+    assert make_config(**numpys).to_titans().signature == make_config(**plain).to_titans().signature
+    assert make_config(bos_token_id=np.int8(3)).bos_token_id == 3
+    refused(TypeError, lambda: make_config(depth=np.float32(2)), "depth must be an integer")
+    refused(TypeError, lambda: make_config(depth=np.True_), "depth must be an integer")
+
+
 # ---- What is refused -------------------------------------------------------------------------------------------------
 
 SIZES = ("num_tokens", "d_model", "depth", "num_heads", "segment_len", "context_window", "neural_memory_segment_len")
@@ -315,6 +367,7 @@ def test_a_wrong_field_is_refused(options, kind, message):
         ("per_layer_config", {0: {"dropout": 0.5}}),
         ("problem_type", "regression"),
         ("experts_implementation", "eager"),
+        ("tie_last_hidden_states", False),
     ],
 )
 def test_what_is_not_implemented_says_so_and_its_neutral_value_is_accepted(name, value):

@@ -7,15 +7,18 @@ import inspect
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from accelerate import init_empty_weights, load_checkpoint_and_dispatch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from tests.huggingface.models import make_config, make_model, no_warnings_of_transformers, random_ids
 from tests.proofs.proofs import assert_same
-from tests.refusals.refused import refused
+from tests.refusals.edits import survivors
+from tests.refusals.refused import INF, NAN, refused
 from titans import ModelState, TitansLM
 from titans.huggingface import TitansCache, TitansMACConfig, TitansMACForCausalLM
 
@@ -501,6 +504,20 @@ def test_a_file_that_is_no_state_is_refused(tmp_path):
     refused(ValueError, lambda: TitansCache.load(tmp_path / "state"), "whole safetensors file")
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_every_edit_of_a_caches_facts_is_one_clear_error_or_gives_the_same_kind_of_state(tmp_path, padded):
+    model = make_model().requires_grad_(False)
+    mask = torch.tensor([[0] * padded + [1] * (6 - padded), [1] * 6])
+
+    def go_on(cache):
+        assert f"{len(cache)} layers, {cache!r}"
+        cache.reorder_cache(torch.tensor([1, 0]))
+        return model(random_ids(2, 1), past_key_values=cache).past_key_values.state
+
+    state = model(random_ids(2, 6), mask).past_key_values.state
+    assert survivors(tmp_path / "state", state, 250, 0, TitansCache.load, go_on) <= 12
+
+
 # ---- What transformers does to models --------------------------------------------------------------------------------
 
 
@@ -550,16 +567,43 @@ def test_embeddings_can_be_taken_and_set():
     assert model.base_model is model.model
 
 
-def test_a_model_starts_when_it_gets_memory():
-    """Built on the meta device, as big models are, then given memory, then started."""
-    with torch.device("meta"):
-        model = TitansMACForCausalLM(make_config())
+# Where a model is built without numbers, as big models are.
+EMPTY = {"meta": lambda: torch.device("meta"), "accelerate": init_empty_weights}
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("without", EMPTY.values(), ids=EMPTY)
+def test_a_model_starts_when_it_gets_memory(without, tie):
+    """Built without numbers, then given memory, then started."""
+    with without():
+        model = TitansMACForCausalLM(make_config(tie_word_embeddings=tie))
     assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
     model.to_empty(device="cpu")
     torch.manual_seed(5)
     model.init_weights()
     torch.manual_seed(5)
-    assert_same(dict(model.state_dict()), dict(TitansMACForCausalLM(make_config()).state_dict()), 0)
+    new = TitansMACForCausalLM(make_config(tie_word_embeddings=tie))
+    assert_same(dict(model.state_dict()), dict(new.state_dict()), 0)
+
+
+@pytest.mark.parametrize("tie", [False, True])
+@pytest.mark.parametrize("without", EMPTY.values(), ids=EMPTY)
+def test_a_model_built_without_numbers_gets_those_of_a_file(tmp_path, without, tie):
+    """And what is built and loaded after it is as ever."""
+    model, ids = make_model(tie_word_embeddings=tie), random_ids(2, 9)
+    want = model(ids).logits
+    model.save_pretrained(tmp_path)
+    for fill in (
+        lambda empty: load_checkpoint_and_dispatch(empty, tmp_path, device_map={"": "cpu"}),
+        lambda empty: empty.load_state_dict(model.state_dict(), assign=True),
+    ):
+        with without():
+            empty = TitansMACForCausalLM(model.config)
+        empty.tie_weights()
+        fill(empty)
+        assert torch.equal(empty.eval()(ids).logits, want)
+    assert torch.equal(TitansMACForCausalLM.from_pretrained(tmp_path)(ids).logits, want)
+    assert {tensor.device.type for tensor in TitansMACForCausalLM(model.config).parameters()} == {"cpu"}
 
 
 def test_the_signature_of_forward_begins_as_transformers_expects():
@@ -666,11 +710,50 @@ def test_wrong_positions_of_logits_are_refused():
 def test_wrong_labels_are_refused():
     model, ids = make_model(), random_ids(2, 5)
     refused(TypeError, lambda: model(ids, labels=1), "labels must be a tensor, got int")
+    refused(TypeError, lambda: model(ids, labels=ids > 3), "labels (but for -100) must be int64 or int32", "torch.bool")
     refused(ValueError, lambda: model(ids, labels=ids[:, 1:]), "labels must have the shape of tokens, [2, 5]")
     refused(ValueError, lambda: model(ids, labels=ids + 45), "labels (but for -100) must be in [0, 48]")
     refused(ValueError, lambda: model(ids, labels=ids - 49), "labels (but for -100) must be in [0, 48]")
     refused(ValueError, lambda: model(ids, labels=ids, logits_to_keep=1), "logits_to_keep must be 0")
     refused(TypeError, lambda: model(ids, labels=ids, shift_labels=ids), "unexpected keyword argument 'shift_labels'")
+
+
+def test_a_number_of_labels_to_divide_by_is_at_least_1():
+    """Where none counts it may be 0, as Trainer counts, and the loss is 0."""
+    model, ids = make_model(), random_ids(2, 5)
+    none = torch.full_like(ids, -100)
+    want = model(ids, labels=ids).loss * 8
+    for count in (4, 4.0, np.int64(4), np.float32(4), torch.tensor(4), torch.tensor([4])):
+        assert_same({"loss": model(ids, labels=ids, num_items_in_batch=count).loss}, {"loss": want / 4}, 1e-6)
+    for count in (0, 0.0, torch.tensor(0)):
+        assert model(ids, labels=none, num_items_in_batch=count).loss == 0
+    words = "num_items_in_batch must be finite and at least 1, got"
+    for count in (0, -3, 0.5, NAN, INF, torch.tensor(0), torch.tensor(-3), torch.tensor(NAN)):
+        refused(ValueError, lambda count=count: model(ids, labels=ids, num_items_in_batch=count), words)
+    for count in (-1, 0.5, NAN):
+        refused(ValueError, lambda count=count: model(ids, labels=none, num_items_in_batch=count), words)
+    for count, came in (("4", "'4'"), (True, "True"), (torch.tensor(True), "True"), ([4], "[4]")):
+        words = f"num_items_in_batch must be a number, got {came}"
+        refused(TypeError, lambda count=count: model(ids, labels=ids, num_items_in_batch=count), words)
+    words = "num_items_in_batch must be one number, got shape [2]"
+    refused(ValueError, lambda: model(ids, labels=ids, num_items_in_batch=torch.ones(2)), words)
+
+
+def test_tensors_that_are_not_dense_are_refused():
+    model, ids = make_model(), random_ids(2, 5)
+    sparse = {name: ids.to_sparse() for name in ("input_ids", "attention_mask", "labels")}
+    for name, wrong in (sparse | {"logits_to_keep": torch.tensor([1, 2]).to_sparse()}).items():
+        given = {"input_ids": ids, name: wrong}
+        refused(TypeError, lambda given=given: model(**given), f"{name} must be a dense tensor", "torch.sparse_coo")
+    x = model.get_input_embeddings()(ids).detach()
+    for wrong, came in ((x.to_sparse(), "torch.sparse_coo"), (x.to_mkldnn(), "torch._mkldnn")):
+        words = ("inputs_embeds must be a dense tensor", came)
+        refused(TypeError, lambda wrong=wrong: model(inputs_embeds=wrong), *words)
+
+
+def test_a_number_of_positions_may_be_numpys():
+    model, ids = make_model(), random_ids(2, 5)
+    assert torch.equal(model(ids, logits_to_keep=np.int64(2)).logits, model(ids, logits_to_keep=2).logits)
 
 
 def test_wrong_caches_are_refused():

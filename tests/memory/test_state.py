@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -106,6 +108,54 @@ def test_a_scan_returns_a_new_state_and_leaves_the_old_one_as_it_was(scan):
     assert (state.place_in_chunk, after.place_in_chunk) == (2, 3)
     with pytest.raises(FrozenInstanceError):
         state.place_in_chunk = 3
+
+
+def half_written(tensors, path, metadata):
+    Path(path).write_bytes(b"half")
+    raise OSError("disk full")
+
+
+def not_replaced(old, new):
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(("name", "broken"), [("titans.files.save_file", half_written), ("os.replace", not_replaced)])
+def test_a_state_that_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, name, broken):
+    """Whatever safetensors does: its older versions write in the place of the old file."""
+    path, (_, state) = tmp_path / "state", scanned(6)
+    state.save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr(name, broken)
+    with pytest.raises(OSError, match="disk full"):
+        scanned(9)[1].save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_goes_on_leading_to_the_file_that_is_written(tmp_path):
+    path, link = tmp_path / "state", tmp_path / "link"
+    scanned(6)[1].save(path)
+    link.symlink_to(path)
+    scanned(9)[1].save(link)
+    assert link.is_symlink()
+    assert_identical(MemoryState.load(path), scanned(9)[1])
+
+
+def test_a_loaded_state_does_not_lie_in_its_file(tmp_path):
+    """Which may be written anew, or cut off, while the state is in use."""
+    path, (_, state) = tmp_path / "state", scanned(6)
+    state.save(path)
+    loaded = MemoryState.load(path)
+    path.write_bytes(b"\0" * path.stat().st_size)
+    assert_identical(loaded, state)
+
+
+def test_numbers_of_numpy_among_the_facts_are_saved_as_pythons_own(tmp_path):
+    _, state = scanned(6)
+    replace(state, place_in_chunk=np.int64(2), chunk_size=np.int32(4)).save(tmp_path / "state")
+    loaded = MemoryState.load(tmp_path / "state")
+    assert_identical(loaded, state)
+    assert (type(loaded.place_in_chunk), type(loaded.chunk_size)) == (int, int)
 
 
 def test_a_file_of_the_old_format_says_what_to_do(tmp_path):

@@ -233,6 +233,7 @@ def test_a_broken_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(path, TitansLM(CONFIG), {"old": False})
     assert load_checkpoint(path)[1] == {"old": True}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_load_checkpoint_refuses_what_is_missing_truncated_or_foreign(tmp_path):

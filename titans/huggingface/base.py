@@ -127,10 +127,15 @@ class TitansPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def initialize_weights(self) -> None:
-        """Tensors that have no start, nor were brought by a file, start as in a new model."""
-        lacking = [name for name, tensor in self.named_parameters() if not getattr(tensor, "_is_hf_initialized", False)]
+        """Tensors that have no start, nor were brought by a file, start as in a new model; those on
+        the meta device have no numbers, and wait."""
+        lacking = [
+            name
+            for name, tensor in self.named_parameters()
+            if not (tensor.is_meta or getattr(tensor, "_is_hf_initialized", False))
+        ]
         if lacking:
-            fresh = dict(type(self)(self.config).named_parameters())
+            fresh = dict(type(self)(self.config).named_parameters(remove_duplicate=False))
             for name in lacking:
                 self.get_parameter(name).copy_(fresh[name])
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoConfig, PreTrainedConfig
 
-from titans.checks import check_flag, check_integer, check_number
+from titans.checks import check_flag, check_integer, keep_integers, keep_number
 from titans.config import TitansConfig
 
 # Fields of public implementations that are not implemented here, each with the one value that asks
@@ -28,12 +28,19 @@ NOT_IMPLEMENTED: dict[str, Any] = {
     "per_layer_config": None,
     "problem_type": None,
     "experts_implementation": None,
+    "tie_last_hidden_states": True,
 }
 TWO_LABELS = {0: "LABEL_0", 1: "LABEL_1"}  # what transformers gives every configuration, if it needs labels or not
-# What transformers itself passes, reads and stores besides fields.
-OF_TRANSFORMERS = {
+# What transformers itself and its tools write into any configuration, and read there: kept as it is.
+KEPT = {
+    *("auto_map", "quantization_config", "custom_pipelines", "tokenizer_class", "processor_class"),
+    "transformers_weights",
+}
+# What it passes, reads and stores besides fields.
+OF_TRANSFORMERS = KEPT | {
     *("name_or_path", "_name_or_path", "model_type", "torch_dtype", "attn_implementation", "_commit_hash"),
-    *("_attn_implementation_internal", "_experts_implementation_internal", "_output_attentions"),
+    *("_attn_implementation", "_attn_implementation_internal", "_experts_implementation_internal"),
+    "_output_attentions",
 }
 
 
@@ -67,6 +74,8 @@ class TitansMACConfig(PreTrainedConfig):
     use_cache: whether a call returns the state, which then is constant in size.
     pad_token_id, bos_token_id, eos_token_id: for generation; eos may be a list.
     tie_word_embeddings: one matrix for the embedding and the logits.
+    What transformers and its tools write into any configuration, such as auto_map and
+    quantization_config, is kept as it is.
 
     Raises TypeError or ValueError, naming the field, for a value that does not fit.
     """
@@ -113,7 +122,7 @@ class TitansMACConfig(PreTrainedConfig):
                 _refuse(name, more.pop(name))
             elif name in self.attribute_map:
                 self._check_alias(name, value)
-            elif name not in OF_TRANSFORMERS:
+            elif name not in OF_TRANSFORMERS and (name, value) != ("num_labels", len(TWO_LABELS)):
                 raise ValueError(f"{name} is no field of {type(self).__name__}, got {value!r}")
         if self.label2id not in (None, {label: place for place, label in TWO_LABELS.items()}):
             raise ValueError(f"label2id is not implemented here, got {self.label2id}")
@@ -125,19 +134,17 @@ class TitansMACConfig(PreTrainedConfig):
 
     def check(self) -> None:
         """Raise unless every field is what the class's description says."""
-        for name in ("num_tokens", "d_model", "depth", "num_heads", "segment_len", "context_window"):
-            check_integer(name, getattr(self, name))
-        for name in ("neural_memory_segment_len", "num_memory_layers"):
-            check_integer(name, getattr(self, name))
-        for name in ("num_longterm_mem_tokens", "persistent_size"):
-            check_integer(name, getattr(self, name), minimum=0)
+        keep_integers(self, "num_tokens", "d_model", "depth", "num_heads", "segment_len", "context_window")
+        keep_integers(self, "neural_memory_segment_len", "num_memory_layers")
+        keep_integers(self, "num_longterm_mem_tokens", "persistent_size", minimum=0)
         for name in ("sliding_window_attn", "neural_mem_gate_attn_output", "use_cache", "tie_word_embeddings"):
             check_flag(name, getattr(self, name))
         for name in ("output_hidden_states", "return_dict"):
             check_flag(name, getattr(self, name))
-        check_number("ff_mult", self.ff_mult, 0)
+        keep_number(self, "ff_mult", 0)
+        keep_number(self, "dropout", 0, 1, low_counts=True)
         if self.initializer_range is not None:
-            check_number("initializer_range", self.initializer_range, 0)
+            keep_number(self, "initializer_range", 0)
         self._check_heads()
         self._check_memory_layers()
         self._check_token_ids()
@@ -160,22 +167,26 @@ class TitansMACConfig(PreTrainedConfig):
                 given = f"got d_model={self.d_model}, num_heads={self.num_heads}"
                 raise ValueError(f"d_model must be a multiple of num_heads where dim_head is None, {given}")
             self.dim_head = self.d_model // self.num_heads
-        check_integer("dim_head", self.dim_head)
+        keep_integers(self, "dim_head")
 
     def _check_memory_layers(self) -> None:
         layers = self.neural_memory_layers
         if layers is not None and not isinstance(layers, list | tuple):
             raise TypeError(f"neural_memory_layers must be None or a list of layers, got {layers!r}")
-        for layer in layers or ():
-            check_integer("neural_memory_layers", layer, 1, self.depth)
+        if layers:
+            self.neural_memory_layers = [check_integer("neural_memory_layers", one, 1, self.depth) for one in layers]
 
     def _check_token_ids(self) -> None:
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             value = getattr(self, name)
-            several = value if name == "eos_token_id" and isinstance(value, list) else [value]
-            for one in several:
-                if one is not None:
-                    check_integer(name, one, 0, self.num_tokens - 1)
+            if name == "eos_token_id" and isinstance(value, list):
+                value = [self._check_token_id(name, one) for one in value]
+            else:
+                value = self._check_token_id(name, value)
+            setattr(self, name, value)
+
+    def _check_token_id(self, name: str, value: int | None) -> int | None:
+        return None if value is None else check_integer(name, value, 0, self.num_tokens - 1)
 
     def to_titans(self) -> TitansConfig:
         """The same model in this library's own words."""
@@ -207,7 +218,8 @@ class TitansMACConfig(PreTrainedConfig):
         wants_rest = kwargs.pop("return_unused_kwargs", False)
         for name in NOT_IMPLEMENTED.keys() & kwargs.keys():
             _refuse(name, kwargs.pop(name))
-        config, rest = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
+        kept = {name: kwargs.pop(name) for name in KEPT & kwargs.keys()}
+        config, rest = super().from_dict(config_dict | kept, return_unused_kwargs=True, **kwargs)
         config.check()
         if rest and not wants_rest:
             raise ValueError(f"{', '.join(rest)} is no field of {cls.__name__}")

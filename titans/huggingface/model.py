@@ -14,7 +14,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
-from titans.checks import check_integer, check_range, check_shape, known
+from titans.checks import check_integer, check_number, check_range, check_shape, check_tensor, known
 from titans.huggingface.base import TitansPreTrainedModel
 from titans.huggingface.cache import TitansCache
 from titans.huggingface.config import TitansMACConfig
@@ -55,7 +55,7 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from
             those before it; -100 is not counted, nor is a label at a skipped position or right
             after one, nor the first of a call.
-        num_items_in_batch: labels to divide by instead, where a batch is spread over several calls.
+        num_items_in_batch: labels to divide by instead, at least 1, where a batch is spread over several calls.
             Trainer counts all but -100 and the first of each row: where padding is on the left, the
             first token's label should be -100.
         output_hidden_states: `.hidden_states`, embedding and layers, the last one normalised.
@@ -69,7 +69,7 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         cache = TitansCache() if past_key_values is None else past_key_values
         state = self.check_cache(cache, x)
         mask = check_mask(attention_mask, x, state)
-        check_kept(logits_to_keep, x.shape[1])
+        logits_to_keep = check_kept(logits_to_keep, x.shape[1])
         keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
 
         def read(x: Tensor, state: ModelState) -> tuple[tuple[Tensor, ...], ModelState]:
@@ -120,10 +120,10 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         labels = self.model.check_labels(labels, x[..., 0])
         if mask is not None:
             labels = labels.where(mask & F.pad(mask, (1, 0))[:, :-1], IGNORED_LABEL)
-        if count is None:
-            count = (labels[:, 1:] != IGNORED_LABEL).sum()
-        count = torch.as_tensor(count).clamp(min=1)  # where no label counts the loss is 0
-        return self.loss_function(logits, labels, vocab_size=self.config.num_tokens, num_items_in_batch=count)
+        counted = labels[:, 1:] != IGNORED_LABEL
+        divisor = torch.as_tensor(counted.sum() if count is None else check_count(count, counted))
+        divisor = divisor.clamp(min=1)  # where no label counts the loss is 0
+        return self.loss_function(logits, labels, vocab_size=self.config.num_tokens, num_items_in_batch=divisor)
 
     def check_cache(self, cache: object, x: Tensor) -> RowStates:
         """The state to go on from, or the error that says why this cache is none for x."""
@@ -195,8 +195,7 @@ def check_mask(mask: object, x: Tensor, state: RowStates) -> Tensor | None:
     why it fits not."""
     if mask is None:
         return None
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"attention_mask must be a tensor, got {type(mask).__name__}")
+    mask = check_tensor("attention_mask", mask)
     batch, tokens, seen = *x.shape[:2], state.seen
     if mask.ndim != 2 or mask.shape[0] != batch or mask.shape[1] not in (tokens, seen + tokens):
         before = f", or {seen} more for what was read before" if seen else ""
@@ -221,15 +220,26 @@ def check_past(mask: Tensor, state: RowStates) -> None:
                 )
 
 
-def check_kept(keep: object, tokens: int) -> None:
-    """Raise unless logits_to_keep is a number of positions, or a tensor of places among `tokens`
-    positions."""
+def check_kept(keep: object, tokens: int) -> int | Tensor:
+    """logits_to_keep, a number of positions or a tensor of places among `tokens` positions, or the
+    error that says why it is none."""
     if not isinstance(keep, Tensor):
-        check_integer("logits_to_keep", keep, minimum=0)
-    elif keep.ndim != 1 or keep.numel() == 0 or keep.dtype not in (torch.int64, torch.int32):
+        return check_integer("logits_to_keep", keep, minimum=0)
+    keep = check_tensor("logits_to_keep", keep)
+    if keep.ndim != 1 or keep.numel() == 0 or keep.dtype not in (torch.int64, torch.int32):
         raise TypeError(f"logits_to_keep must be whole numbers [n], n at least 1, got {keep.dtype} {list(keep.shape)}")
-    else:
-        check_range("logits_to_keep", keep, 0, tokens - 1)
+    check_range("logits_to_keep", keep, 0, tokens - 1)
+    return keep
+
+
+def check_count(count: object, counted: Tensor) -> int | float:
+    """num_items_in_batch, or the error that says why it is none: at least 1, where a label counts."""
+    if isinstance(count, Tensor):
+        if check_tensor("num_items_in_batch", count).numel() != 1:
+            raise ValueError(f"num_items_in_batch must be one number, got shape {list(count.shape)}")
+        count = count.item()
+    least = 1 if count != 0 or bool(counted.any()) else 0
+    return check_number("num_items_in_batch", count, least, low_counts=True)
 
 
 AutoModelForCausalLM.register(TitansMACConfig, TitansMACForCausalLM)

@@ -128,6 +128,26 @@ def results(problem: Problem, y: Tensor, state: MemoryState) -> dict[str, Tensor
     return named | outer
 
 
+def second_order(scan: Scan, case: Case) -> dict[str, Tensor]:
+    """Gradients of a scalar of everything that a scan returns, and gradients of a scalar of those."""
+    problem = make(case)
+    y, state = run(scan, problem)
+    leaves = problem.leaves
+    random = torch.Generator().manual_seed(case.seed + 1)
+
+    def weighed(tensors: list[Tensor]) -> Tensor:
+        draws = (torch.randn(t.shape, generator=random, dtype=t.dtype) for t in tensors)
+        return sum((t * draw).sum() for t, draw in zip(tensors, draws, strict=True))
+
+    options = {"allow_unused": True, "materialize_grads": True}
+    scalar = weighed([y, *state.weights, *state.momentum])
+    first = torch.autograd.grad(scalar, list(leaves.values()), create_graph=True, **options)
+    second = torch.autograd.grad(weighed(first), list(leaves.values()), **options)
+    return {
+        f"{order}. {name}": g for order, gs in ((1, first), (2, second)) for name, g in zip(leaves, gs, strict=True)
+    }
+
+
 def agrees_with_the_loop(scan: Scan, case: Case) -> None:
     """Outputs, final state and outer gradients are those of a loop written out here."""
     problem = make(case)

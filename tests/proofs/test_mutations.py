@@ -186,6 +186,10 @@ def agrees_with_a_residual(scan: Scan) -> None:
     proofs.agrees_with_the_loop(scan, RESIDUAL)
 
 
+def agrees_twice_differentiated(scan: Scan) -> None:
+    proofs.assert_same(proofs.second_order(scan, PLAIN), proofs.second_order(recurrent_scan, PLAIN), 1e-8)
+
+
 def splits(scan: Scan) -> None:
     proofs.splitting_changes_nothing([scan], PLAIN, [1, 2, 5])
 
@@ -281,6 +285,8 @@ SCAN_FAULTS = {
         chunk_step_with("torch.bmm(edh_M.mT, z)", "torch.bmm(edh_M.mT, a)"), gradcheck),
     "a derivative without the last forgetting": (
         chunk_step_with("dP[:, -1:].add_(_dot(dW_end, W))", "pass"), gradcheck),
+    "a second derivative without the graph of its products": (
+        chunk_step_with("if torch.is_grad_enabled():", "if False:"), agrees_twice_differentiated),
     "row 0's weights for every row": (around(change_input=row_0_for_all), independent),
     "the place is lost at a call's border": (
         around(change_input=lambda state: replace(state, place_in_chunk=0)),

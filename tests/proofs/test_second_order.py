@@ -15,33 +15,13 @@ from titans import NeuralMemory, chunked_scan, recurrent_scan
 from titans.config import VARIANTS
 
 
-def second_order(scan: proofs.Scan, case: Case) -> dict[str, Tensor]:
-    """Gradients of a scalar of everything that a scan returns, and gradients of a scalar of those."""
-    problem = make(case)
-    y, state = proofs.run(scan, problem)
-    leaves = problem.leaves
-    random = torch.Generator().manual_seed(case.seed + 1)
-
-    def weighed(tensors: list[Tensor]) -> Tensor:
-        draws = (torch.randn(t.shape, generator=random, dtype=t.dtype) for t in tensors)
-        return sum((t * draw).sum() for t, draw in zip(tensors, draws, strict=True))
-
-    options = {"allow_unused": True, "materialize_grads": True}
-    scalar = weighed([y, *state.weights, *state.momentum])
-    first = torch.autograd.grad(scalar, list(leaves.values()), create_graph=True, **options)
-    second = torch.autograd.grad(weighed(first), list(leaves.values()), **options)
-    return {
-        f"{order}. {name}": g for order, gs in ((1, first), (2, second)) for name, g in zip(leaves, gs, strict=True)
-    }
-
-
 @settings(max_examples=60)
 @given(case=cases)
 def test_the_closed_forms_second_order_is_the_recurrences(case):
     if is_tame(case):
-        want = second_order(recurrent_scan, case)
+        want = proofs.second_order(recurrent_scan, case)
         if all(float(g.detach().abs().max()) < 1e4 for g in want.values() if g.numel()):
-            proofs.assert_same(second_order(chunked_scan, case), want, 1e-8)
+            proofs.assert_same(proofs.second_order(chunked_scan, case), want, 1e-8)
 
 
 @pytest.mark.parametrize("scan", [recurrent_scan, chunked_scan])

@@ -149,7 +149,7 @@ def build(source: Path) -> float:
 def measured(folder: Path) -> dict[str, int]:
     """Seconds by lesson, as recorded."""
     path = folder / SECONDS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def record(source: Path, seconds: float) -> None:
@@ -158,7 +158,7 @@ def record(source: Path, seconds: float) -> None:
     known = measured(folder)
     if not close(known.get(source.stem, 0), seconds):
         known[source.stem] = max(1, round(seconds))
-        (folder / SECONDS).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        (folder / SECONDS).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def close(one: float, other: float) -> bool:

@@ -168,7 +168,7 @@ def carry_out(name: str, recipe: Recipe, seeds: tuple[int, ...], runs: list[str]
         },
         "runs": {run_name: summary(found) for run_name, found in results.items()},
     }
-    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (folder / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
     return card
 
 

@@ -22,7 +22,7 @@ WIDTHS = (66, 34, 13, 10, 10, 7, 7, 3)
 def main() -> None:
     options = _options()
     if options.readme:
-        write_readmes(json.loads(RESULTS.read_text()))
+        write_readmes(json.loads(RESULTS.read_text(encoding="utf-8")))
         return
     version = _their_version()
     rows = [row for row in ROWS if _wanted(row, options)]
@@ -43,11 +43,11 @@ def main() -> None:
         "rows": records,
     }
     if options.update:
-        results = merged(json.loads(RESULTS.read_text()), results)
+        results = merged(json.loads(RESULTS.read_text(encoding="utf-8")), results)
     ours = options.device == "cpu" and (options.update or not (options.rows or options.quick))
     path = options.json or (RESULTS if ours else None)
     if path is not None:
-        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def measure(row: Row, repeats: int, device: str = "cpu") -> table.Record:
@@ -93,7 +93,9 @@ def _key(record: dict[str, Any]) -> str:
 def write_readmes(results: dict[str, Any]) -> None:
     for name, language in table.LANGUAGES.items():
         path = ROOT / name
-        path.write_text(table.replace_section(path.read_text(), table.section(results, language)))
+        path.write_text(
+            table.replace_section(path.read_text(encoding="utf-8"), table.section(results, language)), encoding="utf-8"
+        )
 
 
 def _wanted(row: Row, options: argparse.Namespace) -> bool:

@@ -29,7 +29,7 @@ def facts(device: str = "cpu") -> dict[str, str | int]:
 
 def _cpu_model() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or "unknown"
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -54,7 +54,9 @@ class Others:
 def _used_by_all() -> float | None:
     """Seconds of processor time spent by everybody since the machine started (Linux)."""
     try:
-        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+        user, nice, system, _, _, irq, softirq, steal = map(
+            int, Path("/proc/stat").read_text(encoding="utf-8").split()[1:9]
+        )
     except OSError:
         return None
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

@@ -55,7 +55,7 @@ def _allocate(size: int) -> int:
 
 
 def test_the_readmes_show_the_results():
-    results = json.loads(command.RESULTS.read_text())
+    results = json.loads(command.RESULTS.read_text(encoding="utf-8"))
     assert set(machine.facts()) < set(results["machine"])
     measured, known = (
         [(of(row), row_sizes(row)) for row in part]
@@ -67,5 +67,5 @@ def test_the_readmes_show_the_results():
     assert measured == [row for row in known if row in measured]  # in order; `--update` adds those not measured yet
     assert len(measured) > 20
     for name, language in table.LANGUAGES.items():
-        readme = (ROOT / name).read_text()
+        readme = (ROOT / name).read_text(encoding="utf-8")
         assert table.replace_section(readme, table.section(results, language)) == readme

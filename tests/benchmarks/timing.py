@@ -125,6 +125,6 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def available_memory() -> int:
     """Bytes that new processes can use now."""
-    with open("/proc/meminfo") as file:
+    with open("/proc/meminfo", encoding="utf-8") as file:
         facts = dict(line.split(":", 1) for line in file)
     return int(facts["MemAvailable"].split()[0]) * 1024

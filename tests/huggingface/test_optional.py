@@ -17,7 +17,7 @@ INTERFACE = "titans/huggingface"
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-W", "error", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-W", "error", *arguments], cwd=ROOT, capture_output=True, encoding="utf-8")
 
 
 def runs(program: str) -> None:

@@ -14,7 +14,7 @@ from tests.paths import SOURCES
 def exercise_cells(*lessons):
     """(exercise, the stub's code, the solution's code) for every exercise in the sources of these lessons."""
     for path in sorted(path for lesson in lessons for path in SOURCES.glob(f"{lesson}_*.py")):
-        cells = re.split(r"^# %%", path.read_text(), flags=re.MULTILINE)
+        cells = re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         stubs = [cell for cell in cells if re.search(r"^exercises\.\w+(\.check)?\(", cell, flags=re.MULTILINE)]
         solutions = re.findall(
             r"# ```python\n(.*?)# ```", "".join(c for c in cells if "解答</summary>" in c), flags=re.DOTALL

@@ -248,7 +248,7 @@ def test_messages_of_an_exercise_differ(name):
 
 @pytest.mark.parametrize("source", sorted(SOURCES.glob("*.py")), ids=lambda path: path.stem)
 def test_no_line_of_code_is_cut_in_a_narrow_window(source):
-    cells = re.split(r"^# %%(.*)$", source.read_text(), flags=re.MULTILINE)[1:]
+    cells = re.split(r"^# %%(.*)$", source.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     code = [text for header, text in zip(cells[::2], cells[1::2], strict=True) if "[markdown]" not in header]
     assert [line for text in code for line in text.splitlines() if len(line) > 79] == []
 

@@ -201,7 +201,7 @@ def test_check_names_foreign_metadata(lesson, capsys, metadata, message):
 
 
 def seconds(folder, number):
-    (folder / build.SECONDS).write_text(json.dumps({"07_line": number}))
+    (folder / build.SECONDS).write_text(json.dumps({"07_line": number}), encoding="utf-8")
 
 
 @pytest.mark.parametrize(("number", "good"), [(1, True), (2, True), (3, False)])
@@ -219,7 +219,7 @@ def test_a_lesson_whose_time_is_not_known_is_named(lesson, capsys):
 
 
 def test_the_record_of_times_knows_no_other_lesson(lesson, capsys):
-    (lesson / build.SECONDS).write_text(json.dumps({"07_line": 1, "08_gone": 3}))
+    (lesson / build.SECONDS).write_text(json.dumps({"07_line": 1, "08_gone": 3}), encoding="utf-8")
     assert check(lesson, capsys) == "seconds.json knows 08_gone, which has no source\n"
 
 
@@ -275,7 +275,7 @@ def test_stamp_marks_a_translation_that_has_no_hash_yet(lesson):
 def test_a_build_that_fails_says_where_and_why(lesson, capsys, monkeypatch, code, limits, message):
     for name, limit in limits.items():
         monkeypatch.setattr(build, name, limit)
-    source(lesson).write_text(f"# %%\n{code}\n")
+    source(lesson).write_text(f"# %%\n{code}\n", encoding="utf-8")
     assert build.main([], lesson) == 1
     complaint = capsys.readouterr().err
     assert "07_line" in complaint

@@ -39,7 +39,7 @@ def test_an_equation_has_its_function_and_its_proof(key):
     equation = EQUATIONS[key]
     assert callable(resolve(equation.code))
     path, name = equation.test.split("::")
-    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(), flags=re.MULTILINE)
+    assert re.search(rf"^def {name}\(", (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("key", EQUATIONS)
@@ -47,6 +47,6 @@ def test_an_equation_is_explained_where_the_registry_says(key):
     lesson = EQUATIONS[key].lesson
     assert (lesson is None) == (key in TO_COME)
     if lesson is not None:
-        text = (SOURCES / f"{lesson}.py").read_text()
+        text = (SOURCES / f"{lesson}.py").read_text(encoding="utf-8")
         for number in key.split("-"):
             assert re.search(rf"[Ee]quations? [\d, toand]*\b{number}\b", text.replace("\n# ", " ")), number

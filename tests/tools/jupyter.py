@@ -65,7 +65,7 @@ def jupyterlab(notebooks: Path = NOTEBOOKS) -> Iterator[str]:
         for name, text in SETTINGS.items():
             path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         places = {
             "JUPYTER_CONFIG_DIR": "config",
             "JUPYTER_DATA_DIR": "data",
@@ -82,7 +82,7 @@ def jupyterlab(notebooks: Path = NOTEBOOKS) -> Iterator[str]:
             f"--ServerApp.port_retries=0 --IdentityProvider.token={token} --ServerApp.root_dir={root}"
         ).split()
         log_path = Path(folder) / "log"
-        with log_path.open("w") as log:
+        with log_path.open("w", encoding="utf-8") as log:
             server = subprocess.Popen(
                 [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
             )
@@ -111,7 +111,7 @@ def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start within {START_SECONDS} s:\n{log.read_text()}")
+    raise RuntimeError(f"JupyterLab did not start within {START_SECONDS} s:\n{log.read_text(encoding='utf-8')}")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def test_commands_are_written_down():
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_a_command_says_how_it_is_used(name):
-    done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", name, "--help"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: python -m {name} [-h]")
 

@@ -18,7 +18,7 @@ HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）"
 def cards() -> dict[str, dict[str, Any]]:
     """The card of every recipe that is shipped."""
     paths = {name: SHIPPED / name / "card.json" for name in RECIPES}
-    return {name: json.loads(path.read_text()) for name, path in paths.items() if path.is_file()}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.is_file()}
 
 
 def column(name: str, language: str) -> str:
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser("python -m tests.training.recipe_tables", description=__doc__).parse_args(arguments)
     for file, language in LANGUAGES.items():
         path = ROOT / file
-        path.write_text(with_tables(path.read_text(), language))
+        path.write_text(with_tables(path.read_text(encoding="utf-8"), language), encoding="utf-8")
 
 
 if __name__ == "__main__":

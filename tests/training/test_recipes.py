@@ -143,7 +143,7 @@ def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeyp
         carry_out("x", recipe, (5, 6), list(quick), tmp_path)
     card = carry_out("x", recipe, (5, 6), list(quick), tmp_path)
     assert trained == [("mac", 5), ("mac", 6), ("attention", 5), ("attention", 5), ("attention", 6)]
-    assert json.loads((tmp_path / "card.json").read_text()) == card
+    assert json.loads((tmp_path / "card.json").read_text(encoding="utf-8")) == card
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         ["card.json", *(f"{name}{seed}.safetensors" for name in quick for seed in ("", ".seed6"))]
     )
@@ -158,7 +158,7 @@ def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeyp
 
 def test_the_command_can_be_interrupted_and_says_so(tmp_path):
     command = [sys.executable, "-m", "titans.recipes", "recall-live", "--runs", "attention", "--out", str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, encoding="utf-8", start_new_session=True) as process:
         assert process.stderr is not None
         while "loss" not in (said := process.stderr.read(20)):
             assert said, "the command ended by itself"
@@ -175,12 +175,12 @@ def test_the_command_can_be_interrupted_and_says_so(tmp_path):
 )
 def test_the_command_refuses_what_it_does_not_know(arguments, message):
     command = [sys.executable, "-m", "titans.recipes", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert result.returncode == 2
     assert message in result.stderr
 
 
 @pytest.mark.parametrize(("file", "language"), recipe_tables.LANGUAGES.items())
 def test_the_readmes_show_the_cards(file, language):
-    readme = (ROOT / file).read_text()
+    readme = (ROOT / file).read_text(encoding="utf-8")
     assert recipe_tables.with_tables(readme, language) == readme

@@ -97,6 +97,6 @@ def test_fully_shard_on_each_block_trains_as_one():
     """Two processes under gloo, every block sharded and then the whole: losses and weights are those of one process."""
     program = Path(__file__).with_name("sharded.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("trained as one") == 2

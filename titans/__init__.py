@@ -3,14 +3,17 @@
 from importlib.util import find_spec
 from typing import Any
 
-from titans.chunked import chunked_scan
-from titans.config import TitansConfig
-from titans.memory import DeepMemory
-from titans.model import ModelState, TitansLM
-from titans.neural_memory import NeuralMemory
-from titans.recurrence import recurrent_scan
-from titans.scan import Gates
-from titans.state import MemoryState
+from titans.installed import whole
+
+with whole():
+    from titans.chunked import chunked_scan
+    from titans.config import TitansConfig
+    from titans.memory import DeepMemory
+    from titans.model import ModelState, TitansLM
+    from titans.neural_memory import NeuralMemory
+    from titans.recurrence import recurrent_scan
+    from titans.scan import Gates
+    from titans.state import MemoryState
 
 __all__ = [
     "DeepMemory",

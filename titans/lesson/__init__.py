@@ -13,15 +13,35 @@ from typing import Any
 import torch
 from IPython.core.getipython import get_ipython
 
+import titans
+from titans.installed import advice, others, whole
+
 
 def start() -> None:
-    """Begin a lesson: one seed, and one thread, which is faster for the small tensors of a lesson."""
+    """Begin a lesson: one seed, and one thread, which is faster for the small tensors of a lesson.
+
+    Raises ImportError where `titans` is another package, whose files lie over this one's.
+    """
+    check_place()
     torch.manual_seed(0)
     torch.set_num_threads(1)
     torch.set_printoptions(precision=4, sci_mode=False)
     if (shell := get_ipython()) is not None:
         shell.set_custom_exc((NameError,), name_missing)
     print(f"titans is ready (Python {sys.version_info.major}, PyTorch {torch.__version__.split('.')[0]})")
+
+
+def check_place() -> None:
+    """Say what to do where another package has its files in this one's place."""
+    names, ours = others(), getattr(titans, "whole", None) is whole  # which our titans/__init__.py imports
+    if names or not ours:
+        print(f"✗ {advice(names)}; then restart the kernel.")
+        print(
+            "✗ titans という名前の別のパッケージのファイルが、このライブラリのファイルと同じ場所にあります。"
+            "上の2つのコマンドを順に実行し、カーネルを再起動してください。"
+        )
+    if not ours:
+        raise ImportError("titans is another package here, or none: see above")
 
 
 def name_missing(

@@ -15,9 +15,13 @@ INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
 
 def full_precision(x: Tensor) -> AbstractContextManager:
     """Autocast switched off on x's device, where it is on: a small write to a large weight would be lost."""
+    return torch.autocast(x.device.type, enabled=False) if in_autocast(x) else nullcontext()
+
+
+def in_autocast(x: Tensor) -> bool:
+    """Whether autocast is on on x's device."""
     device = x.device.type
-    on = is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if on else nullcontext()
+    return is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def finite(x: Tensor) -> Tensor:

@@ -68,9 +68,8 @@ class Block(nn.Module):
 
     def __init__(self, config: TitansConfig, layer: int, mixers: MixerTable = MIXERS) -> None:
         super().__init__()
-        memory = config.memory_layers is None or layer in config.memory_layers
         self.norm_mixer, self.norm_ffn = nn.RMSNorm(config.dim, eps=1e-6), nn.RMSNorm(config.dim, eps=1e-6)
-        self.mixer = mixers[config.variant if memory else "attention"](config)
+        self.mixer = mixers[config.variant_of(layer)](config)
         self.ffn = SwiGLU(config.dim, config.ffn_expansion)
         self.dropout = nn.Dropout(config.dropout)
 

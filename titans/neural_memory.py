@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.bounds import bounded_input, finite, full_precision
+from titans.bounds import bounded_input, finite, full_precision, in_autocast
 from titans.checks import (
     check_choice,
     check_flag,
@@ -183,7 +183,7 @@ class NeuralMemory(nn.Module):
         this layer.
         """
         like = known(self.W_K.weight)
-        if like is not None and torch.is_autocast_enabled(like.device.type) and isinstance(x, Tensor):
+        if like is not None and isinstance(x, Tensor) and in_autocast(like):
             x = x.to(like.dtype)  # a memory leaves autocast by itself
         check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like)
         with full_precision(x):

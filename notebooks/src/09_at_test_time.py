@@ -622,9 +622,9 @@ found = {"noise": apart(70), "a key": apart(0)}
 with edited_gates(model, gentle):
     found["a key, gentle"] = apart(0)
     right = share_right(model, Recall(), 56)
-for name, (difference, state) in found.items():
+for name, (apart_by, state) in found.items():
     size = state.layers[0].memory.weights[0].norm()
-    print(f"{name:14}: {difference:.0e} of the largest logit; |M| = {size:.0f}")
+    print(f"{name:14}: {apart_by:.0e} of the largest logit; |M| = {size:.0f}")
 print(f"right answers of the gentle memory: {right:.0%}")
 assert found["noise"][0] < 1e-5 < 0.01 < found["a key"][0]
 assert found["a key, gentle"][0] < 1e-5

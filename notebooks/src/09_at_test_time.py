@@ -618,17 +618,17 @@ def apart(token):
 
 
 # %% tags=["nbval-ignore-output"]
-found = {"noise": apart(70), "a key": apart(0)}
+cuts = {"noise": apart(70), "a key": apart(0)}
 with edited_gates(model, gentle):
-    found["a key, gentle"] = apart(0)
-    right = share_right(model, Recall(), 56)
-for name, (apart_by, state) in found.items():
-    size = state.layers[0].memory.weights[0].norm()
+    cuts["a key, gentle"] = apart(0)
+    gentle_right = share_right(model, Recall(), 56)
+for name, (apart_by, end) in cuts.items():
+    size = end.layers[0].memory.weights[0].norm()
     print(f"{name:14}: {apart_by:.0e} of the largest logit; |M| = {size:.0f}")
-print(f"right answers of the gentle memory: {right:.0%}")
-assert found["noise"][0] < 1e-5 < 0.01 < found["a key"][0]
-assert found["a key, gentle"][0] < 1e-5
-assert right < 0.95
+print(f"right answers of the gentle memory: {gentle_right:.0%}")
+assert cuts["noise"][0] < 1e-5 < 0.01 < cuts["a key"][0]
+assert cuts["a key, gentle"][0] < 1e-5
+assert gentle_right < 0.95
 
 # %% [markdown] lang="en"
 # With noise the pieces agree to a millionth. With the key they end about a whole logit apart, and neither is more right

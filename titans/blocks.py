@@ -18,6 +18,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
+from titans.checks import present
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
 from titans.state import State, Weights
@@ -28,7 +29,7 @@ class Mixer(nn.Module, ABC):
 
     def initial_state(self, batch: int) -> Any:
         """The state before the first token, for `batch` rows."""
-        return self.begin(next(self.parameters()).new_empty(batch, 0, 0))
+        return self.begin(present(next(self.parameters(), None)).new_empty(batch, 0, 0))
 
     @abstractmethod
     def begin(self, x: Tensor) -> Any:

@@ -131,6 +131,15 @@ def check_rows(name: str, rows: object, batch: int | None) -> Tensor:
     return torch.where(rows < 0, rows + batch, rows)
 
 
+def present(parameter: object) -> Tensor:
+    """A parameter to make a state beside, or the error that says how to begin without one."""
+    if (here := known(parameter)) is None:
+        raise RuntimeError(
+            "initial_state needs parameters, which are elsewhere or quantised: call without a state to begin"
+        )
+    return here
+
+
 def check_range(name: str, value: Tensor, low: float, high: float) -> None:
     """Every entry in [low, high]; NaN is refused too. What has no data, a meta tensor, passes."""
     if value.is_meta:

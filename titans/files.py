@@ -20,6 +20,7 @@ CHECKSUM = "sha256"  # its name among the texts
 def write(path: str | Path, tensors: dict[str, Tensor], texts: dict[str, str]) -> None:
     """Write contiguous tensors and texts. An old file is replaced at the end, or stays as it was."""
     path = Path(path).resolve()  # where a link leads, so that it goes on leading there
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         save_file(tensors, unfinished, metadata=texts | {CHECKSUM: checksum(tensors, texts)})

@@ -66,12 +66,23 @@ class Memory(Protocol):
     def signature(self) -> str: ...
 
     def initial_state(self, batch: int) -> MemoryState:
-        """M_0 for each of `batch` rows."""
+        """M_0 for each of `batch` rows: `MemoryState(weights, weights, signature=self.signature)`, the
+        weights being copies, so that a state stays what it was when M_0 is trained."""
         ...
 
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """M(x): x and the result [batch, heads, tokens, dim], weights [batch, heads, out, in] a layer."""
         ...
+
+
+def check_memory(memory: object) -> Memory:
+    """A memory, or the error that says what it lacks."""
+    lacking = [name for name in vars(Memory) if not name.startswith("_") and not hasattr(memory, name)]
+    if lacking or isinstance(memory, type):
+        without = f", which lacks {', '.join(lacking)}" if lacking else ""
+        raise TypeError(f"memory must be a Memory, got {type(memory).__name__}{without}")
+    assert isinstance(memory, Memory)
+    return memory
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from titans.blocks import MIXERS, MixerTable
 from titans.bounds import full_precision
 from titans.checks import check_choice, check_instance, check_integer, check_number, check_rows, check_tensor, known
 from titans.config import VARIANTS, TitansConfig
-from titans.fitting import check_layer
+from titans.fitting import KINDS, check_layer
 from titans.state import State
 
 IGNORED_LABEL = -100
@@ -136,7 +137,7 @@ class TitansLM(nn.Module):
     def signature(self) -> str:
         """What tells a model's states from another's: its configuration, and mixers that are not
         the library's."""
-        others = (f" {variant}={mixer!r}".replace(" ", "") for variant, mixer in self.mixers.items())
+        others = (f"{variant}={_name(mixer)}".replace(" ", "") for variant, mixer in self.mixers.items())
         return " ".join((self.config.signature, *others))
 
     def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
@@ -258,9 +259,16 @@ class TitansLM(nn.Module):
             check_tensor(f"state.{name}", tensor)
         for layer, part in enumerate(state.layers, 1):
             variant = self.config.variant_of(layer)
-            if variant not in self.mixers and part is not None:
+            if variant not in self.mixers and variant in KINDS and part is not None:
                 check_layer(f"state.layers[{layer - 1}]", part, variant, self.config, state.batch)
         return state
+
+
+def _name(mixer: object) -> str:
+    """What makes a mixer, as text that is the same in every process."""
+    if isinstance(mixer, partial):
+        return f"{_name(mixer.func)}{mixer.args}{mixer.keywords}"
+    return f"{getattr(mixer, '__module__', '')}.{getattr(mixer, '__qualname__', type(mixer).__qualname__)}"
 
 
 def sampler(

@@ -21,10 +21,11 @@ from titans.checks import (
     check_number,
     check_shape,
     known,
+    present,
 )
 from titans.chunked import chunked_scan
-from titans.memory import DeepMemory, LayeredMemory, Memory
-from titans.recurrence import Momentum, recurrent_scan
+from titans.memory import DeepMemory, LayeredMemory, Memory, check_memory
+from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_state
 from titans.state import MemoryState, Weights
 
@@ -90,7 +91,8 @@ class NeuralMemory(nn.Module):
         sqrt(dim / heads), several times what unit keys and values of a normalised input give.
     momentum, forgetting: False keeps eta or alpha at exactly 0, as the paper's ablation does.
     forget_layers: "last" lets alpha act on the memory's last layer alone; "all" on every layer, as the paper's
-        equation 13 says (D16). Pulled to zero, hidden layers would stop the gradients of all that is written later.
+        equation 13 says (D16). Pulled to zero, hidden layers would stop the gradients of all that is written later. A
+        memory of your own that has no order of layers, no `LayeredMemory`, forgets in all its weights.
     memory: a `Memory` in place of the `DeepMemory` that depth, expansion, activation and residual
         describe. One that is not a `LayeredMemory` is written token by token, which is slow.
     rule: an inner rule in place of the paper's, see `Rule`; it bounds its own steps, and is slow
@@ -129,6 +131,8 @@ class NeuralMemory(nn.Module):
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim={dim} and heads={heads}")
         check_number("max_step", max_step, 0)
+        if rule is not None:
+            inner_rule(rule, max_surprise)
         if max_surprise is None:
             max_surprise = 10 * math.sqrt(dim // heads)
         check_number("max_surprise", max_surprise, 0)
@@ -141,7 +145,8 @@ class NeuralMemory(nn.Module):
         self.W_Q, self.W_K, self.W_V, self.W_G, self.W_O = (nn.Linear(dim, dim, bias=False) for _ in range(5))
         self.conv = CausalConv(3 * dim, conv_width)
         made = DeepMemory(dim // heads, heads, depth, expansion, activation, residual) if memory is None else memory
-        self.memory, self.rule = check_memory(made, dim // heads, heads), rule
+        self.memory, self.rule = sized_memory(made, dim // heads, heads), rule
+        self.layered = isinstance(self.memory, LayeredMemory)
         self.to_gates = nn.Linear(dim, 3 * heads * len(self.memory.shapes))
         self.norm = nn.RMSNorm(dim // heads, eps=ANSWER_EPS)
         self.gate_edits: list[Callable[[Gates], Gates]] = []
@@ -168,7 +173,7 @@ class NeuralMemory(nn.Module):
     def initial_state(self, batch: int) -> LayerState:
         """M_0 and no earlier tokens, for `batch` rows."""
         check_integer("batch", batch)
-        return self.begin(self.W_K.weight.new_empty(batch, 0, self.dim))
+        return self.begin(present(self.W_K.weight).new_empty(batch, 0, self.dim))
 
     def begin(self, x: Tensor) -> LayerState:
         """The state before the first token of x, of its dtype and on its device."""
@@ -238,7 +243,7 @@ class NeuralMemory(nn.Module):
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]."""
         shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
         theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
-        if self.forget_layers == "last":
+        if self.forget_layers == "last" and self.layered:
             alpha = F.pad(alpha[..., -1:], (alpha.shape[-1] - 1, 0))
         gates = Gates(
             self.max_step * theta,
@@ -258,10 +263,9 @@ class NeuralMemory(nn.Module):
         check_shape("state.recent", state.recent, shape, like=x)
 
 
-def check_memory(memory: object, dim: int, heads: int) -> Memory:
+def sized_memory(memory: object, dim: int, heads: int) -> Memory:
     """A memory of these sizes, or the error that says why it is none."""
-    check_instance("memory", memory, Memory)
-    assert isinstance(memory, Memory)
+    memory = check_memory(memory)
     if (memory.dim, memory.heads) != (dim, heads):
         have = f"dim={memory.dim} and heads={memory.heads}"
         raise ValueError(f"memory must have dim={dim} and heads={heads}, the layer's dim / heads and heads, got {have}")

@@ -47,7 +47,8 @@ class Call:
         them.
         """
         memory, state, done = self.layer.memory, self.before, 0
-        assert isinstance(memory, LayeredMemory)
+        if not isinstance(memory, LayeredMemory):
+            raise TypeError(f"surprise needs a LayeredMemory, whose errors it takes, got {type(memory).__name__}")
         found: list[Tensor] = []
         while done < self.tokens.k.shape[2]:
             part = self.tokens.part(slice(done, done + self.layer.chunk_size - state.place_in_chunk))
@@ -66,7 +67,8 @@ def memories(module: nn.Module) -> list[NeuralMemory]:
 
 @contextmanager
 def observed(layer: NeuralMemory) -> Iterator[list[Call]]:
-    """Every call of a memory layer, in order, while the block runs."""
+    """Every call of a memory layer, in order, while the block runs: also those that gradient checkpointing makes
+    again in a backward pass, and those of a copy that is made in the block."""
     calls: list[Call] = []
 
     def note(tokens: Tokens, before: LayerState, after: LayerState) -> None:
@@ -84,6 +86,8 @@ def edited_gates(module: nn.Module, edit: Callable[[Gates], Gates]) -> Iterator[
     """The gates of all memories in a module as `edit` changes them, while the block runs.
 
     edit: from gates [batch, heads, tokens, depth] to gates of the same shapes.
+    Under gradient checkpointing call backward in the block too: it computes the gates again. A copy that is made in the
+    block keeps the edit.
     """
     layers = memories(module)
     for layer in layers:
@@ -96,9 +100,11 @@ def edited_gates(module: nn.Module, edit: Callable[[Gates], Gates]) -> Iterator[
 
 
 def closed(module: Module) -> Module:
-    """A copy whose memories are read and never written: all gates are 0."""
+    """A copy whose memories are read and never written: all gates are 0. (An inner rule of your own that does not ask
+    the gates writes all the same.)"""
     module = copy.deepcopy(module)
     for layer in memories(module):
+        layer.observers.clear()
         layer.gate_edits.append(no_gates)
     return module
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.func import grad
 
 from titans.bounds import bounded_gradient, full_precision
-from titans.checks import check_instance
-from titans.memory import Memory
-from titans.scan import Gates, Rule, Tokens, check_scan
+from titans.checks import check_instance, check_shape
+from titans.memory import Memory, check_memory
+from titans.scan import Gates, Rule, Tokens, check_scan, check_step
 from titans.state import MOMENTUM, MemoryState, Weights
 
 
@@ -98,7 +98,7 @@ def recurrent_scan(
     Raises TypeError or ValueError, naming the argument, for wrong types, shapes, dtypes, ranges and
     states.
     """
-    check_instance("memory", memory, Memory)
+    check_memory(memory)
     rule = inner_rule(rule, max_surprise)
     tokens = Tokens(q, k, v, gates)
     check_scan(memory, state, tokens, chunk_size, max_surprise, rule)
@@ -110,7 +110,9 @@ def recurrent_scan(
         token = tokens.part(slice(t, t + 1))
         with full_precision(k):
             weights, carried = rule.step(memory, weights, carried, at, token)
+            check_step(memory, rule, weights, carried, k)
             outputs.append(memory.read(weights, token.q))
+            check_shape("what memory.read returns", outputs[-1], dict(zip("bhtd", token.q.shape, strict=True)), like=k)
         place = (place + 1) % chunk_size
         if place == 0:
             at = weights

@@ -88,6 +88,9 @@ def check_scan(
 ) -> None:
     """Raise the error that names the first argument of a scan that does not fit."""
     check_integer("chunk_size", chunk_size)
+    if any(len(shape) != 3 for shape in memory.shapes):
+        have = [tuple(shape) for shape in memory.shapes]
+        raise ValueError(f"memory.shapes must be [heads, out, in] each (a bias: [heads, 1, dim]), got {have}")
     if max_surprise is not None:
         check_number("max_surprise", max_surprise, 0)
     q, k, v, gates = tokens
@@ -99,6 +102,19 @@ def check_scan(
     check_shape("v", v, shape, like=k)
     check_gates(gates, k, len(memory.shapes))
     check_state(state, memory, rule, k.shape[0], chunk_size, k)
+
+
+def check_step(memory: Memory, rule: Rule, weights: Weights, carried: tuple[Tensor, ...], like: Tensor) -> None:
+    """Raise unless a step of a rule has made what it says: weights and what is carried on, in their shapes."""
+    parts = {"weights": (weights, memory.shapes), "what is carried": (carried, rule.shapes(memory))}
+    for name, (tensors, shapes) in parts.items():
+        want = [((len(like), *shape), like.dtype) for shape in shapes]
+        have = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
+        if not isinstance(tensors, tuple) or have != want:
+            kind = type(tensors).__name__
+            raise ValueError(
+                f"rule {rule.signature!r}: {name} after a step must be a tuple of {want}, got a {kind} of {have}"
+            )
 
 
 def check_gates(gates: Gates, like: Tensor, depth: int) -> None:
@@ -123,7 +139,7 @@ def check_state(state: object, memory: Memory, rule: Rule, batch: int, chunk_siz
         ("memory", state.signature, memory.signature),
         ("batch size", first.shape[0] if first.ndim else 0, batch),
         ("chunk_size", state.chunk_size or chunk_size, chunk_size),
-        ("rule", state.rule if state.rule_state else rule.signature, rule.signature),
+        ("rule", state.rule if state.chunk_size else rule.signature, rule.signature),
         ("dtype", first.dtype, like.dtype),
         ("device", first.device, like.device),
     ]

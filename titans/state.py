@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from numbers import Integral
+from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
@@ -30,7 +30,10 @@ class State:
     kinds: ClassVar[dict[str, type[State]]] = {}
 
     def __init_subclass__(cls) -> None:
-        State.kinds[cls.__name__] = cls
+        known = State.kinds.setdefault(cls.__name__, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
+        State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
 
     def detach(self) -> Self:
         """The same numbers, cut from the graph: no gradient flows to earlier calls (D7)."""
@@ -111,7 +114,7 @@ def _map(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]
         return tuple(_map(part, change, done) for part in value)
     if isinstance(value, State):
         return replace(value, **{f.name: _map(getattr(value, f.name), change, done) for f in fields(value)})
-    return value
+    return _fact(value)
 
 
 def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]) -> Any:
@@ -126,6 +129,13 @@ def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]
     if isinstance(value, State):
         parts = {f.name: _pack(getattr(value, f.name), prefix + f.name, found, names) for f in fields(value)}
         return {"state": type(value).__name__, "parts": parts}
+    return _fact(value)
+
+
+def _fact(value: Any) -> Any:
+    """What is no tensor, tuple or state: a number, a text or None."""
+    if not isinstance(value, Number | str | None):
+        raise TypeError(f"a State holds tensors, tuples, states, numbers and texts, got a {type(value).__name__}")
     return value
 
 

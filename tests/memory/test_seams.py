@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,8 @@ from torch.func import grad
 from tests.proofs.model_proofs import make_model, random_tokens, run_in_pieces
 from tests.proofs.proofs import assert_same
 from titans import DeepMemory, Gates, MemoryState, NeuralMemory, TitansConfig, TitansLM, chunked_scan, recurrent_scan
-from titans.blocks import LMM, Mixer
+from titans.blocks import LMM, MIXERS, Mixer
+from titans.config import VARIANTS
 from titans.memory import LayeredMemory, Memory
 from titans.observe import closed, edited_gates, memories, observed
 from titans.recurrence import Momentum, surprise
@@ -206,6 +208,90 @@ def test_the_closed_form_refuses_a_memory_without_layers_and_scans_what_is_none(
         recurrent_scan(made, made.initial_state(BATCH), *tokens, max_surprise=1.0, rule=AdamOnHuber())
 
 
+class Bias(nn.Module):
+    """M(x) = W x + b, its bias of a natural shape, or of the one that every weight must have."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dim, self.heads, self.signature = DIM, HEADS, "bias"
+        self.shapes = [torch.Size((HEADS, DIM, DIM)), torch.Size(shape)]
+
+    def initial_state(self, batch: int) -> MemoryState:
+        weights = tuple(torch.zeros(batch, *shape, dtype=torch.float64) for shape in self.shapes)
+        return MemoryState(weights, weights, signature=self.signature)
+
+    def read(self, weights, x: Tensor) -> Tensor:
+        return x @ weights[0].mT + (weights[1] if weights[1].ndim == 4 else weights[1][:, :, None])
+
+
+def test_a_memory_whose_weights_are_no_matrices_is_refused_and_one_with_a_bias_as_a_matrix_works():
+    _, tokens = problem("deep")
+    with pytest.raises(ValueError, match=r"memory.shapes must be \[heads, out, in\] each .*got .*\(2, 4\)"):
+        recurrent_scan(Bias((HEADS, DIM)), Bias((HEADS, DIM)).initial_state(BATCH), *tokens)
+    memory = Bias((HEADS, 1, DIM))
+    whole, _ = scanned(memory, tokens, (), Momentum())
+    cut, _ = scanned(memory, tokens, (1, 4), Momentum())
+    assert_same({"y": cut}, {"y": whole})
+    layer = NeuralMemory(2 * DIM, HEADS, memory=memory).double()
+    assert layer.gates(torch.randn(1, 3, 2 * DIM, dtype=torch.float64)).alpha.all()  # no order of layers: all forget
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A rule that returns something else than it says."""
+
+    what: str
+    signature: str = "broken"
+
+    def shapes(self, memory):
+        return [(3,)]
+
+    def step(self, memory, weights, carried, at, token):
+        wrong = {
+            "too few": (weights, ()),
+            "a list": (list(weights), carried),
+            "a shape": (weights, (carried[0][:, :2],)),
+        }
+        return wrong[self.what]
+
+
+@pytest.mark.parametrize("what", ["too few", "a list", "a shape"])
+def test_a_rule_that_does_not_return_what_it_says_is_named(what):
+    made, tokens = problem("deep")
+    with pytest.raises(ValueError, match=r"rule 'broken': .* after a step must be a tuple of"):
+        recurrent_scan(made, made.initial_state(BATCH), *tokens, rule=Broken(what))
+
+
+def test_what_a_memory_lacks_is_named_and_a_layer_checks_its_rule_when_it_is_made():
+    with pytest.raises(TypeError, match=r"got Linear, which lacks .*heads.*signature.*read"):
+        make_layer(memory=nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="rule must be a Rule, got str"):
+        make_layer(rule="adam")
+    with pytest.raises(ValueError, match="max_surprise must be None beside a rule"):
+        make_layer(rule=WindowOfTwo(), max_surprise=1.0)
+
+
+@dataclass(frozen=True)
+class Forgetful:
+    """A rule that carries nothing."""
+
+    signature: str = "forgetful"
+
+    def shapes(self, memory):
+        return []
+
+    def step(self, memory, weights, carried, at, token):
+        return weights, ()
+
+
+def test_the_state_of_a_rule_that_carries_nothing_is_refused_by_others():
+    made, tokens = problem("deep")
+    _, state = recurrent_scan(made, made.initial_state(BATCH), *tokens, chunk_size=4, rule=Forgetful())
+    for scan, rule in ((chunked_scan, None), (recurrent_scan, None), (recurrent_scan, WindowOfTwo())):
+        with pytest.raises(ValueError, match="state belongs to another rule: it has forgetful"):
+            scan(made, state, *tokens, chunk_size=4, rule=rule)
+
+
 # ---- The layer and the model -----------------------------------------------------------------------------------------
 
 
@@ -278,6 +364,43 @@ def test_a_model_takes_another_mixer_and_its_states_say_so():
     with pytest.raises(ValueError, match=r"mixers must be one of .*'mac'.* got 'mine'"):
         TitansLM(config, mixers={"mine": MeanSoFar})
     assert isinstance(TitansLM(TitansConfig("lmm"), mixers={"mag": MeanSoFar}).blocks[0].mixer, LMM)
+
+
+def test_a_mixer_that_a_function_makes_is_the_same_in_every_process():
+    for mixers in ({"mac": make_mean}, {"mac": partial(make_mean)}):
+        signature = TitansLM(TitansConfig(vocab_size=7, dim=8), mixers=mixers).signature
+        assert "make_mean" in signature
+        assert " at 0x" not in signature
+        assert "at0x" not in signature
+
+
+def make_mean(config: TitansConfig) -> Mixer:
+    return MeanSoFar(config)
+
+
+def test_a_variant_of_its_own_name_streams_too(monkeypatch):
+    """As the guide says: an entry in the two tables."""
+    monkeypatch.setattr("titans.config.VARIANTS", (*VARIANTS, "mean"))
+    monkeypatch.setattr("titans.model.MIXERS", {**MIXERS, "mean": MeanSoFar})
+    model = TitansLM(TitansConfig("mean", vocab_size=7, dim=8)).double()
+    tokens = random_tokens(model, 2, 9)
+    logits, _ = run_in_pieces(model, tokens, [1, 4])
+    assert_same({"logits": logits}, {"logits": model(tokens).logits})
+    assert model.generate(tokens, 3)[0].shape == (2, 12)
+
+
+def test_two_states_of_one_name_are_refused_and_what_no_file_can_hold_is_refused_early():
+    with pytest.raises(TypeError, match="WindowState must have a name of its own"):
+        type("WindowState", (State,), {"__module__": "elsewhere"})
+
+    @dataclass(frozen=True)
+    class Listed(State):
+        parts: list
+
+    state = Listed([torch.ones(2)])
+    for use in (state.tensors, state.detach, lambda: state.to(torch.float64)):
+        with pytest.raises(TypeError, match="a State holds tensors, tuples, states, numbers and texts, got a list"):
+            use()
 
 
 # ---- Looking inside, and interfering ---------------------------------------------------------------------------------

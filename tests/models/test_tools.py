@@ -46,6 +46,13 @@ def test_an_offloaded_model_reads_streams_and_generates_as_ever(variant, where, 
     assert torch.equal(model.generate(tokens, 4)[0], twin.generate(tokens, 4)[0])
 
 
+def test_a_state_cannot_be_begun_where_parameters_are_elsewhere_and_the_error_says_what_to_do():
+    for module in (NeuralMemory(8), make_model("mac"), make_model("lmm")):
+        cpu_offload(module, execution_device="cpu")
+        with pytest.raises(RuntimeError, match="parameters, which are elsewhere or quantised: call without a state"):
+            module.initial_state(2)
+
+
 def test_a_layer_alone_can_be_offloaded():
     torch.manual_seed(0)
     layer = NeuralMemory(8, heads=2)

@@ -16,6 +16,6 @@ def mutant(module: ModuleType, old: str, new: str) -> ModuleType:
     assert source.count(old) == 1, f"{old!r} no longer stands in {module.__name__} once: adapt this fault"
     broken = ModuleType(f"{module.__name__}_broken")
     sys.modules[broken.__name__] = broken  # dataclasses and the proofs look modules up by name
-    with patch.dict(State.kinds):  # its states take no other state's name when files are read
+    with patch.dict(State.kinds, clear=True):  # its states take no other state's name when files are read
         exec(compile(source.replace(old, new), broken.__name__, "exec"), broken.__dict__)
     return broken

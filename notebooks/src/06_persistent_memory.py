@@ -842,12 +842,12 @@ spread = max(max(each) - min(each) for each in found.values())
 assert abs(middle[0] - middle[1]) < 0.05 < spread
 
 # %% [markdown] lang="en"
-# No difference that one could see: in both rows two seeds are near 100 percent and one is far below. Seeds differ much
-# more than the two models do. With three seeds that does not prove that the tokens never matter; it says that here they
-# matter less than the seed. To train them yourself (it takes some minutes):
+# The middle seeds are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
+# doing? Three seeds cannot say: in most rows of that card one seed of three has not learned the task in 400 steps,
+# whatever was left out. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
 #
 # ```sh
-# python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
+# python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
 # ```
 #
 # ## 9. Questions that people ask
@@ -858,15 +858,15 @@ assert abs(middle[0] - middle[1]) < 0.05 < spread
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="e6c89a49"
-# 見てわかるような差はありません。どちらの行でも、2つのシードは100%に近く、1つはずっと下です。
-# 2つのモデルの差より、シードによる差のほうが、はるかに大きいのです。
-# シードが3つだけなので、永続トークンがいつでも無意味だという証明にはなりません。
-# わかるのは、この課題では、その効果がシードによる差より小さいということです。
+# %% [markdown] lang="ja" en="c002b35c"
+# 真ん中のシードは、ほとんど同じです。永続トークンありではシードの1つがずっと下ですが、なしでは3つともよく答えます。
+# これは永続トークンのせいでしょうか。シードが3つだけでは、わかりません。
+# 結果の表では、何を外したかによらず、ほとんどの行で、3つのうち1つのシードが400ステップでは課題を学習できていないからです。
+# わかるのは、この課題では、永続トークンの効果がシードによる差より小さいということです。
 # 自分で訓練するには、次のようにします（数分かかります）。
 #
 # ```sh
-# python -m titans.training ablation --runs full "no persistent tokens" --out checkpoints
+# python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
 # ```
 #
 # ## 9. よくある質問

@@ -143,7 +143,9 @@ def test_ablation_what_the_readmes_say_of_it():
     others = set(CARDS["ablation"]["runs"]) - {"no memory", "no convolution"}
     assert min(short(name)["median"] for name in others) > short("no convolution")["median"]
     assert long("matrix memory")["worst"] > max(long("full")["each"])
-    assert long("no forgetting")["worst"] > max(long("full")["each"])
+    assert max(long("all layers forget")["each"]) < 0.1
+    for name in others - {"all layers forget"}:
+        assert long(name)["median"] > 0.8, name  # the medians hardly differ
 
 
 def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 from titans.checks import check_choice, check_flag, check_integer, keep_integers, keep_number
 from titans.neural_memory import FORGET_LAYERS
@@ -105,7 +106,7 @@ class TitansConfig:
         """Features of an attention head."""
         return self.dim_head or self.dim // self.heads
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """All fields as text, to tell one configuration from another."""
         fields = asdict(self) | {"dim_head": self.head_size}

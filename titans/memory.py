@@ -138,8 +138,8 @@ class DeepMemory(nn.Module):
         residual: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("heads", heads), ("depth", depth), ("expansion", expansion)):
-            check_integer(name, value)
+        given = {"dim": dim, "heads": heads, "depth": depth, "expansion": expansion}
+        dim, heads, depth, expansion = (check_integer(name, value) for name, value in given.items())
         check_choice("activation", activation, ACTIVATIONS)
         check_flag("residual", residual)
         self.dim, self.heads, self.depth, self.residual = dim, heads, depth, residual

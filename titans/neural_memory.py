@@ -126,8 +126,8 @@ class NeuralMemory(nn.Module):
         rule: Rule | None = None,
     ) -> None:
         super().__init__()
-        for name, value in (("dim", dim), ("heads", heads), ("chunk_size", chunk_size), ("conv_width", conv_width)):
-            check_integer(name, value)
+        given = {"dim": dim, "heads": heads, "chunk_size": chunk_size, "conv_width": conv_width}
+        dim, heads, chunk_size, conv_width = (check_integer(name, value) for name, value in given.items())
         if dim % heads:
             raise ValueError(f"dim must be a multiple of heads, got dim={dim} and heads={heads}")
         check_number("max_step", max_step, 0)

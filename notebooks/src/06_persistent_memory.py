@@ -829,7 +829,8 @@ assert moved < 0.3
 # 出力の full は永続トークンあり、no persistent tokens は永続トークンなしで、3つのシードの正解率が並びます。
 
 # %%
-card = json.loads((SHIPPED / "ablation" / "card.json").read_text())
+path = SHIPPED / "ablation" / "card.json"
+card = json.loads(path.read_text(encoding="utf-8"))
 found = {
     name: card["runs"][name]["right"]["56"]["each"]
     for name in ("full", "no persistent tokens")

@@ -602,6 +602,7 @@ pictures.streaming(moments, *shares, sizes)
 # 3行目では、ステップを小さく抑えます。$\theta$ を $(1 - \eta)/16$ 以下にするので、
 # 1つのチャンクの16ステップは、モーメンタムの分を含めても、合計で1を超えません。
 
+
 # %%
 def gentle(gates):
     return gates._replace(theta=gates.theta.minimum((1 - gates.eta) / 16))

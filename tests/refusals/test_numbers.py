@@ -75,6 +75,18 @@ def test_generation_takes_numbers_of_numpy():
     assert torch.equal(model.generate(tokens, np.int64(5), **numpys)[0], model.generate(tokens, 5, **options)[0])
 
 
+def test_numbers_of_numpy_make_the_same_memory_and_layer():
+    """Their signatures too, by which states are known again."""
+    sizes = {"dim": 8, "heads": 2, "depth": 3, "expansion": 2}
+    numpys = {name: np.int64(value) for name, value in sizes.items()}
+    assert DeepMemory(**numpys).signature == DeepMemory(**sizes).signature
+    numbers = {"chunk_size": np.int64(3), "conv_width": np.int8(2), "max_step": np.float32(1)}
+    layer, x = NeuralMemory(**numpys, **numbers), torch.randn(1, 5, 8)
+    state = layer(x)[1]
+    assert layer.memory.signature == NeuralMemory(**sizes).memory.signature
+    assert type(state.chunk_size) is type(state.place_in_chunk) is int
+
+
 @pytest.mark.parametrize("scan", [chunked_scan, recurrent_scan])
 def test_scans_take_numbers_of_numpy(scan):
     memory = DeepMemory(4)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.paths import NOTEBOOKS, ROOT
+from tests.paths import ROOT
 
-SOURCES = [*(ROOT / "titans").rglob("*.py"), NOTEBOOKS / "build.py", *(ROOT / "tests").rglob("*.py")]
+SOURCES = [path for room in ("titans", "notebooks", "tests") for path in (ROOT / room).rglob("*.py")]
 TEXT, MAYBE_TEXT, PROCESSES = ("read_text", "write_text"), ("open", "fdopen"), ("run", "Popen", "check_output")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +30,16 @@ def rotary(first: int, tokens: int, like: Tensor) -> tuple[Tensor, Tensor]:
     A turn is 2^64 here, so that what whole turns are dropped by is the overflow of whole numbers: exact at any
     position, and without float64, which some devices lack.
     """
-    half = like.shape[-1] // 2
-    steps = torch.tensor(_steps(half), device=like.device)
-    phase = torch.arange(first, first + tokens, device=like.device)[:, None] * steps
-    angles = phase.to(torch.promote_types(like.dtype, torch.float32)) * (2 * math.pi / 2**64)
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    table = _table if type(like) is Tensor and not torch.compiler.is_compiling() else _table.__wrapped__
+    return table(first, tokens, like.shape[-1] // 2, like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)  # what is kept must be of use in training too
+def _table(first: int, tokens: int, half: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    phase = torch.arange(first, first + tokens, device=device)[:, None] * torch.tensor(_steps(half), device=device)
+    angles = phase.to(torch.promote_types(dtype, torch.float32)) * (2 * math.pi / 2**64)
+    return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
 @cache
@@ -118,13 +123,16 @@ def _attend_streams(
     q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], prefix: KeysValues, mask: Tensor
 ) -> Tensor:
     """Attention over [P | stream | stream ...], the same mask and the same positions for every stream."""
-    span = keys[0].shape[2]
-    cos, sin = rotary(0, span, q)
-    first = span - q.shape[2]
-    turned_q = turn(q, cos[first:], sin[first:])
-    turned_k = torch.cat([turn(k, cos, sin) for k in keys], dim=2)
-    mask = mask.repeat(*[1] * (mask.ndim - 1), len(keys))
-    return attend(q, turned_q, turned_k, torch.cat(values, dim=2), prefix, mask)
+    first = keys[0].shape[2] - q.shape[2]
+    cos, sin = rotary(0, keys[0].shape[2], q)
+    if first == 0:  # queries and keys of the same tokens
+        turned_q, *turned = turn(torch.stack((q, *keys)), cos, sin).unbind()
+    else:
+        turned_q, turned = turn(q, cos[first:], sin[first:]), list(turn(torch.stack(keys), cos, sin).unbind())
+    turned_k = turned[0] if len(turned) == 1 else torch.cat(turned, dim=2)
+    mask = mask if len(keys) == 1 else mask.repeat(*[1] * (mask.ndim - 1), len(keys))
+    all_values = values[0] if len(values) == 1 else torch.cat(values, dim=2)
+    return attend(q, turned_q, turned_k, all_values, prefix, mask)
 
 
 @dataclass(frozen=True)

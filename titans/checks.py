@@ -60,11 +60,16 @@ def check_instance(name: str, value: object, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
 
 
+def is_dense(value: Tensor) -> bool:
+    """Whether a tensor's numbers lie in memory one by one: not sparse, nested or packed."""
+    return value.layout is torch.strided and not value.is_nested
+
+
 def check_tensor(name: str, value: object) -> Tensor:
-    """A tensor whose numbers lie in memory one by one: not sparse, nested or packed."""
+    """A dense tensor, see `is_dense`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if value.layout != torch.strided or value.is_nested:
+    if not is_dense(value):
         kind = value.layout if value.layout != torch.strided else "nested"
         raise TypeError(f"{name} must be a dense tensor (torch.strided), got a {kind} one")
     return value

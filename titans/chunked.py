@@ -50,7 +50,7 @@ from torch import Tensor
 
 from titans.bounds import bounded_errors, finite, full_precision
 from titans.chunk_step import ChunkStep, StepMix
-from titans.memory import LayeredMemory
+from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
 from titans.scan import Gates, Rule, Tokens, check_scan
 from titans.state import MOMENTUM, MemoryState, Weights
@@ -109,7 +109,7 @@ def chunked_scan(
     nothing of the size of the weights is made for a token. Time and, under no_grad, memory beyond
     inputs and outputs do not depend on how many tokens came before.
     """
-    if not isinstance(memory, LayeredMemory):
+    if not is_layered(memory):
         raise TypeError(
             "memory must be a LayeredMemory, with activation, surround and errors, for the closed form; "
             f"recurrent_scan takes any memory, got {type(memory).__name__}"

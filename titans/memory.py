@@ -11,7 +11,7 @@ that comes back to what leaves it. `DeepMemory.errors` works both out by hand; e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +98,11 @@ class LayeredMemory(Memory, Protocol):
     def surround(self, x: Tensor, h: Tensor) -> Tensor: ...
 
     def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]: ...
+
+
+def is_layered(memory: object) -> TypeGuard[LayeredMemory]:
+    """Whether a memory is a `LayeredMemory`; for a `DeepMemory` known without a look at all that it has."""
+    return isinstance(memory, DeepMemory | LayeredMemory)
 
 
 class FirstWeights(nn.ParameterList):

@@ -13,10 +13,19 @@ from torch import Tensor, nn
 
 from titans.blocks import MIXERS, MixerTable
 from titans.bounds import full_precision
-from titans.checks import check_choice, check_instance, check_integer, check_number, check_rows, check_tensor, known
+from titans.checks import (
+    check_choice,
+    check_instance,
+    check_integer,
+    check_number,
+    check_rows,
+    check_tensor,
+    is_dense,
+    known,
+)
 from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
-from titans.state import State
+from titans.state import State, every_tensor
 
 IGNORED_LABEL = -100
 # Parts of states that are at least float32, see NeuralMemory.
@@ -88,11 +97,14 @@ class Block(nn.Module):
 
 def check_layer_state(state: State, x: Tensor) -> None:
     """Refuse the state of another device or dtype than the layer's input x."""
+    memory_dtype = torch.promote_types(x.dtype, torch.float32)
+    if all(t.device == x.device and t.dtype is x.dtype is memory_dtype for t in every_tensor(state)):
+        return
     for name, tensor in state.tensors().items():
         if tensor.device != x.device:
             raise ValueError(f"state must be on device {x.device}, got {tensor.device} in {name}")
         learns = IN_MEMORY_PRECISION.intersection(name.split("."))
-        needed = torch.promote_types(x.dtype, torch.float32) if learns else x.dtype
+        needed = memory_dtype if learns else x.dtype
         if tensor.dtype != needed:
             raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
 
@@ -255,8 +267,9 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
-        for name, tensor in state.tensors().items():
-            check_tensor(f"state.{name}", tensor)
+        if not all(map(is_dense, every_tensor(state))):
+            for name, tensor in state.tensors().items():
+                check_tensor(f"state.{name}", tensor)
         for layer, part in enumerate(state.layers, 1):
             variant = self.config.variant_of(layer)
             if variant not in self.mixers and variant in KINDS and part is not None:

@@ -24,7 +24,7 @@ from titans.checks import (
     present,
 )
 from titans.chunked import chunked_scan
-from titans.memory import DeepMemory, LayeredMemory, Memory, check_memory
+from titans.memory import DeepMemory, Memory, check_memory, is_layered
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_state
 from titans.state import MemoryState, Weights
@@ -42,9 +42,10 @@ class LayerState(MemoryState):
     @classmethod
     def of(cls, state: MemoryState, recent: Tensor) -> LayerState:
         """The state of a scan with what the convolutions need."""
-        return cls(**{f.name: getattr(state, f.name) for f in fields(MemoryState)}, recent=recent)
+        return cls(**{name: getattr(state, name) for name in _FIELDS}, recent=recent)
 
 
+_FIELDS = [f.name for f in fields(MemoryState)]
 FORGET_LAYERS = ("last", "all")
 ANSWER_EPS = 1e-3  # an answer of an empty memory is small or zero, and its rounding must not be enlarged a millionfold
 
@@ -146,7 +147,6 @@ class NeuralMemory(nn.Module):
         self.conv = CausalConv(3 * dim, conv_width)
         made = DeepMemory(dim // heads, heads, depth, expansion, activation, residual) if memory is None else memory
         self.memory, self.rule = sized_memory(made, dim // heads, heads), rule
-        self.layered = isinstance(self.memory, LayeredMemory)
         self.to_gates = nn.Linear(dim, 3 * heads * len(self.memory.shapes))
         self.norm = nn.RMSNorm(dim // heads, eps=ANSWER_EPS)
         self.gate_edits: list[Callable[[Gates], Gates]] = []
@@ -214,7 +214,7 @@ class NeuralMemory(nn.Module):
 
     def scan(self, tokens: Tokens, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """The memory's update and reading: in closed form, or token by token where there is none."""
-        if self.rule is None and isinstance(self.memory, LayeredMemory):
+        if self.rule is None and is_layered(self.memory):
             return chunked_scan(self.memory, state, *tokens, self.chunk_size, self.max_surprise)
         bound = self.max_surprise if self.rule is None else None
         return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)
@@ -243,7 +243,7 @@ class NeuralMemory(nn.Module):
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]."""
         shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
         theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
-        if self.forget_layers == "last" and self.layered:
+        if self.forget_layers == "last" and is_layered(self.memory):
             alpha = F.pad(alpha[..., -1:], (alpha.shape[-1] - 1, 0))
         gates = Gates(
             self.max_step * theta,

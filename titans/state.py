@@ -4,7 +4,7 @@ loaded."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Number
 from pathlib import Path
@@ -102,6 +102,18 @@ class State:
         if unused:
             raise ValueError(f"{foreign}: no fact names its tensors {sorted(unused)}")
         return state
+
+
+def every_tensor(value: Any) -> Iterator[Tensor]:
+    """All tensors of a state, some of them twice: quicker than `tensors`, which names them."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple):
+        for part in value:
+            yield from every_tensor(part)
+    elif isinstance(value, State):
+        for part in vars(value).values():
+            yield from every_tensor(part)
 
 
 def _map(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]) -> Any:

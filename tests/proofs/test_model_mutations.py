@@ -98,10 +98,10 @@ def stops(make: Make) -> None:
     model_proofs.a_row_that_stopped_goes_on_with_the_stop_token(make("mac"))
 
 
-SEEN = "mask = mask.repeat(*[1] * (mask.ndim - 1), len(keys))"
+SEEN = "mask = mask if len(keys) == 1 else mask.repeat(*[1] * (mask.ndim - 1), len(keys))"
 READ = "return self.memory.learn(written, state)"
 BEGINS = "start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN\n"
-TURNED = "turned_k = torch.cat([turn(k, cos, sin) for k in keys], dim=2)"
+TURNED = "turned_k = turned[0] if len(turned) == 1 else torch.cat(turned, dim=2)"
 EMBEDDED = "x, layers = self.embedding(tokens), []"
 NEXT = "self(made[-1], output.state)"
 
@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         blocks, READ, "_, after = self.memory.learn(written, state); return self.memory.learn(written, after)",
         causal("mac")),
     "h without positions": (
-        attention, TURNED, "turned_k = torch.cat((*keys[:-1], turn(keys[-1], cos, sin)), dim=2)", equations("mac")),
+        attention, TURNED, "turned_k = torch.cat((*keys[:-1], turned[-1]), dim=2)", equations("mac")),
     "h read with the weights of now": (
         blocks, "self.retrieve(start, asked)", "self.retrieve(memory.weights, asked)", splits("mac")),
     "h read with the first weights for ever": (
@@ -139,8 +139,8 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         "return Seen(_joined(tuple(k.roll(1, 2) for k in self.keys), keys)",
         splits("attention")),
     "queries' positions restart at each call": (
-        attention, "turned_q = turn(q, cos[first:], sin[first:])",
-        "turned_q = turn(q, cos[: q.shape[2]], sin[: q.shape[2]])", splits("attention")),
+        attention, "turn(q, cos[first:], sin[first:])",
+        "turn(q, cos[: q.shape[2]], sin[: q.shape[2]])", splits("attention")),
     "keys of the last window off by one": (
         attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mag")),
     "keys of the last window are forgotten": (attention, "if not self.keys:", "if True:", splits("mal")),

@@ -28,9 +28,8 @@ def finite(x: Tensor) -> Tensor:
     """x with numbers that a norm can square, whatever it was.
 
     Nothing that has been learned comes near the limit. It matters for a memory of three layers and
-    more
-    whose gates are at their ends, where the bounded steps of many tokens add up until a product of
-    weights leaves float32's range.
+    more whose gates are at their ends, where the bounded steps of many tokens add up until a product
+    of weights leaves float32's range.
     """
     return x.nan_to_num(nan=0.0).clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
 

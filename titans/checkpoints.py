@@ -32,11 +32,9 @@ def save_checkpoint(
 
     dtype: what the model's numbers are rounded to in the file; None keeps theirs.
     """
-    path = Path(path)
     tensors = {f"model.{name}": tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
     tensors |= {f"more.{name}": tensor for name, tensor in (more or {}).items()}
     texts = {"format": FILE_FORMAT, "config": json.dumps(asdict(model.config)), "facts": json.dumps(facts)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     files.write(path, {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, texts)
 
 

@@ -4,18 +4,16 @@ The pictures and exercises are those of lessons 02 and 03; other lessons have fi
 """
 
 import re
-from itertools import pairwise
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from tests.lessons.cells import exercise_cells, run
+from tests.lessons.labs import check_failing_draw, check_strip
 from tests.paths import SOURCES
 from titans import DeepMemory, Gates, chunked_scan
-from titans.lesson.kit import figures
 from titans.lesson.kit.exercise import Exercise
 from titans.lesson.kit.matrix_memory import trace
 from titans.lesson.lesson_02 import exercises as exercises_02
@@ -60,26 +58,11 @@ def test_a_lab_draws_every_corner_of_its_controls(name):
 
 @pytest.mark.parametrize("name", LABS)
 def test_a_labs_strip_shows_what_its_controls_show(name):
-    lab = LABS[name]()
-    assert 3 <= len(lab.states) <= 5
-    images = []
-    for state in lab.states:
-        for control, value in state.items():
-            lab.controls[control].value = value
-        images.append(lab.pixels().copy())
-    assert figures.png(figures.strip(images)) == lab.strip()
-    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
+    check_strip(LABS[name]())
 
 
 def test_a_failing_picture_tells_whoever_moved_the_control(monkeypatch):
-    lab = gates_lab.gates_lab()
-
-    def broken(**values):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(lab, "draw", broken)
-    with pytest.raises(RuntimeError, match="broken"):
-        lab.controls["theta"].value = 0.5
+    check_failing_draw(gates_lab.gates_lab(), "theta", 0.5, monkeypatch)
 
 
 @pytest.mark.parametrize("make", [*LABS.values(), *PICTURES], ids=lambda make: make.__name__)

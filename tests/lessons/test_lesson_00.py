@@ -1,15 +1,13 @@
 """Lesson 00: its exercises name the mistake, its lab follows its controls, and what it says of its models holds."""
 
-import itertools
 import re
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
 from tests.lessons.cells import exercise_cells, run
-from titans.lesson.kit import figures
+from tests.lessons.labs import check_failing_draw, check_strip
 from titans.lesson.kit.exercise import Exercise
 from titans.lesson.lesson_00 import exercises as exercises_00
 from titans.lesson.lesson_00 import lab as telling_lab
@@ -190,26 +188,11 @@ def test_the_lab_draws_both_ends_of_every_control():
 
 
 def test_the_labs_strip_shows_what_its_controls_show():
-    lab = telling_lab.telling_lab()
-    assert 3 <= len(lab.states) <= 5
-    images = []
-    for state in lab.states:
-        for control, value in state.items():
-            lab.controls[control].value = value
-        images.append(lab.pixels().copy())
-    assert figures.png(figures.strip(images)) == lab.strip()
-    assert not any(np.array_equal(one, other) for one, other in itertools.combinations(images, 2))
+    check_strip(telling_lab.telling_lab())
 
 
 def test_a_failing_lab_tells_whoever_moved_the_control(monkeypatch):
-    lab = telling_lab.telling_lab()
-
-    def broken(**values):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(lab, "draw", broken)
-    with pytest.raises(RuntimeError, match="broken"):
-        lab.controls["Ada"].value = "Riga"
+    check_failing_draw(telling_lab.telling_lab(), "Ada", "Riga", monkeypatch)
 
 
 @pytest.mark.parametrize("make", [telling_lab.telling_lab, lesson_00.by_distance, lambda: lesson_00.idea(FACTS)])

@@ -1,16 +1,15 @@
 """Lesson 06: its exercises name the mistake, its lab moves, and its helpers compute what they say."""
 
 import re
-from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
 from tests.lessons.cells import exercise_cells, run
+from tests.lessons.labs import check_failing_draw, check_strip
 from titans import TitansConfig, TitansLM
 from titans.attention import Attention
-from titans.lesson.kit import exercise, figures
+from titans.lesson.kit import exercise
 from titans.lesson.lesson_06 import exercises as exercises_06
 from titans.lesson.lesson_06 import lab as persistent_lab
 from titans.lesson.lesson_06 import pictures as lesson_06
@@ -38,26 +37,11 @@ def test_the_lab_draws_every_corner_of_its_controls(corner):
 
 
 def test_a_failing_picture_tells_whoever_moved_the_control(monkeypatch):
-    lab = persistent_lab.persistent_lab()
-
-    def broken(**values):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(lab, "draw", broken)
-    with pytest.raises(RuntimeError, match="broken"):
-        lab.controls["persistent"].value = 5
+    check_failing_draw(persistent_lab.persistent_lab(), "persistent", 5, monkeypatch)
 
 
 def test_the_strip_shows_what_the_controls_show():
-    lab = persistent_lab.persistent_lab()
-    images = []
-    for state in lab.states:
-        for control, value in state.items():
-            lab.controls[control].value = value
-        images.append(lab.pixels().copy())
-    assert 3 <= len(images) <= 5
-    assert figures.png(figures.strip(images)) == lab.strip()
-    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
+    check_strip(persistent_lab.persistent_lab())
 
 
 def test_the_labs_shares_are_softmax_over_what_a_token_may_see():

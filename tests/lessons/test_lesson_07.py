@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,10 +9,11 @@ import torch
 from torch import nn
 
 from tests.lessons.cells import exercise_cells, run
+from tests.lessons.labs import check_failing_draw, check_strip
 from titans import TitansConfig, TitansLM
 from titans.attention import NOTHING_SEEN
 from titans.blocks import MAC
-from titans.lesson.kit import draws, figures, watching
+from titans.lesson.kit import draws, watching
 from titans.lesson.lesson_07 import exercises as exercises_07
 from titans.lesson.lesson_07 import lab as mac_lab
 from titans.lesson.lesson_07 import leaky_mac, trials
@@ -203,26 +203,11 @@ def test_the_lab_draws_every_corner_of_its_controls(mode):
 
 
 def test_a_failing_draw_reaches_whoever_moved_the_control(monkeypatch):
-    lab = mac_lab.mac_lab()
-
-    def broken(**values):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(lab, "draw", broken)
-    with pytest.raises(RuntimeError, match="broken"):
-        lab.controls["query"].value = 3
+    check_failing_draw(mac_lab.mac_lab(), "query", 3, monkeypatch)
 
 
 def test_the_labs_strip_shows_what_its_controls_show():
-    lab = mac_lab.mac_lab()
-    assert 3 <= len(lab.states) <= 5
-    images = []
-    for state in lab.states:
-        for control, value in state.items():
-            lab.controls[control].value = value
-        images.append(lab.pixels().copy())
-    assert figures.png(figures.strip(images)) == lab.strip()
-    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
+    check_strip(mac_lab.mac_lab())
 
 
 @pytest.mark.parametrize("mask_h", [False, True])

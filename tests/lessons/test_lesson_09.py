@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from itertools import pairwise
 from operator import attrgetter
 
 import numpy as np
@@ -10,9 +9,10 @@ import pytest
 import torch
 
 from tests.lessons.cells import exercise_cells, run
+from tests.lessons.labs import check_failing_draw, check_strip
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
-from titans.lesson.kit import exercise, figures, watching
+from titans.lesson.kit import exercise, watching
 from titans.lesson.kit.player import right_answers
 from titans.lesson.lesson_09 import bare_player, mac_player, trials
 from titans.lesson.lesson_09 import exercises as exercises_09
@@ -56,16 +56,10 @@ def test_a_player_draws_every_moment_and_every_switch(player):
 
 
 def test_a_players_strip_shows_what_its_controls_show(player):
-    start, images = player.values(), []
-    for state in player.states:
-        for name, value in state.items():
-            player.controls[name].value = value
-        images.append(player.pixels().copy())
+    start = player.values()
+    check_strip(player)
     for name, value in start.items():
         player.controls[name].value = value
-    assert 3 <= len(player.states) <= 5
-    assert figures.png(figures.strip(images)) == player.strip()
-    assert not any(np.array_equal(one, other) for one, other in pairwise(images))
 
 
 def test_a_moved_slider_draws_the_same_pixels_as_a_fresh_player(player):
@@ -77,14 +71,7 @@ def test_a_moved_slider_draws_the_same_pixels_as_a_fresh_player(player):
 
 
 def test_a_failing_player_tells_whoever_moved_the_control(monkeypatch):
-    player = bare_player.bare_player()
-
-    def broken(**values):
-        raise RuntimeError("broken")
-
-    monkeypatch.setattr(player, "draw", broken)
-    with pytest.raises(RuntimeError, match="broken"):
-        player.controls["token"].value = 5
+    check_failing_draw(bare_player.bare_player(), "token", 5, monkeypatch)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ LONG = Run(small(RECALL, forgetting=False), RECALL, between=(24, 232), steps=800
 MIXED = Run(small(RECALL), MixedRecall(), between=(24, 56))
 MANY_PAIRS = VariedRecall(pairs=48, keys=64)
 MANY = Run(small(MANY_PAIRS, dim=32, forgetting=False), MANY_PAIRS, between=(24, 56), steps=1200)
+BOTH = replace(LONG, task=MixedRecall())
 NEEDLE = {
     kind: Run(small(Needle(kind), forgetting=False), Needle(kind), between=(16, 208)) for kind in ("noise", "text")
 }
@@ -106,6 +107,14 @@ RECIPES = {
         {"matrix": LONG, "deep": replace(changed(LONG, **DEEP), task=VariedRecall(RECALL.pairs))},
         measured=(256, 1024, 4096, 16384, 65536, 262144),
         rows=32,
+    ),
+    "recall-both": Recipe(
+        "Pairs told in one stretch, and pairs scattered in the noise; trained on both, with at most 256 tokens in all; "
+        "nothing is forgotten.",
+        {"matrix": BOTH, "deep": changed(BOTH, **DEEP)},
+        measured=(256, 1024, 4096, 16384, 65536),
+        rows=32,
+        scattered=True,
     ),
     "recall-many": Recipe(
         "More and more pairs of 64 keys, of which a matrix of 32 x 32 holds 32 at most; trained with 2 to 48.",

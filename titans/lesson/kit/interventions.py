@@ -1,0 +1,63 @@
+"""Experiments on a trained model, a few lines each: gates held at a number, a part switched off, a
+state edited.
+
+Whoever says "because" switches that part off, and looks. A copy is changed, never the model; and
+what is held with `held` is held while the block runs.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from titans.attention import Attention
+from titans.blocks import ContextState
+from titans.model import ModelState, TitansLM
+from titans.neural_memory import LayerState
+from titans.observe import edited_gates
+from titans.scan import Gates
+
+
+@contextmanager
+def held(model: nn.Module, **numbers: float) -> Iterator[None]:
+    """Gates of all memories at fixed numbers while the block runs: held(model, eta=0.0). The others stay as they are."""
+
+    def edit(gates: Gates) -> Gates:
+        fixed = {name: torch.full_like(getattr(gates, name), number) for name, number in numbers.items()}
+        return gates._replace(**fixed)
+
+    with edited_gates(model, edit):
+        yield
+
+
+def without_attention(model: TitansLM) -> TitansLM:
+    """A copy in which attention adds nothing to what a block goes on with; h has then no way in either."""
+    model = deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, Attention):
+            nn.init.zeros_(module.W_O.weight)
+    return model
+
+
+def edited_memory(state: ModelState, edit: Callable[[LayerState], LayerState]) -> ModelState:
+    """The state of a one-block MAC with another memory. The weights from which h is read are left as they are."""
+    (layer,) = state.layers
+    assert isinstance(layer, ContextState)
+    return replace(state, layers=(replace(layer, memory=edit(layer.memory)),))
+
+
+def without_momentum(state: ModelState) -> ModelState:
+    """The same state with S erased: what was surprising writes no more."""
+    return edited_memory(state, lambda memory: replace(memory, rule_state=_zeros(memory.rule_state)))
+
+
+def without_recent_tokens(state: ModelState) -> ModelState:
+    """The same state in which the memory's convolutions have forgotten the tokens before."""
+    return edited_memory(state, lambda memory: replace(memory, recent=torch.zeros_like(memory.recent)))
+
+
+def _zeros(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(torch.zeros_like(tensor) for tensor in tensors)

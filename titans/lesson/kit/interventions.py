@@ -23,7 +23,7 @@ from titans.scan import Gates
 
 @contextmanager
 def held(model: nn.Module, **numbers: float) -> Iterator[None]:
-    """Gates of all memories at fixed numbers while the block runs: held(model, eta=0.0). The others stay as they are."""
+    """Gates of all memories at fixed numbers while the block runs, the others as they are: held(model, eta=0.0)."""
 
     def edit(gates: Gates) -> Gates:
         fixed = {name: torch.full_like(getattr(gates, name), number) for name, number in numbers.items()}

@@ -135,6 +135,11 @@ RECIPES = {
         measured=(56, 1024, 4096),
         scattered=True,
     ),
+    "chunks": Recipe(
+        "Recall by MAC, whose gradients are all taken at the weights with which a chunk of 1, 16 or 64 tokens begins.",
+        {f"chunk {size}": changed(LIVE, chunk_size=size) for size in (1, 16, 64)},
+        measured=(56, 1024, 4096),
+    ),
     "needle": Recipe(
         "A pass-key of four digits in noise and in text, every variant, trained with at most 256 tokens; all four "
         "digits must be right. Nothing is forgotten, but in one run of MAC.",

@@ -94,6 +94,10 @@ class Told:
         """The share of rows that know the last fact."""
         return self.known(state)[-1]
 
+    def last_after(self, model: TitansLM, state: ModelState) -> float:
+        """The share of rows that know the last fact after `model` has read the filler from a state."""
+        return self.last(model(self.filler, state).state)
+
 
 def rows_told(filler: int = 4, rows: int = 64, seed: int = 3) -> Told:
     """Facts and filler at random."""

@@ -74,9 +74,9 @@ start()
 # その後、意味のない言葉が2,000個続きます。さて、Ben はどこに住んでいるでしょうか。
 #
 # 事実は、名前と場所を交互に並べた形でモデルに渡します。
-# モデルの知っているトークン（token）は96種類です。名前が32種類、場所が32種類、
+# モデルの知っているトークン（token）は96種類で、名前が32種類、場所が32種類、
 # そして、間を埋めるだけの**埋め草**（filler）の言葉が32種類あります。
-# モデルにとっては、どれもただの番号です。言葉は、あなたが読みやすいように付けた名札です。
+# モデルにとってはどれもただの番号で、言葉は、あなたが読みやすいように付けた名札です。
 
 # %%
 facts = {
@@ -99,13 +99,15 @@ print("filler:", " ".join(VOCABULARY[n] for n in filler(12)[0]), "…")
 # tells how such a model is trained). Nothing is trained here, but for a few more steps in section 6.
 
 # %% [markdown] lang="ja" en="9a9081aa"
-# モデルは、論文のアーキテクチャの1つである MAC で、層（layer）は1つだけです。
+# モデルは、論文のアーキテクチャの1つである MAC で、層は1つだけです。
 # MAC は memory as a context（コンテキストとしてのメモリ）の略です。
 # アテンションは16トークンの**セグメント**（segment）の中だけで働き、トークンから見えるのは、
 # 同じセグメントの中で自分より前にあるトークンだけです。前のセグメントは見えません。
 # モデルには、このアテンションのほかに、メモリがあります。
-# モデルの重み（weights）は、教材に付いています。訓練（training）のしかたは、レッスン07の話題です。
+# モデルの重みは、教材に付いています。訓練（training）のしかたは、レッスン07の話題です。
 # このレッスンでは、6節で少しだけ続きを訓練するほかは、何も訓練しません。
+#
+# 次の出力は、層（layer）と重み（weights）の数、1セグメントのトークン数、訓練で使った埋め草のトークン数です。
 
 # %%
 model, _, _ = load_checkpoint("recall-live/mac")
@@ -490,7 +492,7 @@ pictures.by_distance()
 #
 # 1. **勢いが続く。** 書き込まれたトークンは、メモリを1回だけ動かすのではなく、蹴られたボールのように、その後もしばらく動かし続けます。
 #    これを**モーメンタム**（momentum）といいます（レッスン03で学びます）。
-#    つまり、事実は伝えられたときに書き込まれていて、勢いが行き渡るのに少し時間がかかる、という説明です。
+#    つまり、事実は伝えられたときに書き込まれていて、その勢いがメモリを動かし終えるまでに少し時間がかかる、という説明です。
 # 2. **アテンションが集める。** 4つのトークンからは、同じセグメントにある事実がまだ見えています。
 #    アテンションがそれを集め、4つのトークンが書き込む、という説明です。
 #
@@ -525,13 +527,14 @@ for name, found in last.items():
 # But attention has two effects. A token's gates are computed from what attention makes of it, so without attention the
 # steps change too. Switch it off once more, now with the gates held at what they were.
 #
-# There is one more part that looks back, a small one. Before the memory is written, a **convolution** mixes each token's
-# key and value (what the memory is asked with, and what it shall answer) with those of the three tokens before it, each
-# feature by itself. The paper mentions it in section 4.4. Let it forget the facts, and leave attention on.
+# There is one more part that looks back, a small one. Before the memory is written, a **convolution** of width 4 mixes
+# each token's key and value (what the memory is asked with, and what it shall answer) with those of the three tokens
+# before it, each feature by itself. The paper mentions it in section 4.4. Let it forget the facts, and leave attention
+# on.
 #
 # **Predict before you run.** Which of these two experiments leaves the fact in place?
 
-# %% [markdown] lang="ja" en="aa0c060c"
+# %% [markdown] lang="ja" en="6e7cea37"
 # 答えは、勢いではありませんでした。勢いだけでは6%しか答えられず、勢いを消しても正解率は変わりません。
 # 事実を書き込んでいるのは、4つのトークン自身です。
 #
@@ -540,7 +543,7 @@ for name, found in last.items():
 # アテンションを切ると、ステップ幅も変わってしまうのです。
 # そこで、ゲートを元の値に固定して、もう一度アテンションを切ってみます（attention off, gates held）。
 #
-# 過去を振り返る部品は、もう1つあります。小さな**畳み込み**（convolution）です。
+# 過去を振り返る部品は、もう1つあります。幅4の小さな**畳み込み**（convolution）です。
 # メモリに書き込む前に、各トークンのキー（key）と値（value）を、その前の3トークンのものと、成分ごとに混ぜ合わせます。
 # キーはメモリに問い合わせるときに使うもの、値はメモリに答えてほしいもので、論文では4.4節に出てきます。
 # 今度はアテンションを元に戻し、畳み込みに事実を忘れさせます（convolution cleared）。
@@ -556,6 +559,7 @@ more = {"convolution cleared": rows.last_after(model, forgetful)}
 means = {"theta": 0.045, "eta": 0.955, "alpha": 0.0}  # in the four tokens
 with interventions.held(blind, **means):
     more["attention off, gates held"] = rows.last_after(blind, heard)
+more["attention always off"] = rows.last_after(blind, blind(rows.told).state)
 for part, token in (("key", 10), ("key", 11), ("value", 10), ("value", 11)):
     cleared = trials.history_cleared(heard, part, token)
     more[f"only {part} of token {token}"] = rows.last_after(model, cleared)
@@ -563,18 +567,20 @@ for name, found in more.items():
     print(f"{name:26} {found:4.0%}")
 
 # %% [markdown] lang="en"
-# It is the convolution. Attention brings nothing of the fact here; it only makes the steps larger. And of all that the
-# convolution looks back at, two things matter: the *key* of token 10, which is the name, and the *value* of token 11,
-# the place.
+# It is the convolution. Attention brings nothing of the fact here; it raises the gates, and held there they do as well.
+# Even with attention off from the first token on, most rows know the fact. And of all that the convolution looks back
+# at, two things matter: the *key* of token 10, which is the name, and the *value* of token 11, the place.
 #
 # Who writes, then? Take the 16 tokens one by one, hold the step of this one at 0, and ask for all six facts after the
 # last.
 #
 # **Predict before you run.** Which token's step does the first fact need, the one in tokens 0 and 1?
 
-# %% [markdown] lang="ja" en="26756f74"
-# 答えは畳み込みでした。ここでアテンションがしているのは、ステップ幅を大きくすることだけで、事実は運んでいません。
-# 畳み込みが振り返るもののうち、大事なのは2つだけです。名前であるトークン10の**キー**と、場所であるトークン11の**値**です。
+# %% [markdown] lang="ja" en="9cd48473"
+# 答えは畳み込みでした。アテンションは、ここでは事実を運んでいません。
+# しているのはゲートの値を上げることだけで、その値に固定すれば、アテンションがなくても正解率はほとんど同じです。
+# 最初のトークンからずっとアテンションを切っておいても（attention always off）、ほとんどの行で答えられます。
+# 畳み込みが振り返るもののうち、大事なのは、名前であるトークン10の**キー**と、場所であるトークン11の**値**の2つだけです。
 # （「only key of token 10」は、トークン10のキーだけを忘れさせた場合です。ほかの行も同じように読みます。）
 #
 # では、書き込んでいるのはどのトークンでしょうか。
@@ -623,6 +629,7 @@ pictures.silent()
 # ここで、別の事実を聞いたほうの状態からメモリの重みを取り出し、先ほどの事実を聞いたほうの状態に入れます。ほかのものは移しません。
 #
 # **実行する前に予想してみましょう。** モデルは、どちらの事実を答えるでしょうか。
+# 出力の「told」は先ほどの事実、「other」は別の事実です。
 
 # %%
 known = trials.silent_token()  # [tokens, facts]
@@ -640,9 +647,9 @@ for name, answer in swapped.items():
 print("M is a matrix:", list(weights[0].shape), "[batch, heads, out, in]")
 
 # %% [markdown] lang="en"
-# The other copy's facts, all six. (The other way round, with everything moved except these weights, no answer changes.)
-# What was told is in the weights of the memory and nowhere else. And the memory $M$ is not a list of notes: it is a
-# matrix of 64 × 64 weights, as large after 2,000 tokens as after one.
+# The other copy's facts, all six. All the rest of the state was the first copy's, and made no difference: what was told
+# is in the weights of the memory and nowhere else. And the memory $M$ is not a list of notes: it is a matrix of 64 × 64
+# weights, as large after 2,000 tokens as after one.
 #
 # ### The idea in one picture
 #
@@ -655,8 +662,8 @@ print("M is a matrix:", list(weights[0].shape), "[batch, heads, out, in]")
 # (equation 8; lesson 03 adds what is missing, momentum and forgetting). The loss $\ell$ is large where the memory did
 # not expect the token. A question is answered by a forward pass. The bars show how far each token moved $M$:
 
-# %% [markdown] lang="ja" en="b0842372"
-# 6つとも、もう一方のコピーに伝えた事実です。（逆に、この重み以外をすべて移しても、答えは1つも変わりません。）
+# %% [markdown] lang="ja" en="9eb1f746"
+# 6つとも、もう一方のコピーに伝えた事実です。重み以外の状態はすべて元のコピーのものでしたが、答えには影響しませんでした。
 # 伝えたことは、メモリの重みの中だけにあり、ほかのどこにもありません。
 # しかも、メモリ $M$ はメモ書きの一覧ではなく、64×64個の重みからなる行列です。
 # その大きさは、2,000トークンの後でも、1トークンの後でも同じです。
@@ -793,7 +800,7 @@ for theta, shares in fixed.items():
 
 # %% [markdown] lang="ja" en="57dffb55"
 # すべてのトークンで0.017にしても、ほとんど全部を答えられます。
-# モデルは事実と埋め草を見分けることを学びましたが、ここで答えるために、それは必要ないのです。必要なのは、適切な大きさのステップです。
+# モデルは事実と埋め草を見分けることを学びましたが、ここで答えるだけなら、その区別は要りません。必要なのは、適切な大きさのステップです。
 # 0.005では、事実が十分に書き込まれません。
 # 図で最も大きい0.045は、事実には適していますが、埋め草には大きすぎて、事実が洗い流されてしまいます。
 #
@@ -870,9 +877,9 @@ for name, (old, new, other) in changed.items():
 # %% [markdown] lang="ja" en="ab0cd9be"
 # 3つともです。2回目に伝えたことも、書き込まれてはいます。
 # ステップが大きければ、または、忘れる量がもう少し多ければ、古い場所は上書きされ、ほかの5つの事実はそのまま残ります。
-# つまり、メモリにできないのではなく、ゲートがそうさせないのです。
+# つまり、メモリにできないのではなく、ゲートがそうさせていないのです。
 #
-# では、ゲートがそうなったのは、教わらなかったからでしょうか。訓練では、どの名前も1回しか伝えられませんでした。
+# では、ゲートがこうなったのは、上書きを教わらなかったからでしょうか。訓練では、どの名前も1回しか伝えられませんでした。
 # そこで、コピーを2つ作り、20ステップだけ訓練を続けます。
 # 1つ目は、最後の事実で、すでに出てきた名前に新しい場所を伝える系列を使い（told twice）、
 # 2つ目は、比べるために、これまでと同じ系列を使います（told once）。

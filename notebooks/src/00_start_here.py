@@ -99,15 +99,15 @@ print("filler:", " ".join(VOCABULARY[n] for n in filler(12)[0]), "…")
 # tells how such a model is trained). Nothing is trained here, but for a few more steps in section 6.
 
 # %% [markdown] lang="ja" en="9a9081aa"
-# モデルは、論文のアーキテクチャの1つである MAC で、層は1つだけです。
+# モデルは、論文のアーキテクチャの1つである MAC で、層（layer）は1つだけです。
 # MAC は memory as a context（コンテキストとしてのメモリ）の略です。
 # アテンションは16トークンの**セグメント**（segment）の中だけで働き、トークンから見えるのは、
 # 同じセグメントの中で自分より前にあるトークンだけです。前のセグメントは見えません。
 # モデルには、このアテンションのほかに、メモリがあります。
-# モデルの重みは、教材に付いています。訓練（training）のしかたは、レッスン07の話題です。
+# モデルの重み（weights）は、教材に付いています。訓練（training）のしかたは、レッスン07の話題です。
 # このレッスンでは、6節で少しだけ続きを訓練するほかは、何も訓練しません。
 #
-# 次の出力は、層（layer）と重み（weights）の数、1セグメントのトークン数、訓練で使った埋め草のトークン数です。
+# 次の出力は、層と重みの数、1セグメントのトークン数、訓練で使った埋め草のトークン数です。
 
 # %%
 model, _, _ = load_checkpoint("recall-live/mac")
@@ -200,15 +200,15 @@ for name, (answer, chance) in answers.items():
     print(f"{name}? {answer} ({chance:.0%})")
 
 # %% [markdown] lang="en"
-# Wrong, and some of it with great confidence. (In its training this model never met a memory that had not been
-# written.)
+# Wrong, and some of it with great confidence. (In its training this model never had to answer from a memory that had
+# not been written.)
 #
 # You may object that this is unfair. A model that had to do without memory from the start might have found another
 # way. So here is one: the same architecture without the memory, trained on the same task.
 
-# %% [markdown] lang="ja" en="361b43dd"
+# %% [markdown] lang="ja" en="1403ef9b"
 # 間違いです。しかも、自信満々な答えが混じっています。
-# （訓練では、何も書き込まれていないメモリに出会ったことが、一度もありません。）
+# （訓練では、何も書き込まれていないメモリのまま答えさせられたことは、一度もありません。）
 #
 # 「それは不公平だ」と思うかもしれません。初めからメモリなしで訓練していれば、別の方法を見つけたかもしれないからです。
 # そこで、同じアーキテクチャからメモリを除き、同じ課題で訓練したモデルを試します。
@@ -703,8 +703,8 @@ pictures.idea(facts)
 
 # %% [markdown] lang="ja" en="a95fb72f"
 # メモリは、事実が伝えられている間に大きく動きます。ところが、棒が最も高いのは、埋め草であるトークン12〜15です。
-# トークン12の理由は、もうわかっています。最後の事実を書き込むのが、このトークンだからです。
-# 続く3つは、ほとんどが勢いです。ステップ幅を0にしても、棒の高さは9割ほど残ります。
+# トークン12はもうわかっています。最後の事実を書き込むトークンです。
+# 続く3つはほとんどが勢いで、ステップ幅を0にしても、棒の高さは9割ほど残ります。
 # その後、棒は2回、トークン16からと、トークン32から低くなります。
 #
 # $M$ がどれだけ動くかは、トークンごとの4つの数で決まります。
@@ -726,14 +726,14 @@ gates_and_surprise(model, tokens, spans)
 #
 # - At token 16 a segment begins, and attention no longer sees the facts. If that is why $\theta$ falls, then without
 #   attention it must not fall there.
-# - At token 32 a **chunk** begins. The gradients of 16 tokens in a row are all taken at the weights with which their
-#   chunk began (lesson 03). So tokens 16 to 31 surprise a memory that has met four tokens of filler, tokens 32 to 47
+# - At token 32 a **chunk** begins. The gradients of 16 successive tokens are all taken at the weights with which
+#   their chunk began (lesson 03). So tokens 16 to 31 surprise a memory that has met four tokens of filler, tokens 32 to 47
 #   one that has met 20. If that is why, then with nothing written in chunk 1 (tokens 16 to 31) the surprise must stay
 #   high.
 #
 # The output gives the mean step $\theta$, and the mean surprise $|u|$ of each of the four chunks.
 
-# %% [markdown] lang="ja" en="27461e25"
+# %% [markdown] lang="ja" en="05bc5d67"
 # トークン16で小さくなるのはゲートです。$\theta$ は約0.04から0.013に、$\eta$ は0.95から約0.6に下がります。
 # トークン32ではゲートは変わらず、**驚き**が5から1に下がります。どちらの理由も、実験で確かめられます。
 #
@@ -870,18 +870,18 @@ for name, (old, new, other) in changed.items():
 # is forgotten, and the other five facts stay. So it is not the memory that cannot; its gates keep it from it.
 #
 # Were they never taught otherwise? In training, every name was told once. Train two copies for 20 steps more, the first
-# on streams whose last fact gives one of the names a new place, the other, for comparison, on the old ones.
+# on sequences whose last fact gives one of the names a new place, the other, for comparison, on the old ones.
 #
 # **Predict before you run.** Are 20 steps enough? And if the name is told again not at once, but 20 tokens later?
 
-# %% [markdown] lang="ja" en="ab0cd9be"
+# %% [markdown] lang="ja" en="c4812d31"
 # 3つともです。2回目に伝えたことも、書き込まれてはいます。
 # ステップが大きければ、または、忘れる量がもう少し多ければ、古い場所は上書きされ、ほかの5つの事実はそのまま残ります。
 # つまり、メモリにできないのではなく、ゲートがそうさせていないのです。
 #
 # では、ゲートがこうなったのは、上書きを教わらなかったからでしょうか。訓練では、どの名前も1回しか伝えられませんでした。
 # そこで、コピーを2つ作り、20ステップだけ訓練を続けます。
-# 1つ目は、最後の事実で、すでに出てきた名前に新しい場所を伝える系列を使い（told twice）、
+# 1つ目は、最後の事実で、すでに出てきた名前に新しい場所を伝える系列（sequence）を使い（told twice）、
 # 2つ目は、比べるために、これまでと同じ系列を使います（told once）。
 # 「new」は、すぐにもう一度伝えた場合に新しい場所を答える割合、「20 tokens later」は、20トークン後に伝えた場合の割合です。
 # 最後の行（a new name, …）は、元のモデルで、初めて出てくる名前を20トークン後に伝えた場合です。
@@ -903,8 +903,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 
 # %% [markdown] lang="en"
 # Twenty steps are enough, and twenty of the old kind change nothing: it is the training. But what was practised is
-# told at once, with all the facts in one stretch. 20 tokens later the old place wins again, and there even a name that
-# was not told before is seldom kept.
+# telling everything in one stretch. Told 20 tokens later, the old place wins again; and there the lesson's own model
+# seldom keeps even a name that was not told before.
 #
 # A memory that learns at test time still has to *learn how to memorise*, and it learns what its training asks for.
 # Lesson 04 will be about that.
@@ -956,10 +956,10 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="8b4db4f2"
+# %% [markdown] lang="ja" en="571c3233"
 # 20ステップで足りました。これまでと同じ系列で20ステップ訓練しても変わらないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
-# 20トークン後に伝えると、やはり古い場所が勝ちますし、初めて出てくる名前でさえ、あまり覚えられません。
+# 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければなりません。
 # そして学ぶのは、訓練で求められたことです。これがレッスン04のテーマです。

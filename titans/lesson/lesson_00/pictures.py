@@ -73,7 +73,7 @@ def silent() -> Picture:
         "six facts in the end. All shares are above 90 %, but for one a fact, below 25 %: the fact in tokens 0 and 1 "
         "is lost without the step of token 2, that in tokens 2 and 3 without token 4, and so on to tokens 10 and 11 "
         "without token 12.",
-        alt_ja="0から15までのトークンを1つずつ選び、そのステップ幅を0にしたとき、6つの事実それぞれを最後に答えられる割合の表。"
+        alt_ja="0から15までのトークンを1つずつ選び、そのステップ幅を0にしたとき、6つの事実それぞれを最後に答えられる行の割合の表。"
         "ほとんどが90%を超えますが、どの事実にも1つだけ、25%未満のところがあります。トークン0と1の事実はトークン2を、"
         "2と3の事実はトークン4を止めると失われ、同じように続いて、10と11の事実はトークン12を止めると失われます。",
     )

@@ -567,16 +567,17 @@ for name, found in more.items():
     print(f"{name:26} {found:4.0%}")
 
 # %% [markdown] lang="en"
-# It is the convolution. Attention brings nothing of the fact here; it raises the gates, and held there they do as well.
-# Even with attention off from the first token on, most rows know the fact. And of all that the convolution looks back
-# at, two things matter: the *key* of token 10, which is the name, and the *value* of token 11, the place.
+# It is the convolution. Attention brings nothing of the fact here: all it does is to raise the gates, and with the gates
+# held it is hardly missed. Even when it is off from the first token on, most rows know the fact. And of all that the
+# convolution looks back at, two things matter: the *key* of token 10, which is the name, and the *value* of token 11,
+# the place.
 #
 # Who writes, then? Take the 16 tokens one by one, hold the step of this one at 0, and ask for all six facts after the
 # last.
 #
 # **Predict before you run.** Which token's step does the first fact need, the one in tokens 0 and 1?
 
-# %% [markdown] lang="ja" en="9cd48473"
+# %% [markdown] lang="ja" en="533e131c"
 # 答えは畳み込みでした。アテンションは、ここでは事実を運んでいません。
 # しているのはゲートの値を上げることだけで、その値に固定すれば、アテンションがなくても正解率はほとんど同じです。
 # 最初のトークンからずっとアテンションを切っておいても（attention always off）、ほとんどの行で答えられます。
@@ -597,9 +598,9 @@ assert lost[1:] == ["only key of token 10", "only value of token 11"]
 pictures.silent()
 
 # %% [markdown] lang="en"
-# Each fact hangs on one token, the one *behind* it. A fact stands in tokens $t$ and $t + 1$, and token $t + 2$ writes
-# it, whatever that token is: its key comes from two tokens back, the name, and its value from one token back, the
-# place. So one write binds the two. For the last fact this is the first token of filler.
+# Each fact hangs on one token, the one *behind* it. Told in one stretch, as here, a fact stands in tokens $t$ and
+# $t + 1$, and token $t + 2$ writes it, whatever that token is: its key comes from two tokens back, the name, and its
+# value from one token back, the place. So one write binds the two. For the last fact this is the first token of filler.
 #
 # The three tokens after it need not write. But they are needed, and here the push comes back: with momentum 0 in the
 # four tokens, 33 % know the fact. What was wrong with the first explanation is *whose* push it is.
@@ -612,10 +613,10 @@ pictures.silent()
 #
 # **Predict before you run.** Whose facts will it tell?
 
-# %% [markdown] lang="ja" en="0693d273"
+# %% [markdown] lang="ja" en="93aa1104"
 # どの事実も、すぐ**後ろ**の1つのトークンにかかっています。
-# 事実がトークン $t$ と $t + 1$ にあるとき、それを書き込むのは、トークン $t + 2$ です。このトークンは、何であってもかまいません。
-# キーには2つ前の名前が、値には1つ前の場所が使われるので、1回の書き込みで両方が結びつきます。
+# ここのように事実を続けて伝えるなら、トークン $t$ と $t + 1$ にある事実を書き込むのは、トークン $t + 2$ です。
+# このトークンは、何であってもかまいません。キーには2つ前の名前が、値には1つ前の場所が使われるので、1回の書き込みで両方が結びつきます。
 # 最後の事実では、埋め草の最初のトークンがこれに当たります。
 #
 # その後の3トークンは、何も書き込まなくてもかまいません。それでも必要なのは、ここでモーメンタムが働くからです。
@@ -760,8 +761,8 @@ for name, silent in {"as trained": None, "chunk 1 silent": 1}.items():
     assert (chunks[2] > 0.8 * chunks[1]) == (silent == 1)
 
 # %% [markdown] lang="en"
-# Both hold (0.022 to 0.019 is hardly a fall). So the model takes large steps while facts are in sight and small ones in mere filler, and nobody wrote a
-# rule for that: it was found in training.
+# Both hold (0.022 to 0.019 is hardly a fall). So the model takes large steps while facts are in sight and small ones in
+# mere filler, and nobody wrote a rule for that: it was found in training.
 #
 # It is tempting to go on: *and that is why 2,000 tokens of filler do not wash the facts away.* Test it. Give every token
 # the same step, fact or filler; then only the facts, and only the filler.
@@ -769,7 +770,7 @@ for name, silent in {"as trained": None, "chunk 1 silent": 1}.items():
 # **Predict before you run.** The mean step in the picture is 0.017. With that for every token, how many of the facts are
 # known 250 tokens later?
 
-# %% [markdown] lang="ja" en="d97699fb"
+# %% [markdown] lang="ja" en="c1c75514"
 # どちらも、そのとおりでした（アテンションを切ると、0.022から0.019へと、ほとんど下がりません）。
 # モデルのステップは、事実が見えている間は大きく、埋め草だけになると小さくなります。
 # そうするという規則を誰かが書いたわけではなく、訓練で見つかったものです。
@@ -789,17 +790,18 @@ for theta, shares in fixed.items():
     print(f"{theta:5.3f}", *(f"{found:11.0%}" for found in shares))
 
 # %% [markdown] lang="en"
-# With 0.017 for every token nearly all are known. The model has learned to tell facts from filler, but these answers do
-# not need it. What they need is a step of the right size. With 0.005 the facts are not written well. 0.045, the largest
-# step in the picture, suits the facts, but not the filler: that many large steps wash the facts away.
+# With 0.017 for every token nearly all are known, and after 2,000 tokens of filler they still are. The model has learned
+# to tell facts from filler, but these answers do not need it. What they need is a step of the right size. With 0.005 the
+# facts are not written well. 0.045, the largest step in the picture, suits the facts, but not the filler: that many large
+# steps wash the facts away.
 #
 # ## 6. What it cannot do
 #
 # **Predict before you run.** Ada moves: after the six facts the model is told "Ada Tokyo". Where does it say that she
 # lives, 100 tokens later? And where does Mio live, of whom nobody ever spoke?
 
-# %% [markdown] lang="ja" en="57dffb55"
-# すべてのトークンで0.017にしても、ほとんど全部を答えられます。
+# %% [markdown] lang="ja" en="12fb6c3a"
+# すべてのトークンで0.017にしても、ほとんど全部を答えられ、埋め草が2,000トークンでも同じです。
 # モデルは事実と埋め草を見分けることを学びましたが、ここで答えるだけなら、その区別は要りません。必要なのは、適切な大きさのステップです。
 # 0.005では、事実が十分に書き込まれません。
 # 図で最も大きい0.045は、事実には適していますが、埋め草には大きすぎて、事実が洗い流されてしまいます。
@@ -835,19 +837,19 @@ print(f"never told: somebody else's place {strangers.invented:.0%}")
 # four tokens behind it).
 #
 # - *Emptied first*: the memory is put back to its start. If the new place is not known now, it was never written.
-# - *Step 0.1*: about twice the step that the model takes there.
-# - *Forgetting 0.2*: the model's own is 0.001 or less.
+# - *Step 0.1*: twice the largest step that the model takes there.
+# - *Forgetting 0.2*: the model's own is below 0.002.
 #
 # **Predict before you run.** With which of them does it answer the new place, and what does that do to the other five?
 
-# %% [markdown] lang="ja" en="008e8de6"
+# %% [markdown] lang="ja" en="1b4ddc84"
 # モデルは、たいてい前の場所を答え、知らない人については、ほかの誰かの場所を答えます。これは、メモリの限界なのでしょうか。
 # 2回目に伝えたことが書き込まれていないのかもしれませんし、書き込みが弱すぎるのかもしれません。忘れる量が足りないとも考えられます。
 # そこで、2回目に伝えたこととその後ろの4トークンを読む間だけ、1つずつ変えてみます。
 #
 # - 「emptied first」：直前に、メモリを最初の状態に戻します。これで新しい場所を答えられなければ、書き込まれていなかったことになります。
-# - 「step 0.1」：ステップ幅を、モデルがここで使う値の約2倍にします。
-# - 「forgetting 0.2」：忘れる割合を0.2にします。モデルが使う値は0.001以下です。
+# - 「step 0.1」：ステップ幅を、モデルがここで使う最大の値の2倍にします。
+# - 「forgetting 0.2」：忘れる割合を0.2にします。モデルが使う値は0.002未満です。
 #
 # **実行する前に予想してみましょう。**
 # 新しい場所（new）を答えるのは、どの場合でしょうか。また、ほかの5つの事実（other five）はどうなるでしょうか。
@@ -866,17 +868,18 @@ for name, (old, new, other) in changed.items():
     print(f"{name:14} old {old:4.0%}, new {new:4.0%}, other five {other:4.0%}")
 
 # %% [markdown] lang="en"
-# With all three. The second telling *is* written. It overwrites the old place if the step is larger, or if a little more
-# is forgotten, and the other five facts stay. So it is not the memory that cannot; its gates keep it from it.
+# With all three. The second telling *is* written. (Emptied, the memory has of course lost most of the rest.) It
+# overwrites the old place if the step is larger, or if much more is forgotten, and the other five facts stay. So it is
+# not the memory that cannot; its gates keep it from it.
 #
 # Were they never taught otherwise? In training, every name was told once. Train two copies for 20 steps more, the first
 # on sequences whose last fact gives one of the names a new place, the other, for comparison, on the old ones.
 #
 # **Predict before you run.** Are 20 steps enough? And if the name is told again not at once, but 20 tokens later?
 
-# %% [markdown] lang="ja" en="c4812d31"
-# 3つともです。2回目に伝えたことも、書き込まれてはいます。
-# ステップが大きければ、または、忘れる量がもう少し多ければ、古い場所は上書きされ、ほかの5つの事実はそのまま残ります。
+# %% [markdown] lang="ja" en="bc40a48f"
+# 3つともです。2回目に伝えたことも、書き込まれてはいます（メモリを空にすれば、当然、ほかの事実はほとんど失われます）。
+# ステップがもっと大きいか、忘れる量がずっと多ければ、古い場所は上書きされ、ほかの5つの事実はそのまま残ります。
 # つまり、メモリにできないのではなく、ゲートがそうさせていないのです。
 #
 # では、ゲートがこうなったのは、上書きを教わらなかったからでしょうか。訓練では、どの名前も1回しか伝えられませんでした。
@@ -902,7 +905,7 @@ for name, task in (("twice", trials.ToldTwice()), ("once", TASK)):
 print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 
 # %% [markdown] lang="en"
-# Twenty steps are enough, and twenty of the old kind change nothing: it is the training. But what was practised is
+# Twenty steps are enough, and twenty of the old kind do not do it: it is the training. But what was practised is
 # telling everything in one stretch. Told 20 tokens later, the old place wins again; and there the lesson's own model
 # seldom keeps even a name that was not told before.
 #
@@ -956,8 +959,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="571c3233"
-# 20ステップで足りました。これまでと同じ系列で20ステップ訓練しても変わらないので、訓練のしかたが理由だとわかります。
+# %% [markdown] lang="ja" en="f998cae7"
+# 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
 #

@@ -245,6 +245,7 @@ def test_gates_fall_at_the_segment_and_surprise_at_the_chunk():
 
 def test_one_fixed_step_answers_as_well_and_a_large_one_for_the_filler_washes_the_facts_away():
     assert trials.fixed_step(0.017).everywhere > 0.95
+    assert trials.fixed_step(0.017, between=2000).everywhere > 0.95
     assert trials.fixed_step(0.005).facts_only < 0.75
     large = trials.fixed_step(0.045)
     assert large.facts_only > 0.95
@@ -272,6 +273,11 @@ def test_the_model_keeps_the_old_place_and_invents_one_for_a_stranger():
 
 
 def test_its_gates_keep_it_from_overwriting_not_its_memory():
+    rows = trials.rows_told()
+    stream = torch.cat((rows.told, rows.told[:, :1], rows.told[:, 3:4], rows.filler), dim=1)
+    seen = trace(trials.models()["memory on"], stream)
+    assert seen.theta[12:].max() == pytest.approx(0.05, abs=0.005)
+    assert seen.alpha[12:].max() < 0.002
     assert trials.told_again(emptied=True).new > 0.9
     for gates in ({"theta": 0.1}, {"alpha": 0.2}):
         told = trials.told_again(**gates)

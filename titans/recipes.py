@@ -111,7 +111,7 @@ RECIPES = {
     "recall-both": Recipe(
         "Pairs told in one stretch, and pairs scattered in the noise; trained on both, with at most 256 tokens in all; "
         "nothing is forgotten.",
-        {"matrix": BOTH, "deep": changed(BOTH, **DEEP)},
+        {"matrix": BOTH},
         measured=(256, 1024, 4096, 16384, 65536),
         rows=32,
         scattered=True,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
-from titans.lesson.kit.exercise import TODO, Exercise, Mistake, Verdict, is_unfinished, raised
+from titans.lesson.kit.exercise import Exercise, Mistake, RefusedError, Verdict, returned, values
 from titans.lesson.kit.matrix_memory import Trace, surprise_by_autograd, trace
 from titans.lesson.lesson_03.streams import EARLY, LIE, SHIFT, EventfulStream, early_answer, eventful_stream
 
@@ -128,12 +128,12 @@ def check_schedule(schedule: Callable[[int], Any]) -> Verdict:
     knows at the end."""
     stream = eventful_stream()
     try:
-        gates = [schedule(token) for token in range(len(stream.k))]
-    except Exception as error:
-        return raised(error)
-    if any(is_unfinished(gate) for gate in gates):
-        return TODO
-    theta, eta, alpha = torch.tensor(gates, dtype=torch.float64).T
+        gates = [torch.stack(values(returned(schedule, (token,)), 3)) for token in range(len(stream.k))]
+    except RefusedError as refusal:
+        return refusal.verdict
+    except RuntimeError:
+        return Verdict("shape", "Each of the three gates is one number.", "3つのゲートは、どれも1つの数です。")
+    theta, eta, alpha = torch.stack(gates).T
     if theta.min() < 0 or min(eta.min(), alpha.min()) < 0 or max(eta.max(), alpha.max()) > 1:
         return Verdict(
             "range",

@@ -7,17 +7,11 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw, randomise
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake
 from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
 
 Call = Callable[..., tuple[Tensor, MemoryState]]
-NO_NUMBERS = Verdict(
-    "type",
-    "Your function returned something that is not numbers. Return the answers y alone, not the state.",
-    "関数が数値以外のものを返しました。状態ではなく、答え y だけを返してください。",
-)
-
 # Exercise 1: a stream that comes in pieces.
 
 
@@ -80,7 +74,13 @@ STREAM = Exercise(
     },
     "Correct: in pieces the stream gives the same answers as in one call, across borders of chunks too.",
     "正解です。ストリームを分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
-    NO_NUMBERS,
+    {
+        "type": (
+            "Return the answers y alone, not the state.",
+            "状態ではなく、答え y だけを返してください。",
+        ),
+        "ragged": ("Join the pieces with torch.cat.", "部分ごとの答えは torch.cat でつなげます。"),
+    },
 )
 
 
@@ -136,7 +136,6 @@ STATE_NUMBERS = Exercise(
     },
     "Correct: as many numbers as there are in real states, for one token or a million.",
     "正解です。実際の状態にある数値の個数と一致しました。1トークンでも100万トークンでも同じです。",
-    NO_NUMBERS,
 )
 
 
@@ -184,5 +183,4 @@ SLOPE = Exercise(
     },
     "Correct: autograd, through the carried state, says the same.",
     "正解です。引き継いだ状態を通した自動微分の値と一致しました。",
-    NO_NUMBERS,
 )

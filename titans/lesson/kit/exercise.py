@@ -89,7 +89,7 @@ class Exercise(NamedTuple):
         except RefusedError as refusal:
             verdict, hint = refusal.verdict, refusal.hint
         english, japanese = self.hints.get(hint, ("", ""))
-        return Verdict(verdict.outcome, f"{verdict.english} {english}".rstrip(), verdict.japanese + japanese)
+        return Verdict(verdict.outcome, verdict.english + english, verdict.japanese + japanese)
 
     def drawn(self, seed: int) -> Sequence[tuple]:
         """The cases that belong to a seed."""

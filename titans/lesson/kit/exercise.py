@@ -61,8 +61,8 @@ class Exercise(NamedTuple):
     cases: lists the arguments. Where it takes a seed they are drawn: the same answer always meets
         the same, another one meets others, so that no table of cases passes.
     hints: outcome -> what to add to the engine's own sentence where that outcome has a likely cause
-        in this exercise ("shape", "type", "count", "ragged"; "sizes"
-        for an error about sizes that do not fit).
+        in this exercise ("shape", "type", "count", "ragged"; "turned"
+        for a shape of rows and columns exchanged, "sizes" for an error about sizes that do not fit).
     cell: what a cell of a mask stands for, from its case, row and column.
     """
 
@@ -289,6 +289,7 @@ def _refuse_shape(have: Values, want: Values) -> None:
                 if one.numel() != 1
                 else "リストやテンソルで包まずに、数そのものを返してください。",
             )
+    turned = all(one.shape == other.mT.shape for one, other in zip(have, want, strict=True) if other.ndim == 2)
     shapes, right = (_named(map(_shape, parts)) for parts in (have, want))
     if shapes != right:
         be = "shape is" if len(have) == 1 else "shapes are"
@@ -296,6 +297,7 @@ def _refuse_shape(have: Values, want: Values) -> None:
             "shape",
             f"The {be} {shapes}, and should be {right}.",
             f"形が {shapes} になっています。正しくは {right} です。",
+            "turned" if turned else "shape",
         )
 
 

@@ -73,14 +73,17 @@ def _borders(told: int, filler: int, segment_len: int) -> int:
 
 
 def _stretches(seed: int) -> list[tuple]:
-    """Any, and some where the telling ends or the question stands at a border of segments."""
+    """Any, and some where something stands at a border of segments or the filler is short or of whole segments."""
     pick, cases = Random(seed), []
-    for _ in range(4):
+    for _ in range(2):
         told, rest, segment_len, segments = pick.sample(range(3, 17), 4)
         cases += [
             (told, rest + 17 * segments, segment_len),
             (segments * segment_len, rest, segment_len),
             (told, -told % segment_len + (rest % 3) * segment_len, segment_len),
+            (segments * segment_len + 1, 1, segment_len),
+            (told, segment_len - 1, segment_len),
+            (told, segments * segment_len, segment_len),
         ]
     return cases
 

@@ -105,7 +105,7 @@ HAND_GRADIENT = Exercise(
     "Correct: both outer products agree with autograd on three random memories.",
     "正解です。3つのランダムなメモリで、2つの外積とも自動微分と一致しました。",
     {
-        "shape": OUTER,
+        "turned": OUTER,
         "sizes": (" Is a matrix to be transposed on the way back?", "逆向きに進むとき、行列を転置しましたか。"),
     },
 )

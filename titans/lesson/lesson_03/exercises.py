@@ -139,7 +139,7 @@ UPDATE = Exercise(
     },
     "Correct: M and S agree with the equations for three settings of the gates.",
     "正解です。3通りのゲート設定で、M と S が式と一致しました。",
-    {"sizes": OUTER, "shape": OUTER},
+    {"sizes": OUTER},
 )
 
 

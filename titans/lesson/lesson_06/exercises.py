@@ -182,7 +182,7 @@ def _mask_cases(seed: int) -> list[tuple]:
     """Windows shorter than the stretch, and one that is longer."""
     pick = Random(seed)
     cases = [sorted(pick.sample(range(1, 8), 3)) for _ in range(3)]
-    return [*((tokens, persistent, window) for persistent, window, tokens in cases), (4, pick.randint(1, 3), 9)]
+    return [*((tokens + 1, persistent, window) for persistent, window, tokens in cases), (4, pick.randint(1, 3), 9)]
 
 
 def _cell(case: tuple, row: int, column: int) -> tuple[str, str]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 EXACT, SINGLE, NEAR = 1e-9, 2e-5, 2e-2  # differences, as shares of the largest number: float64, float32, two digits
-SMALL = 5  # an argument of at most so many numbers is shown
+SMALL = 6  # arguments of at most so many numbers are shown
 
 Values = tuple[Tensor, ...]
 Both = tuple[str, str]  # the same in English and in Japanese
@@ -81,7 +81,7 @@ class Exercise(NamedTuple):
             cases = self.drawn(seed_of(answer))
             truths = [values(self.truth(*deepcopy(case))) for case in cases]
             given = [
-                values(returned(answer, case), len(truth), truth[0].shape)
+                values(returned(answer, case, self.truth), len(truth), truth[0].shape)
                 for case, truth in zip(cases, truths, strict=True)
             ]
             verdict = self._judge(answer, cases, given, truths)
@@ -108,7 +108,7 @@ class Exercise(NamedTuple):
         first = next(
             n for n, pair in enumerate(zip(given, truths, strict=True)) if not _agree(pair[:1], pair[1:], SINGLE)
         )
-        where, have, want = shown(answer, cases[first]), given[first], truths[first]
+        where, have, want = shown(cases[first], answer, self.truth), given[first], truths[first]
         _refuse_shape(have, want)
         if self.cell:
             row, column = _first_wrong(have[0], want[0])
@@ -128,7 +128,7 @@ def seed_of(answer: Callable[..., Any]) -> int:
 # ---- From what a function returns to numbers -----------------------------------------------------
 
 
-def returned(answer: Callable[..., Any], case: tuple) -> Any:
+def returned(answer: Callable[..., Any], case: tuple, truth: Callable[..., Any] | None = None) -> Any:
     """What the answer gives for copies of the arguments: it may change them as it likes."""
     if not callable(answer):
         raise RefusedError(
@@ -138,16 +138,17 @@ def returned(answer: Callable[..., Any], case: tuple) -> Any:
         )
     try:
         return answer(*deepcopy(case))
-    except Exception as error:
-        raise _raised(error, shown(answer, case)) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(error, shown(case, answer, truth or answer)) from error
 
 
-def _raised(error: Exception, where: str) -> RefusedError:
+def _raised(error: BaseException, where: str) -> RefusedError:
     message = str(error)
-    what = f"{type(error).__name__}: {message}".rstrip(".")
-    english, japanese = f"Your function raised {what}.", f"関数がエラーを出しました：{what}。"
-    if where:
-        english, japanese = f"With {where}: {english}", f"{where} のとき：{japanese}"
+    what = f"{type(error).__name__}: {message}".rstrip(".: ")
+    english, japanese = f"our function raised {what}.", f"関数がエラーを出しました：{what}。"
+    english, japanese = (
+        (f"With {where}, y{english}", f"{where} のとき、{japanese}") if where else (f"Y{english}", japanese)
+    )
     if "dtype" in message:
         english += " The arguments are float64, so tensors that you make have to be float64 too."
         japanese += "引数は float64 なので、自分で作るテンソルも float64 にします。"
@@ -158,16 +159,14 @@ def _raised(error: Exception, where: str) -> RefusedError:
 def values(value: Any, count: int = 0, shape: Sequence[int] = ()) -> Values:
     """The numbers of an answer, each of `count` values a tensor of its own; RefusedError where there are
     none. Without a count a tuple is as many values as it has, and all else is one."""
-    _refuse_dots(value)
-    if count == 0:
-        count = len(value) if isinstance(value, tuple) else 1
-        found = [_tensor(part) for part in value] if isinstance(value, tuple) else [_tensor(value)]
-    elif count == 1:
-        found = [_one(value, shape)]
-    else:
-        found = [_tensor(part) for part in _several(value, count)]
-    if not all(bool(part.isfinite().all()) for part in found):
-        nan = any(bool(part.isnan().any()) for part in found)
+    try:
+        found = _tensors(value, count, shape)
+        nan, infinite = (any(bool(test(part).any()) for part in found) for test in (torch.isnan, torch.isinf))
+    except RefusedError:
+        raise
+    except Exception:  # whatever else numbers may be made of
+        raise _no_numbers(*_of_type(value)) from None
+    if nan or infinite:
         raise RefusedError(
             "not finite",
             f"There is {'NaN (not a number)' if nan else 'an infinite number'} in what your function returned. "
@@ -177,19 +176,29 @@ def values(value: Any, count: int = 0, shape: Sequence[int] = ()) -> Values:
     return tuple(found)
 
 
-def _one(value: Any, shape: Sequence[int]) -> Tensor:
-    if isinstance(value, tuple) and len(value) != 1 and not len(shape):
+def _tensors(value: Any, count: int, shape: Sequence[int]) -> list[Tensor]:
+    _refuse_dots(value)
+    if count == 1 and isinstance(value, tuple) and len(value) > 1 and not len(shape):
         raise _count(len(value), 1)
-    return _tensor(value)
-
-
-def _several(value: Any, count: int) -> Sequence[Any]:
-    listed = isinstance(value, tuple | list) or (isinstance(value, Tensor | np.ndarray) and value.ndim > 0)
-    if not listed:
+    if count == 1 or (count == 0 and not isinstance(value, tuple)):
+        return [_tensor(value)]
+    if value is None or not isinstance(value, tuple | list | Tensor | np.ndarray):
         _tensor(value)  # what is no number says so itself
-    if not listed or len(value) != count:
-        raise _count(len(value) if listed else 1, count)
-    return list(value)
+        raise _count(1, count)
+    if not isinstance(value, tuple | list) and not value.ndim:
+        _tensor(value)
+        raise _count(1, count)
+    parts = list(value)
+    if count and len(parts) != count:
+        raise _count(len(parts) if isinstance(value, tuple | list) else 1, count)
+    for place, part in enumerate(parts, start=1):
+        if part is None:
+            raise RefusedError(
+                "nothing",
+                f"Value {place} of {len(parts)} is None: what was it meant to be?",
+                f"{len(parts)}個のうち{place}番目の値が None です。値が入っていますか。",
+            )
+    return [_tensor(part) for part in parts]
 
 
 def _count(have: int, want: int) -> RefusedError:
@@ -222,15 +231,15 @@ def _tensor(value: Any) -> Tensor:
         if value.is_complex():
             raise _no_numbers("complex numbers", "複素数")
         return value.detach().cpu().to_dense().to(torch.float64, copy=True)
-    if isinstance(value, np.ndarray):
-        return _tensor(value.tolist())
-    if isinstance(value, tuple | list | range):
+    if hasattr(value, "__array__"):
+        return _tensor(np.asarray(value).tolist())
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         rows = [_tensor(part) for part in value]
         if len({row.shape for row in rows}) > 1:
             raise RefusedError(
                 "ragged",
-                f"The parts of what your function returned differ in shape: {_named(map(_shape, rows))}.",
-                f"返された値の要素どうしで、形が違っています：{_named(map(_shape, rows))}。",
+                f"The parts of what your function returned differ in shape: {_shapes(rows)[0]}.",
+                f"返された値の要素どうしで、形が違っています：{_shapes(rows)[1]}。",
             )
         return torch.stack(rows) if rows else torch.zeros(0, dtype=torch.float64)
     return torch.tensor(_number(value), dtype=torch.float64)
@@ -249,7 +258,12 @@ def _number(value: Any) -> float:
     except OverflowError:
         return float("inf")
     except (TypeError, ValueError):
-        raise _no_numbers(f"an object of type {kind}", f"{kind} 型のオブジェクト") from None
+        raise _no_numbers(*_of_type(value)) from None
+
+
+def _of_type(value: Any) -> Both:
+    kind = type(value).__name__
+    return f"an object of type {kind}", f"{kind} 型のオブジェクト"
 
 
 def _no_numbers(english: str, japanese: str) -> RefusedError:
@@ -282,21 +296,21 @@ def _refuse_shape(have: Values, want: Values) -> None:
         if one.shape != other.shape and not other.ndim:
             raise RefusedError(
                 "shape",
-                f"One number is asked for, and your function returned several, in the shape {_shape(one)}."
+                f"One number is asked for, and your function returned several, in the shape {list(one.shape)}."
                 if one.numel() != 1
                 else "Return the number itself, not a list or tensor around it.",
-                f"求めるのは1つの数ですが、形 {_shape(one)} の値が返されました。"
+                f"求めるのは1つの数ですが、形 {list(one.shape)} の値が返されました。"
                 if one.numel() != 1
                 else "リストやテンソルで包まずに、数そのものを返してください。",
             )
     turned = all(one.shape == other.mT.shape for one, other in zip(have, want, strict=True) if other.ndim == 2)
-    shapes, right = (_named(map(_shape, parts)) for parts in (have, want))
+    (shapes, japanese), (right, _) = _shapes(have), _shapes(want)
     if shapes != right:
         be = "shape is" if len(have) == 1 else "shapes are"
         raise RefusedError(
             "shape",
             f"The {be} {shapes}, and should be {right}.",
-            f"形が {shapes} になっています。正しくは {right} です。",
+            f"形が {japanese} になっています。正しくは {right} です。",
             "turned" if turned else "shape",
         )
 
@@ -338,7 +352,7 @@ def _difference(where: str, have: Values, want: Values, near: bool) -> Verdict:
             f"value {part + 1} of {len(have)}: {english}",
             f"{len(have)}個のうち{part + 1}番目の値：{japanese}",
         )
-    if near:
+    if near and bool((other != other.round()).any()):
         return Verdict(
             "near",
             f"Close, but not exact ({english}). Is something rounded, or is it an approximation?",
@@ -347,25 +361,34 @@ def _difference(where: str, have: Values, want: Values, near: bool) -> Verdict:
     return Verdict("different", f"Not yet ({english}).", f"まだ違います（{japanese}）。")
 
 
-def shown(answer: Callable[..., Any], case: tuple) -> str:
-    """The arguments by name where all are small, or nothing: "t = 5, segment_len = 4"."""
+def shown(case: tuple, answer: Callable[..., Any], truth: Callable[..., Any]) -> str:
+    """The arguments by name where all are small, or nothing: "t = 5, segment_len = 4". The names are
+    the answer's where it has one for each, or the truth's."""
     try:
-        names = list(inspect.signature(answer).bind(*case).arguments)
         numbers = [_tensor(part) for part in case]
-    except (TypeError, ValueError, RefusedError):
+    except RefusedError:
         return ""
-    if len(names) != len(case) or any(part.numel() > SMALL for part in numbers):
+    names = _names(answer, len(case)) or _names(truth, len(case))
+    if not names or sum(part.numel() for part in numbers) > SMALL:
         return ""
     return ", ".join(f"{name} = {_written(part)}" for name, part in zip(names, numbers, strict=True))
+
+
+def _names(function: Callable[..., Any], count: int) -> list[str]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names if len(names) == count else []
 
 
 def _written(value: Tensor) -> str:
     return f"{float(value):.5g}" if not value.ndim else f"[{', '.join(_written(part) for part in value)}]"
 
 
-def _shape(value: Tensor) -> str:
-    return "×".join(map(str, value.shape)) or "1"
-
-
-def _named(shapes: Iterator[str] | map) -> str:
-    return ", ".join(shapes)
+def _shapes(parts: Sequence[Tensor]) -> Both:
+    english, japanese = (
+        ", ".join(str(list(part.shape)) if part.ndim else one for part in parts) for one in ("one number", "1つの数")
+    )
+    return english, japanese

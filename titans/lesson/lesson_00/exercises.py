@@ -75,7 +75,7 @@ def _borders(told: int, filler: int, segment_len: int) -> int:
 def _stretches(seed: int) -> list[tuple]:
     """Any, and some where something stands at a border of segments or the filler is short or of whole segments."""
     pick, cases = Random(seed), []
-    for _ in range(2):
+    for _ in range(3):
         told, rest, segment_len, segments = pick.sample(range(3, 17), 4)
         cases += [
             (told, rest + 17 * segments, segment_len),
@@ -134,6 +134,6 @@ SEGMENTS_BETWEEN = Exercise(
             "埋め草に入る数に1を足しても、正しいとは限りません。伝え終わりがセグメントのどこにあるかで変わります。",
         ),
     },
-    "Correct: it agrees with numbering every token, in twelve settings.",
-    "正解です。トークンに1つずつ番号を付けて数えた結果と、12通りの設定で一致しました。",
+    "Correct: it agrees with numbering every token, in eighteen settings.",
+    "正解です。トークンに1つずつ番号を付けて数えた結果と、18通りの設定で一致しました。",
 )

@@ -83,6 +83,12 @@ class Best(NamedTuple):
     alpha: Gate
     streams: Tensor  # [seeds], the error in each stream
 
+    def __str__(self) -> str:
+        """The error and the gates that are not 0, as lessons print them."""
+        gates = {"θ": self.theta, "η": self.eta, "α": self.alpha}
+        named = ", ".join(f"{name} = {gate}" for name, gate in gates.items() if not isinstance(gate, Tensor) and gate)
+        return f"{self.error:.3g} ({named})"
+
     def wins(self, other: "Best") -> int:
         """In how many of the streams the error is smaller than that of other gates."""
         return int((self.streams < other.streams).sum())

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from titans.chunked import chunked_scan
+from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.matrix_memory import trace, update
 from titans.lesson.lesson_03 import pictures, streams, trials
 from titans.memory import DeepMemory
@@ -124,13 +125,15 @@ def test_a_small_step_with_much_momentum_goes_on_writing_the_lie():
     assert wrong.max() > 0.2
 
 
-@pytest.mark.parametrize(("theta", "sizes"), [(0.25, (0.8, 1.6)), (0.03, (1.0, 1.0))])
-def test_a_limit_on_surprise_stops_the_explosion_and_not_the_jumping(theta, sizes):
+@pytest.mark.parametrize(
+    ("theta", "chunk", "sizes"), [(0.25, 16, (0.8, 1.6)), (0.03, 16, (1.0, 1.0)), (0.25, 1, (1.0, 1.0))]
+)
+def test_a_limit_on_surprise_stops_the_explosion_and_not_the_jumping(theta, chunk, sizes):
     k, memory = torch.eye(8)[:1].expand(1, 1, 16, 8), DeepMemory(dim=8, depth=1)
     gates = Gates(*(torch.full((1, 1, 16), gate) for gate in (theta, 0.0, 0.0)))
     state, seen = memory.initial_state(1), []
     for _ in range(24):
-        _, state = chunked_scan(memory, state, k, k, k, gates, 16, 0.2)
+        _, state = chunked_scan(memory, state, k, k, k, gates, chunk, 0.2)
         seen.append(state.weights[0].norm().item())
     assert seen[-2:] == pytest.approx(sizes, abs=1e-3)
 
@@ -142,3 +145,21 @@ def test_where_surprise_is_measured_decides_how_large_it_is(seed):
     k, v = draw / draw.norm(dim=-1, keepdim=True)
     fresh, stale = ([trials.surprise_measured(k, v, write, measure) for write in (1, 16)] for measure in (1, 16))
     assert max(stale) < 0.95 * min(fresh)
+
+
+def test_gradients_fade_with_the_layers_that_they_pass_through():
+    memory = DeepMemory(dim=8, depth=2).double()
+    draw = random_draw(0)
+    weights = [0.1 * draw(1, 1, *weight.shape[2:]) for weight in memory.initial_state(1).weights]
+    k, v = draw(2, 1, 1, 4, 8)
+
+    def gradients(weights):
+        inputs, errors = memory.errors(weights, k, v)
+        return [(a.norm(dim=-1) * e.norm(dim=-1)).mean() for a, e in zip(inputs, errors, strict=True)]
+
+    def first_and_last(first, last):
+        return gradients([weights[0] * first, weights[1] * last])
+
+    whole, both, last = (first_and_last(*scale) for scale in ((1, 1), (1e-3, 1e-3), (1, 1e-3)))
+    assert max(both[0] / whole[0], both[1] / whole[1]) < 0.01  # nothing is written any more, in neither layer
+    assert last[1] > 0.5 * whole[1]  # where the last alone shrinks, it can be written again

@@ -113,7 +113,7 @@ for value in [1, 1, 1, 5, 1]:
 
 # %% [markdown] lang="ja" en="d58bc9c4"
 # くり返されるとだんだん驚かなくなり、驚きは1トークンごとに半分になりました。
-# 5は不意打ちだったので、その後に来るいつもの1にも、今度は逆の符号で驚いています。
+# 5は不意打ちでした。メモリが5のほうへ動いたので、その後に来るいつもの1にも、今度は逆の符号で驚いています。
 # 驚きは大きさだけでなく、メモリがどちら向きに間違っていたかも表しているのです。
 #
 # ## 2. ステップ幅 $\theta$
@@ -180,7 +180,7 @@ assert numbers[3] == 5.0  # with a step of 0.5
 # $$S_t = \eta_t\, S_{t-1} - \theta_t\, u_t, \qquad M_t = M_{t-1} + S_t$$
 #
 # 論文の式(9)と式(10)で、$-\theta_t u_t$ が**いまの驚き**、$\eta_t S_{t-1}$ が**過去の驚き**です。
-# これはモーメンタムのある勾配降下（gradient descent）ですが、モデルが読んでいる最中に行うところが新しい点です。
+# これはモーメンタムのある勾配降下（gradient descent）で、新しいのは、それをモデルが読んでいる最中に行うことです。
 # では、$u = -2$ の驚きを1回だけ与え、その後は静かにしておきます（$\theta = 0$）。
 
 # %%
@@ -298,23 +298,26 @@ assert momentum.wins(without) == 20
 # pair told last is answered best. Momentum makes up for the small part without a large step: at the same $\theta$ it
 # leaves a ninetieth of the error in what is each pair's own, and the shared part calms down too.
 #
-# How much is that worth? And does it survive values that are told with noise?
+# How many tellings is that worth? And does it survive values that are told with noise? (The number after "noise" is its
+# average length; the last line is for keys at right angles.)
 
-# %% [markdown] lang="ja" en="87fa0675"
+# %% [markdown] lang="ja" en="9d427d11"
 # 小さなステップでは、共通の部分はもう覚えていますが、ペアごとの部分はほとんど手つかずです。
 # キーの長さの2乗のうち、自分だけの方向の分は10分の1しかないからです。
-# 大きなステップならそちらも進みますが、今度は書き込むたびに共通の部分が揺れ、最後に伝えられたペアばかりがよく答えられるようになります。
+# 大きなステップならそちらも進みますが、今度は書き込むたびに共通の部分が揺れ、最後に伝えられたペアだけが飛び抜けてよく答えられます。
 # モーメンタムは、大きなステップを使わずに、この小さな分を補います。
 # 同じ $\theta$ のまま、ペアごとの部分の誤差は約90分の1になり、共通の部分の揺れも収まりました。
 #
-# この差は、どれほどの価値があるのでしょうか。また、値に雑音（noise）が混じっていても、差は残るのでしょうか。
-# 出力の told 20 times は20回ずつ伝えた場合、noise of length … は、値に加えた雑音の平均的な長さです。
+# この差は、伝える回数にすると何回分でしょうか。また、値に雑音（noise）が混じっていても、差は残るのでしょうか。
+# 出力の told 20 times は20回ずつ伝えた場合、noise … は値に加えた雑音の平均的な長さで、
+# 最後の行の right angles は、キーどうしが直角の場合です。
 
 # %%
 for name, pairs in (
     ("told 20 times", streams.keys_alike(0.9, tellings=20)),
-    ("noise of length 0.3", streams.keys_alike(0.9, noise=0.3)),
-    ("noise of length 1", streams.keys_alike(0.9, noise=1.0)),
+    ("noise 0.3", streams.keys_alike(0.9, noise=0.3)),
+    ("noise 1", streams.keys_alike(0.9, noise=1.0)),
+    ("right angles, noise 0.3", streams.keys_alike(0.0, noise=0.3)),
 ):
     plain, pushed = trials.best(pairs), trials.best(pairs, etas=trials.ETAS)
     print(f"{name}: without {plain}, with {pushed};", end=" ")
@@ -322,8 +325,8 @@ for name, pairs in (
 
 # %% [markdown] lang="en"
 # Without momentum, twenty tellings do what ten do with it. Some noise leaves the gain in place. With noise as long as
-# the value itself the gain cannot be told from luck: 13 streams of 20. Momentum buys speed where keys are
-# alike and values can be trusted.
+# the value itself the gain cannot be told from luck: 13 streams of 20. Nor can it at right angles, where noise is all
+# that there is to average out. Momentum buys speed where keys are alike and values can be trusted.
 #
 # ## 4. Forgetting: $\alpha$
 #
@@ -334,9 +337,10 @@ for name, pairs in (
 # So this is where the forgetting is: not in the loss and not in the momentum, but in front of $M_{t-1}$. After $n$
 # tokens a share $(1 - \alpha)^n$ is left.
 
-# %% [markdown] lang="ja" en="3fdd9d54"
-# モーメンタムがなければ、ある場合の10回分を覚えるのに、20回伝えてもらう必要があります。
+# %% [markdown] lang="ja" en="9fd365a9"
+# モーメンタムがある場合に10回伝えれば覚えることを、ない場合は20回かけて覚えます。
 # 雑音が少しなら差は残りますが、値そのものと同じ長さの雑音では、20本のうち13本のストリームでよくなっただけで、偶然と区別がつきません。
+# キーどうしが直角で、雑音を平均して消すほかにすることがない場合も同じです。
 # つまり、キーが互いに似ていて値を信じてよいところでは、モーメンタムによって速く覚えられるのです。
 #
 # ## 4. 忘却：$\alpha$
@@ -466,7 +470,7 @@ print(f"with α = 0.002: {numbers[-1]:.3f}")
 # では、書き込みだけでは正せないものは、あるのでしょうか。
 #
 # 12の話題が次々に現れ、どの話題でも、新しいペアが4つ、1回ずつ伝えられるとします。
-# キーはランダムな方向を向いた48個で、メモリの行列には列が16本しかありません。
+# キーは全部で48個あって、向きはランダムです。これに対して、メモリの行列には列が16本しかありません。
 # 話題が終わるたびに、その4つのペアについて、伝えたときと同じキーと、**似たキー**（そのキーとのコサインが0.7）の2通りでたずねます。
 # 今回も、どの設定にも最も合う $\theta$ を使い、20本のストリームで比べます。
 #
@@ -913,8 +917,8 @@ assert abs(fourth[1, 128] - 2) < 1e-5 > abs(same[0] - same[1])
 # %% [markdown] lang="en"
 # It is the measuring. Whichever way the memory was written, its surprise is about 1.2 if measured at the newest weights
 # and 1.1 if measured at those of 16 tokens ago. The tokens just before have disturbed the answer to this one's key, and
-# old weights do not know of it yet. With orthonormal keys nobody disturbs anybody, and both are equal. So chunks of 16 do
-# not learn more here; they look away a little longer. Lesson 05 goes on from there.
+# old weights do not know of it yet. With orthonormal keys nobody disturbs anybody, and both are equal. So with chunks of
+# 16 the memory has not learned more; it was measured before the disturbance showed. Lesson 05 goes on from there.
 #
 # The last of the five lines explains the flat curve, too: measured at the first weights the surprise stays at 2, although this
 # memory was written after every token. An implementation that makes the whole passage one chunk is fast, and it is another
@@ -941,12 +945,12 @@ assert abs(fourth[1, 128] - 2) < 1e-5 > abs(same[0] - same[1])
 # $\Theta$ has the $\theta_i$ on its diagonal, $B$ the $\beta_b / \beta_i$. (The paper leaves out the 2, writes $x$ for
 # both keys and values, and misplaces the diagonals.) Below, 16 tokens of the stream are written both ways.
 
-# %% [markdown] lang="ja" en="943a24ef"
+# %% [markdown] lang="ja" en="15e3127a"
 # 違いを生んでいたのは、測り方でした。
-# どちらの書き方でも、最新の重みで測れば驚きは約1.2、16トークンごとにしか新しくしない重みで測れば約1.1です。
+# どちらの書き込み方でも、最新の重みで測れば驚きは約1.2、16トークンごとにしか新しくしない重みで測れば約1.1です。
 # 直前のトークンの書き込みによって、このトークンのキーに対する答えが乱されているのですが、古い重みには、それがまだ表れていません。
 # キーが直交していれば、互いに乱すことがないので、両者は等しくなります。
-# つまり、チャンクが16のとき、メモリはより多く学んだのではなく、しばらく目をそらしているだけなのです。続きはレッスン05で扱います。
+# つまり、チャンクが16のとき、メモリはより多くを学んだのではなく、乱れが表れる前の重みで測っていただけなのです。続きはレッスン05で扱います。
 #
 # 5行目は、平らな曲線の説明にもなっています。このメモリはトークンごとに書いているのに、最初の重みで測ると、驚きは2のままです。
 # 文章全体を1つのチャンクにする実装は速いのですが、計算しているのは別の関数です。
@@ -1093,7 +1097,7 @@ for theta in (0.25, 0.03):
 #   unexpected the token was, its direction what to change.
 # - **$\theta$** is how much of it is written. For unit keys $\tfrac12$ stores a pair at once; more than 1 diverges.
 # - **$\eta$** carries past surprise on: one surprise moves the memory by $-\theta u/(1-\eta)$ in the end. It won where
-#   keys were much alike, and added nothing where they were at right angles.
+#   keys were much alike, and added next to nothing where they were at right angles.
 # - **$\alpha$** forgets: a half-life of $\ln\tfrac12 / \ln(1-\alpha)$ tokens, and a pull towards zero on everything. It
 #   won where old topics lay across related questions; where the same key was asked, overwriting was enough.
 # - No fixed setting suited all of the lab's stream, so the gates follow the data.
@@ -1109,7 +1113,7 @@ for theta in (0.25, 0.03):
 # - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
 #   [2412.06464](https://arxiv.org/abs/2412.06464): forgetting beside the delta rule, for a matrix memory.
 
-# %% [markdown] lang="ja" en="94df942a"
+# %% [markdown] lang="ja" en="74dd382d"
 # ステップが大きいと、メモリは1を飛び越えては戻り、0.8と1.6の間をいつまでも行き来します。
 # どのトークンにも0.2の驚きが許されているので、16トークンで一度に $16 \cdot 0.25 \cdot 0.2 = 0.8$ だけ、どちら向きにも動いてしまうのです。
 # 0.8と1.6のどちらになるかは、どこで止めるかによります。
@@ -1131,10 +1135,10 @@ for theta in (0.25, 0.03):
 # - **$\theta$** は、驚きをどれだけ書き込むかを決めます。
 #   キーの長さが1なら、$\tfrac12$ でペアを一度に記憶し、1を超えると発散します。
 # - **$\eta$** は過去の驚きを引き継ぐので、1回の驚きで、メモリは最終的に $-\theta u/(1-\eta)$ だけ動きます。
-#   役立ったのはキーが互いによく似ているときで、キーどうしが直角のときは何も加わりませんでした。
+#   役立ったのはキーが互いによく似ているときで、キーどうしが直角のときは、ほとんど何も加わりませんでした。
 # - **$\alpha$** は、忘れる割合を決めます。半減期は $\ln\tfrac12 / \ln(1-\alpha)$ トークンで、すべてをゼロのほうへ引き寄せます。
 #   役立ったのは、似たキーでたずねるときに古い話題が邪魔になる場合で、同じキーでたずねるなら、上書きだけで足りました。
-# - 実験室のストリーム全体に合う固定の設定はなかったので、ゲートはデータに応じて変えます。
+# - 実験室のストリーム全体に合う固定の設定はなかったので、ゲートはデータに応じて変わります。
 # - 1つのチャンクの勾配は同じ重みで計算されるので、チャンク全体を一度に書き込めますが（式(16)〜(18)）、その勾配は足し合わされます。
 #   小さなチャンクは元の更新に忠実で、長いチャンクには小さなステップが必要です。
 #

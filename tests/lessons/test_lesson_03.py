@@ -163,3 +163,16 @@ def test_gradients_fade_with_the_layers_that_they_pass_through():
     whole, both, last = (first_and_last(*scale) for scale in ((1, 1), (1e-3, 1e-3), (1, 1e-3)))
     assert max(both[0] / whole[0], both[1] / whole[1]) < 0.01  # nothing is written any more, in neither layer
     assert last[1] > 0.5 * whole[1]  # where the last alone shrinks, it can be written again
+
+
+def test_a_chunk_of_equal_tokens_acts_as_one_write_with_a_larger_step():
+    k, memory = torch.eye(8)[:1].expand(1, 1, 16, 8), DeepMemory(dim=8, depth=1)
+    many, one = (
+        Gates(*(torch.full((1, 1, n), gate) for gate in (theta, 0.0, 0.0))) for n, theta in ((16, 0.25), (1, 4.0))
+    )
+    chunks = state = memory.initial_state(1)
+    for number in range(1, 9):
+        _, chunks = chunked_scan(memory, chunks, k, k, k, many, 16)
+        _, state = chunked_scan(memory, state, k[:, :, :1], k[:, :, :1], k[:, :, :1], one, 1)
+        assert torch.allclose(chunks.weights[0], state.weights[0])
+        assert chunks.weights[0].norm().item() == pytest.approx(abs(1 - (-7) ** number))

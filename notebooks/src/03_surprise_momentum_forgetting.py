@@ -531,11 +531,14 @@ assert rival.eta == 0
 # %% [markdown] lang="en"
 # All three come out so. Forgetting pays where old things are in the way of new ones and no write happens to pass over
 # them. The last line says more: when to forget is best read from the data. Section 7 comes back to that.
+# (The settings found here and in section 3 also win on other streams, on which they were not chosen; a test of this
+# course tries 40 of each kind.)
 
-# %% [markdown] lang="ja" en="44e668e6"
+# %% [markdown] lang="ja" en="62d2ab1d"
 # 3つとも、そのとおりになりました。
 # 忘却が役立つのは、古いものが新しいものの邪魔をしていて、しかも、その上を通る書き込みがないときです。
 # 最後の行からは、もう1つわかることがあります。いつ忘れるかは、データから読み取って決めるのが最もよいのです。これについては7節でまた触れます。
+# （3節とここで見つけた設定は、選ぶのに使わなかったストリームでも勝ちます。この教材のテストが、それぞれ40本のストリームで確かめています。）
 
 # %% [markdown] lang="en"
 # ## 5. The update in three lines

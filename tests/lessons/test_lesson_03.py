@@ -36,6 +36,25 @@ def test_streams_have_the_cosines_that_they_name():
     assert torch.allclose(told.q.norm(dim=-1), torch.tensor(1.0).double())
 
 
+@pytest.mark.parametrize("seed", [11, 12])
+def test_gates_chosen_on_the_lessons_streams_win_on_others_too(seed):
+    chosen = streams.keys_alike(0.9)
+    without, momentum = trials.best(chosen), trials.best(chosen, etas=trials.ETAS)
+    others = streams.keys_alike(0.9, seed=seed)
+    plain, pushed = (trials.errors(others, [gates.theta], gates.eta).mean((0, 2, 3)) for gates in (without, momentum))
+    assert (pushed < plain).all()
+    assert plain.mean() > 10 * pushed.mean()
+    chosen = streams.topics(0.7)
+    without, forgets = trials.best(chosen), trials.best(chosen, alphas=trials.ALPHAS)
+    others = streams.topics(0.7, seed=seed)
+    keep, let_go = (
+        trials.errors(others, [gates.theta], alpha=gates.alpha)[:, :, 1:].mean((0, 2, 3))
+        for gates in (without, forgets)
+    )
+    assert (let_go < keep).all()
+    assert keep.mean() > 1.3 * let_go.mean()
+
+
 def test_shared_and_own_errors_add_up():
     alike = streams.keys_alike(0.9)
     whole, shared, own = (trials.errors(asked, [0.65]).mean() for asked in (alike, *streams.apart(alike)))

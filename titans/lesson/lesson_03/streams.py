@@ -62,13 +62,15 @@ class Streams(NamedTuple):
 SEEDS = 20  # streams in each trial
 
 
-def keys_alike(cosine: float, pairs: int = 4, tellings: int = 10, noise: float = 0.0, dim: int = 8) -> Streams:
+def keys_alike(
+    cosine: float, pairs: int = 4, tellings: int = 10, noise: float = 0.0, dim: int = 8, seed: int = 3
+) -> Streams:
     """Pairs told `tellings` times one after another, in an order that changes; asked at the end, by their keys.
 
     Any two keys have the same cosine: each is a direction that all share plus one of its own. `noise` is the
     length of what is added to each telling of a value, on average.
     """
-    draw = random_draw(3)
+    draw = random_draw(seed)
     basis, _ = torch.linalg.qr(draw(SEEDS, dim, dim))
     keys = math.sqrt(cosine) * basis[:, :1] + math.sqrt(1 - cosine) * basis[:, 1 : pairs + 1]
     values = F.normalize(draw(SEEDS, pairs, dim), dim=-1)
@@ -79,13 +81,13 @@ def keys_alike(cosine: float, pairs: int = 4, tellings: int = 10, noise: float =
     return Streams(k, v, [pairs * tellings - 1], keys[:, None], values[:, None])
 
 
-def topics(near: float, count: int = 12, pairs: int = 4, dim: int = 16) -> Streams:
+def topics(near: float, count: int = 12, pairs: int = 4, dim: int = 16, seed: int = 4) -> Streams:
     """Topic after topic, each with pairs of its own that are told once; after each, its pairs are asked.
 
     The keys of all topics are random directions, many more than `dim`. A question is a key whose cosine with
     the one that was told is `near`.
     """
-    draw = random_draw(4)
+    draw = random_draw(seed)
     k, v, other = F.normalize(draw(3, SEEDS, count, pairs, dim), dim=-1)
     across = F.normalize(other - (other * k).sum(-1, keepdim=True) * k, dim=-1)
     q = near * k + math.sqrt(1 - near**2) * across

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 00 · Start here
 #
-# *Titans, step by step.* About 15 minutes to read; the code runs in about 10 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 20 minutes to read, 35 with the exercises; the code runs in about 10 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -14,10 +14,10 @@
 #
 # **You need** a little PyTorch and a rough idea of attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="2ad4ab78"
+# %% [markdown] lang="ja" en="0e5e5711"
 # # 00 · はじめに
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約15分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約20分、演習も解くと約35分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -916,12 +916,12 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | lesson | you leave with | to read (minutes) | with exercises |
 # |---|---|---|---|---|
-# | 00 | Start here | what the memory does, and where it is | 15 | 25 |
-# | 01 | Memory is regression | attention as lookup, memory as a matrix, and how much fits | not there yet | |
+# | 00 | Start here | what the memory does, and where it is | 20 | 35 |
+# | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 30 | 45 |
-# | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 40 | 75 |
+# | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet | |
-# | 05 | Training in parallel | whole chunks at once, for deep memories and with momentum | not there yet | |
+# | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 | 60 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
@@ -929,7 +929,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 10 | A language model | real text, with and without memory | not there yet | |
 # | 11 | After Titans | relatives, decisions, open questions | not there yet | |
 #
-# Read 02 next, then 03, and go on with whichever is there. Each lesson says at its top what it needs.
+# Read them in this order, as far as they are there. Each lesson says at its top what it needs.
 #
 # ## 8. How to use the lessons
 #
@@ -959,7 +959,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="f998cae7"
+# %% [markdown] lang="ja" en="e339ae10"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -971,12 +971,12 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | レッスン | 身につくこと | 読む時間（分） | 演習も含めると |
 # |---|---|---|---|---|
-# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 15 | 25 |
-# | 01 | メモリは回帰である | 検索としてのアテンション、行列としてのメモリ、入る量 | 準備中 | |
+# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 20 | 35 |
+# | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 30 | 45 |
-# | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 40 | 75 |
+# | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 | |
-# | 05 | 並列に訓練する | 深いメモリとモーメンタムのための、チャンク全体の計算 | 準備中 | |
+# | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 | 60 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
@@ -984,7 +984,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |
 # | 11 | Titans のその後 | 似た手法、この教材の決定、残された問い | 準備中 | |
 #
-# 次は02、その次は03に進み、その後は、準備のできているものを順に読んでください。必要な知識は、各レッスンの初めに書いてあります。
+# この順に、準備のできているものを読んでください。必要な知識は、各レッスンの初めに書いてあります。
 #
 # ## 8. レッスンの使い方
 #

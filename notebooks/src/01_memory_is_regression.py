@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 01 · Memory is regression
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 10 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 30 minutes to read, 60 with the exercises; the code runs in about 10 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** PyTorch, matrix products, and softmax attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="279d7293"
+# %% [markdown] lang="ja" en="c061126d"
 # # 01 · メモリは回帰である
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン01です。読むのに約30分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン01です。読むのに約30分、演習も解くと約60分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 02 · The memory module
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 5 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 30 minutes to read, 45 with the exercises; the code runs in about 5 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** PyTorch, matrix products, and the chain rule. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="535a9b29"
+# %% [markdown] lang="ja" en="7a0238eb"
 # # 02 · メモリモジュール
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約30分、コードの実行に約5秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約30分、演習も解くと約45分、コードの実行に約5秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

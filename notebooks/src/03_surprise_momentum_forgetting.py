@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 03 · Surprise, momentum, forgetting
 #
-# *Titans, step by step.* About 45 minutes to read; the code runs in about 8 seconds. With predictions and exercises it
-# takes about 80 minutes. Run the cells from top to bottom.
+# *Titans, step by step.* About 45 minutes to read, 80 with the exercises; the code runs in about 8 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -15,11 +15,10 @@
 #
 # **You need** lesson 02: a memory is read by a forward pass and written by a gradient step.
 
-# %% [markdown] lang="ja" en="d233e02b"
+# %% [markdown] lang="ja" en="292d4e5e"
 # # 03 · 驚き、モーメンタム、忘却
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約45分、コードの実行に約8秒かかります。
-# 予想や演習にも取り組むなら、約80分かかります。セルは上から順に実行してください。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン03です。読むのに約45分、演習も解くと約80分、コードの実行に約8秒かかります。セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 05 · Training in parallel
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 15 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 35 minutes to read, 70 with the exercises; the code runs in about 15 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$, and what a chunk is.
 
-# %% [markdown] lang="ja" en="d3317bf5"
+# %% [markdown] lang="ja" en="b6117225"
 # # 05 · 並列に訓練する
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン05です。読むのに約30分、コードの実行に約15秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン05です。読むのに約35分、演習も解くと約70分、コードの実行に約15秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -386,7 +386,7 @@ lab
 # Given $G$ and $\beta$, return the answers `y` [c, m] of a chunk that starts with the weights `W` [m, d] and without
 # momentum from before. `q`, `k` are [c, d], `v` is [c, m].
 
-# %% [markdown] lang="ja" en="2377d326"
+# %% [markdown] lang="ja" en="414c3441"
 # <details><summary>答え</summary>
 #
 # 1. トークン3と4の勾配で、同じ量です。$n$ トークン前の勾配が占める割合は、自分のステップの $(n + 1)\, 0.9^n$ 倍になります。

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 30 minutes to read; the code runs in about 15 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 30 minutes to read, 60 with the exercises; the code runs in about 15 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="f682a9e8"
+# %% [markdown] lang="ja" en="5ed46e88"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、コードの実行に約15秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約30分、演習も解くと約60分、コードの実行に約15秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -2,6 +2,7 @@
 in two languages."""
 
 import base64
+import html
 import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -15,6 +16,8 @@ from matplotlib.image import AxesImage
 from PIL import Image
 from torch import Tensor
 
+from titans.lesson.kit.host import in_words, session
+
 # Okabe and Ito's colours; always used together with a marker, a line style or a label.
 BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#7F7F7F",
@@ -22,6 +25,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY = (
 CYCLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PINK, "D", ":"), (SKY, "v", "-"), (RED, "X", "--"))
 WEIGHTS = "RdBu_r"  # a diverging map, centred at 0: blue is negative, red positive
 WIDTH, DPI = 9, 100  # of every figure, in inches, and pixels an inch
+SHARP = 2  # pixels of a screen for one of a page, at most: where a page can show them, pictures have as many
 
 Curves = Mapping[str, Sequence[Any]]  # name -> (values in x, values in y)
 Stretches = Mapping[str, tuple[int, int]]  # name -> first token and the one after the last
@@ -93,12 +97,13 @@ def share_map(axes: Axes, shares: Tensor) -> AxesImage:
     return axes.imshow(shares.numpy(), cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
 
 
-def pixels(figure: Figure) -> np.ndarray:
-    """The figure as drawn now: [height, width, 3] bytes."""
+def pixels(figure: Figure, scale: int = 1) -> np.ndarray:
+    """The figure as drawn now: [height, width, 3] bytes; scale: pixels for one of a page."""
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
+    figure.set_dpi(scale * DPI)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def png(image: np.ndarray, compress: int = 9) -> bytes:
@@ -116,6 +121,17 @@ def strip(images: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
     return np.concatenate(parts[:-1])
 
 
+def img(image: bytes, alt: str, scale: int = 1, more: str = "") -> str:
+    """A PNG as an HTML element that says what it shows, framed, for a page that may be dark; more: its attributes."""
+    source = base64.b64encode(image).decode()
+    width, height = (side // scale for side in Image.open(io.BytesIO(image)).size)
+    style = "max-width: 100%; height: auto; border: 1px solid #bbb; box-sizing: border-box"
+    return (
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" style="{style}" {more} '
+        f'src="data:image/png;base64,{source}">'
+    )
+
+
 def mimebundle(image: bytes, text: str, alt: str, alt_ja: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text in
     both languages."""
@@ -129,9 +145,13 @@ class Picture:
 
     def __init__(self, figure: Figure, alt: str, alt_ja: str) -> None:
         self.image, self.alt, self.alt_ja = pixels(figure), alt, alt_ja
+        self.sharp = pixels(figure, SHARP) if session() else None
 
     def __repr__(self) -> str:
         return f"Picture: {self.alt}"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
-        return mimebundle(png(self.image), repr(self), self.alt, self.alt_ja)
+        data, metadata = mimebundle(png(self.image), repr(self), self.alt, self.alt_ja)
+        if self.sharp is not None:  # JupyterLab reads out no alt text of image/png
+            data["text/html"] = img(png(self.sharp, compress=6), in_words(self.alt, self.alt_ja), SHARP)
+        return data, metadata

@@ -81,14 +81,14 @@ def memory_player(
     take away."""
     controls: dict[str, widgets.Widget] = {
         "token": count("token", 0, 0, len(story.tokens) - 1),
-        "probe": choice("probe", story.probes, 200),
+        "probe": choice("probe", story.probes),
         "no_momentum": switch("no momentum"),
         "no_forgetting": switch("no forgetting"),
-        "freeze": choice("freeze", list(story.freezes), 300),
+        "freeze": choice("freeze", list(story.freezes)),
     }
     for name, value in states[0].items():
         controls[name].value = value
-    rows = (("token", play_button(controls["token"]), "probe"), ("no_momentum", "no_forgetting", "freeze"))
+    rows = (("token", play_button(controls["token"]), "no_momentum", "no_forgetting"), ("probe",), ("freeze",))
     return LivePicture(PlayerDrawing(story, recorder, look), controls, rows, states, alt, alt_ja)
 
 

@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from titans.lesson.kit.figures import RED, new_figure, share_map
-from titans.lesson.kit.live import Drawing, LivePicture, choice
+from titans.lesson.kit.live import Drawing, LivePicture, choice, notches
 from titans.lesson.lesson_00.trials import chances, models
 from titans.lesson.lesson_00.words import NAMES, PLACES, filler, ids, told_words
 from titans.model import ModelState
@@ -83,18 +83,13 @@ def telling_lab() -> LivePicture:
     """The live picture: six places, the wait and the memory as controls; every place's probability
     for every name."""
     controls: dict[str, widgets.Widget] = {
-        name: choice(name, PLACES, 190, place) for name, place in zip(WHO, WHERE, strict=True)
+        name: notches(name, sorted(PLACES), place, 270) for name, place in zip(WHO, WHERE, strict=True)
     }
     for control in controls.values():
         control.style.description_width = "48px"
-    controls["wait"] = widgets.SelectionSlider(
-        options=[(f"{wait:,}", wait) for wait in WAITS],
-        value=2000,
-        description="tokens",
-        layout=widgets.Layout(width="330px"),
-    )
-    controls["memory"] = choice("memory", list(MEMORY), 240)
-    rows = (WHO[:3], WHO[3:], ("wait", "memory"))
+    controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 2000, 330)
+    controls["memory"] = choice("memory", list(MEMORY))
+    rows = (WHO[:3], WHO[3:], ("wait",), ("memory",))
     told = dict(zip(WHO, WHERE, strict=True))
     return LivePicture(
         TellingDrawing(),

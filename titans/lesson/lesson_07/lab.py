@@ -115,11 +115,11 @@ def mac_lab() -> LivePicture:
     controls: dict[str, widgets.Widget] = {
         "segment_len": count("segment", 6, 2, 16),
         "persistent": count("persistent", 2, 0, MOST_PERSISTENT),
-        "mode": choice("mode", list(MODES), 290),
+        "mode": choice("mode", list(MODES)),
         "query": count("query token", 8, 0, TOKENS - 1),
     }
     states = [{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES]
-    rows = (("segment_len", "persistent"), ("mode", "query"))
+    rows = (("segment_len", "persistent", "query"), ("mode",))
     return LivePicture(
         MACDrawing(),
         controls,

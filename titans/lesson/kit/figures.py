@@ -18,10 +18,12 @@ from torch import Tensor
 
 from titans.lesson.kit.host import in_words, session
 
-# Okabe and Ito's colours; always used together with a marker, a line style or a label.
+# Okabe and Ito's colours, darker where they would be faint on white (at least 3 : 1, blue, red and grey 4.5 : 1 for
+# words too); always used together with a marker, a line style or a label.
 BLUE, ORANGE, GREEN, PINK, SKY, RED, BLACK, GREY = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#7F7F7F",
+    "#0072B2", "#C67F00", "#009E73", "#C2639A", "#3A94CC", "#B84400", "#000000", "#6E6E6E",
 )  # fmt: skip
+FRAME = "#D55E00"  # seen on the dark and on the bright end of `share_map`
 CYCLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PINK, "D", ":"), (SKY, "v", "-"), (RED, "X", "--"))
 WEIGHTS = "RdBu_r"  # a diverging map, centred at 0: blue is negative, red positive
 WIDTH, DPI = 9, 100  # of every figure, in inches, and pixels an inch
@@ -76,7 +78,7 @@ def shade(axes: Axes, stretches: Stretches, greys: Sequence[str] = ("0.9", "0.97
         axes.axvspan(start - 0.5, end - 0.5, color=grey, zorder=0, linewidth=0)
 
 
-def name_stretches(axes: Axes, stretches: Stretches, shift: float = -0.4, y: float = 1.04, size: float = 7.5) -> None:
+def name_stretches(axes: Axes, stretches: Stretches, shift: float = -0.4, y: float = 1.04, size: float = 8) -> None:
     """The name of each stretch above its first token, moved by `shift`; y: 1 is the axes' upper end."""
     for name, (start, _) in stretches.items():
         axes.text(start + shift, y, name, transform=axes.get_xaxis_transform(), fontsize=size)

@@ -12,16 +12,21 @@ from IPython.display import display
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from titans.lesson.kit.figures import DPI, SHARP, img, mimebundle, png, strip
 from titans.lesson.kit.host import in_words, session
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # In the picture: what to do when the kernel that moved it is gone.
-LOST_STYLE = """<style>.titans-lost { display: none } .jupyter-widgets-disconnected .titans-lost { display: block }</style>"""
+LOST_STYLE = (
+    """<style>.titans-lost { display: none } .jupyter-widgets-disconnected .titans-lost { display: block }</style>"""
+)
 # After the picture, for a notebook that is opened again: shown where no live picture stands before it, in its place.
-STORED_STYLE = """<style>.jp-OutputArea-child:has(.titans-live) + .jp-OutputArea-child:has(.titans-stored) { display: none }
-.jp-OutputArea-child:not(:has(.titans-live)):has(+ .jp-OutputArea-child .titans-stored) { display: none }</style>"""
+STORED_STYLE = """<style>
+.jp-OutputArea-child:has(.titans-live) + .jp-OutputArea-child:has(.titans-stored) { display: none }
+.jp-OutputArea-child:not(:has(.titans-live)):has(+ .jp-OutputArea-child .titans-stored) { display: none }
+</style>"""
 AGAIN = (
     "Nothing moves this picture any more: its kernel is gone. Run this lesson's first cells, then this one.",
     "この図を動かすカーネルは、もう動いていません。レッスンの最初のセルを実行してから、このセルを実行してください。",
@@ -70,7 +75,8 @@ class LivePicture:
         widgets.
     states: what a committed notebook shows, one dictionary of values a picture, drawn by the same
         function.
-    alt, alt_ja: what these states show, in words.
+    shows, shows_ja: what stands where in the picture, in words.
+    alt, alt_ja: what the states show.
     """
 
     def __init__(
@@ -79,11 +85,13 @@ class LivePicture:
         controls: Mapping[str, widgets.Widget],
         rows: Sequence[Sequence[str | widgets.Widget]],
         states: Sequence[Mapping[str, Any]],
+        shows: str,
+        shows_ja: str,
         alt: str,
         alt_ja: str,
     ) -> None:
         self.figure, self.draw, self.controls = drawing.figure, drawing.draw, dict(controls)
-        self.alt, self.alt_ja = alt, alt_ja
+        self.shows, self.alt, self.alt_ja = in_words(shows, shows_ja), f"{shows} {alt}", f"{shows_ja}{alt_ja}"
         self.states = [dict(state) for state in states]
         self.moving, self.backgrounds = list(drawing.moving), dict[int, Any]()
         for artist in self.moving:
@@ -112,7 +120,8 @@ class LivePicture:
     def _show(self) -> None:
         self.draw(**self.values())
         self.png = png(self.pixels(SHARP), compress=1)
-        alt = in_words(f"Live picture, follows its controls. {self.alt}", f"コントロールに従って変わる図。{self.alt_ja}")
+        words = [artist.get_text() for artist in self.moving if isinstance(artist, Text) and artist.get_visible()]
+        alt = f"{self.shows} {'; '.join(filter(str.strip, words))}".replace("$", "")
         self.image.value = img(self.png, alt, SHARP, f'decoding="sync" onload="{html.escape(READY)}"')
 
     def pixels(self, scale: int = 1) -> np.ndarray:

@@ -31,10 +31,11 @@ def sinks() -> Picture:
     for axes, persistent in zip(panels, (0, 4), strict=True):
         tidy(axes, f"{persistent} persistent tokens", "column (persistent tokens: < 0)", "")
         columns = range(-persistent, 32)
-        axes.bar(range(-persistent, 0), received(persistent)[:persistent].numpy(), width=0.85, color="#F5D79B")
+        axes.bar(range(-persistent, 0), received(persistent)[:persistent].numpy(), width=0.85, color="0.55")
         kinds = {"all scores equal": 0, "random": 500}
         curves = {name: (columns, received(persistent, draws=draws)) for name, draws in kinds.items()}
         plot_curves(axes, curves, markersize=3, linewidth=1)
+        axes.lines[0].set(markersize=6.5, linewidth=3)  # to be seen around the other
         axes.set_xlim(-5, 32)
     panels[0].set_ylabel("share received, mean of 32 queries", fontsize=9)
     panels[0].legend(frameon=False, fontsize=9)

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 MOST, PRESSES = 150, 16  # milliseconds; presses of a slider
-ARM = """image => {
+ARM = """picture => {
     let pressed = null
     document.addEventListener('keydown', () => { pressed = performance.now() }, {capture: true, once: true})
     window.followed = new Promise(resolve => {
         const seen = new MutationObserver(() => {
             seen.disconnect()
-            image.decode().then(() => requestAnimationFrame(() => setTimeout(() => {
+            picture.querySelector('img').decode().then(() => requestAnimationFrame(() => setTimeout(() => {
                 resolve(performance.now() - pressed)
             })))
         })
-        seen.observe(image, {attributes: true, attributeFilter: ['src']})
+        seen.observe(picture, {childList: true, subtree: true})
         setTimeout(() => resolve(null), 5000)
     })
 }"""
@@ -41,12 +41,12 @@ def milliseconds(page: Page, picture: Locator, slider: Locator) -> list[float]:
     """The time of each press; one that changes nothing ends it."""
     slider.scroll_into_view_if_needed()
     slider.focus()
-    image, times = picture.element_handle(), []
+    element, times = picture.element_handle(), []
     key = "ArrowRight"
     for _ in range(PRESSES):
         now, low, high = (slider.get_attribute(f"aria-value{name}") for name in ("now", "min", "max"))
         key = "ArrowLeft" if now == high else "ArrowRight" if now == low else key
-        page.evaluate(ARM, image)
+        page.evaluate(ARM, element)
         page.keyboard.press(key)
         time = page.evaluate("() => window.followed")
         if time is None:

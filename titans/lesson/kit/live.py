@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from titans.lesson.kit.figures import DPI, SHARP, img, mimebundle, png, strip
+from titans.lesson.kit.figures import DPI, SHARP, img, mimebundle, png, quick_png, strip
 from titans.lesson.kit.host import in_words, session
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -119,7 +119,7 @@ class LivePicture:
 
     def _show(self) -> None:
         self.draw(**self.values())
-        self.png = png(self.pixels(SHARP), compress=1)
+        self.png = quick_png(self.pixels(SHARP))
         words = [artist.get_text() for artist in self.moving if isinstance(artist, Text) and artist.get_visible()]
         alt = f"{self.shows} {'; '.join(filter(str.strip, words))}".replace("$", "")
         self.image.value = img(self.png, alt, SHARP, f'decoding="sync" onload="{html.escape(READY)}"')

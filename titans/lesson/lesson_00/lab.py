@@ -87,7 +87,7 @@ def telling_lab() -> LivePicture:
     }
     for control in controls.values():
         control.style.description_width = "48px"
-    controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 2000, 330)
+    controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 500, 330)  # 2,000 take longer to read
     controls["memory"] = choice("memory", list(MEMORY))
     rows = (WHO[:3], WHO[3:], ("wait",), ("memory",))
     told = dict(zip(WHO, WHERE, strict=True))

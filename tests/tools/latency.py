@@ -3,7 +3,7 @@
     python -m tests.tools.latency [NN ...]
 
 runs every lesson, or those whose names begin so, and presses an arrow key on every slider of every live picture. The
-time ends when the browser has decoded the new picture and drawn a frame. Exits with 1 where a median is over 150 ms.
+time ends when the browser has decoded the new picture and drawn a frame. Exits with 1 where a press took over 200 ms.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.tools.jupyter import chromium, close_notebook, jupyterlab, run_all_ce
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-MOST, PRESSES = 150, 16  # milliseconds; presses of a slider
+MOST, PRESSES = 200, 16  # milliseconds; presses of a slider
 ARM = """picture => {
     let pressed = null
     document.addEventListener('keydown', () => { pressed = performance.now() }, {capture: true, once: true})
@@ -72,9 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
             for number, (picture, controls) in enumerate(sliders(page), start=1):
                 for label, slider in controls:
                     times = milliseconds(page, picture, slider)
-                    median = statistics.median(times) if times else float("nan")
-                    slow += not median <= MOST
-                    figures = f"median {median:4.0f} ms, worst {max(times, default=0):4.0f} ms, {len(times)} presses"
+                    median, worst = (statistics.median(times), max(times)) if times else (float("nan"),) * 2
+                    slow += not worst <= MOST
+                    figures = f"median {median:4.0f} ms, worst {worst:4.0f} ms, {len(times)} presses"
                     print(f"{lesson.stem}, picture {number}, {label:12} {figures}", flush=True)
             close_notebook(page)
     return 1 if slow else 0

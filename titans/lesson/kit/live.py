@@ -183,8 +183,9 @@ def count(name: str, value: int, low: int, high: int, step: int = 1) -> widgets.
 
 def choice(name: str, options: Sequence[str], value: str | None = None) -> widgets.ToggleButtons:
     """A few buttons of which one is pressed, the first unless another is named."""
-    layout = widgets.Layout(width="auto")  # its name stays before it
-    buttons = widgets.ToggleButtons(options=options, value=value or options[0], description=name, layout=layout)
+    buttons = widgets.ToggleButtons(options=options, value=value or options[0], description=name)
+    buttons.layout.width = "auto"
+    buttons.add_class("widget-inline-hbox")  # its name before it, as that of a slider
     buttons.style.button_width = "auto"
     return buttons
 

@@ -83,7 +83,7 @@ def telling_lab() -> LivePicture:
     """The live picture: six places, the wait and the memory as controls; every place's probability
     for every name."""
     controls: dict[str, widgets.Widget] = {
-        name: notches(name, sorted(PLACES), place, 270) for name, place in zip(WHO, WHERE, strict=True)
+        name: notches(name, PLACES, place, 270) for name, place in zip(WHO, WHERE, strict=True)
     }
     for control in controls.values():
         control.style.description_width = "48px"

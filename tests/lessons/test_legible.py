@@ -5,33 +5,13 @@ Pictures that are handed what was measured are looked at wherever a test draws t
 
 from __future__ import annotations
 
-import inspect
-from importlib import import_module
-
 import pytest
 from matplotlib.colors import to_rgb
 
+from tests.lessons.labs import LABS, PICTURES
 from tests.lessons.legible import MARKS, WHITE, contrast, problems
-from tests.paths import ROOT
 from titans.lesson.kit import figures
-from titans.lesson.kit.figures import Picture, new_figure, tidy
-from titans.lesson.kit.live import LivePicture
-
-ROOMS = sorted((ROOT / "titans" / "lesson").glob("lesson_*/*.py"))
-MODULES = [import_module(f"titans.lesson.{path.parent.name}.{path.stem}") for path in ROOMS if path.stem != "__init__"]
-
-
-def drawers(kind):
-    """Every function of a room that draws one of this kind, and needs nothing for it."""
-    for module in MODULES:
-        for name, function in vars(module).items():
-            if inspect.isfunction(function) and function.__module__ == module.__name__:
-                signature = inspect.signature(function, eval_str=True)
-                if signature.return_annotation is kind and not signature.parameters:
-                    yield pytest.param(function, id=f"{module.__name__.split('.')[-2]}-{name}")
-
-
-LABS, PICTURES = list(drawers(LivePicture)), list(drawers(Picture))
+from titans.lesson.kit.figures import new_figure, tidy
 
 
 @pytest.mark.parametrize("draw", PICTURES)

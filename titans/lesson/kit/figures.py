@@ -141,7 +141,7 @@ def strip(images: Sequence[np.ndarray], gap: int = 12) -> np.ndarray:
 def img(image: bytes, alt: str, scale: int = 1, more: str = "") -> str:
     """A PNG as an HTML element that says what it shows, framed, for a page that may be dark; more: its attributes."""
     source = base64.b64encode(image).decode()
-    width, height = (side // scale for side in Image.open(io.BytesIO(image)).size)
+    width, height = (side // scale for side in struct.unpack(">II", image[16:24]))  # as its header says
     style = "max-width: 100%; height: auto; border: 1px solid #bbb; box-sizing: border-box"
     return (
         f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" style="{style}" {more} '

@@ -96,7 +96,7 @@ def memory_player(
     }
     for name, value in states[0].items():
         controls[name].value = value
-    rows = (("token", play_button(controls["token"]), "no_momentum", "no_forgetting"), ("probe",), ("freeze",))
+    rows = (("token", play_button(controls["token"])), ("probe",), ("freeze",), ("no_momentum", "no_forgetting"))
     return LivePicture(PlayerDrawing(story, recorder, look), controls, rows, states, shows, shows_ja, alt, alt_ja)
 
 

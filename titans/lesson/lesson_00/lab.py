@@ -83,13 +83,13 @@ def telling_lab() -> LivePicture:
     """The live picture: six places, the wait and the memory as controls; every place's probability
     for every name."""
     controls: dict[str, widgets.Widget] = {
-        name: notches(name, PLACES, place, 270) for name, place in zip(WHO, WHERE, strict=True)
+        name: notches(name, PLACES, place) for name, place in zip(WHO, WHERE, strict=True)
     }
     for control in controls.values():
         control.style.description_width = "48px"
     controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 500, 330)  # 2,000 take longer to read
     controls["memory"] = choice("memory", list(MEMORY))
-    rows = (WHO[:3], WHO[3:], ("wait",), ("memory",))
+    rows = (WHO, ("wait",), ("memory",))
     told = dict(zip(WHO, WHERE, strict=True))
     return LivePicture(
         TellingDrawing(),

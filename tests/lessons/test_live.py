@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 
 import ipywidgets as widgets
@@ -15,7 +16,7 @@ from matplotlib.image import imread
 from tests.lessons.labs import LABS
 from titans.lesson.kit import live
 from titans.lesson.kit.figures import DPI, SHARP, WIDTH, Picture, chart, quick_png
-from titans.lesson.kit.host import in_words
+from titans.lesson.kit.host import in_words, session
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count, play_button
 
 
@@ -87,6 +88,13 @@ def test_words_are_in_the_notebooks_language(monkeypatch, tmp_path, path, words)
     monkeypatch.chdir(tmp_path)
     in_session(monkeypatch, path)
     assert in_words("hello", "今日は") == words
+
+
+def test_colab_is_no_session(monkeypatch):
+    in_session(monkeypatch, "/content/00.ipynb")
+    assert session() == "/content/00.ipynb"
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    assert session() is None
 
 
 def shown(thing, monkeypatch):

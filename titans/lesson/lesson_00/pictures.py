@@ -94,7 +94,7 @@ def _stream(axes: Axes, words: list[str], told: int, segment: int) -> None:
         axes.add_patch(Rectangle((place - 0.45, 0), 0.9, 1, facecolor=face, edgecolor="none"))
         ink = {"name": "white", "place": "black", "filler": "0.35"}[kind]
         axes.text(place, 0.5, word, rotation=90, ha="center", va="center", fontsize=8, color=ink)
-    for number, first in enumerate(range(0, last + 1, segment), 1):
+    for number, first in enumerate(range(0, last + 1, segment)):
         end = min(first + segment - 1, last)
         axes.plot([first - 0.4, first - 0.4, end + 0.4, end + 0.4], [1.15, 1.3, 1.3, 1.15], color=BLACK, linewidth=1)
         seen = " (attention sees this)" if end == last else ""

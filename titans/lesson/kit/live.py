@@ -49,7 +49,7 @@ for (const play of view.querySelectorAll('.widget-play'))
 for (const button of view.querySelectorAll('.widget-toggle-button'))
     button.setAttribute('aria-pressed', button.classList.contains('mod-active'))
 window.titansKeys ||= window.addEventListener('keydown', event => {
-    if (event.target.closest('.titans-live'))
+    if (event.target.closest?.('.titans-live'))
         event.target.toggleAttribute('data-lm-suppress-shortcuts', !(event.ctrlKey || event.metaKey || event.shiftKey))
 }, true) || true
 """

@@ -106,7 +106,7 @@ def repeated_passage() -> Picture:
     curves = {name: (range(128), passage_surprise(chunk_size)) for chunk_size, name in names.items()}
     figure, axes = _curves(curves, "token", "surprise $|u_t|$", (0, 2.4), 2, height=3.2)
     for start in range(0, 128, 32):
-        axes.axvline(start - 0.5, color="0.6", linewidth=0.8)
+        axes.axvline(start - 0.5, color="0.5", linewidth=0.8)
     name_stretches(axes, {f"reading {n + 1}": (32 * n, 32 * n + 32) for n in range(4)}, 1, 1.03, 8)
     axes.set_xlim(-1, 128)
     return Picture(

@@ -81,12 +81,11 @@ def sentences(cells: list[NotebookNode]) -> Iterator[str]:
     for cell in cells:
         if cell.metadata.get("lang") != "en":
             continue
-        text = ELSEWHERE.sub("", cell.source)
+        text = re.sub(r"^#.*$", "\n", ELSEWHERE.sub("", cell.source), flags=re.MULTILINE)  # without headings
         for block in re.split(r"\n\s*\n|\n(?=#|[-|] |\d+\. )", text):
-            if not block.startswith("#"):
-                for sentence in re.split(r"(?<=[.!?:;])\s+(?=[\"“(*]*[A-Z0-9])", flat(block)):
-                    if not sentence.endswith("?"):
-                        yield sentence
+            for sentence in re.split(r"(?<=[.!?:;])\s+(?=[\"“(*]*[A-Z0-9])", flat(block)):
+                if not sentence.endswith("?"):
+                    yield sentence
 
 
 def flat(text: str) -> str:

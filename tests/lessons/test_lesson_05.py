@@ -71,3 +71,17 @@ def test_large_chunks_break_down_first():
     assert trials.passage_left(32, 0.4) > 2 * trials.passage_left(8, 0.4)
     assert trials.passage_left(8, 0.4) < 1.05 * trials.passage_left(1, 0.4)
     assert 1.005 < trials.passage_left(32, 0.25) / trials.passage_left(1, 0.25) < 1.035
+
+
+def test_what_chunks_of_64_lose_is_lost_in_training():
+    """Where nothing is stale the model of 64 stays lost; where much is, the model of 16 hardly loses anything."""
+    shares = trials.crossed_chunks(rows=8)
+    assert shares[16, 64] > 0.8
+    assert max(shares[64, read] for read in (1, 16, 64)) < 0.4
+
+
+def test_the_card_says_what_the_lesson_says():
+    right = {name: run["right"] for name, run in trials.chunks_card()["runs"].items()}
+    assert min(right[f"chunk {size}"]["56"]["worst"] for size in (1, 16, 64)) > 0.98
+    assert min(right[f"chunk {size}"]["4096"]["worst"] for size in (1, 16)) > 0.98
+    assert max(right["chunk 64"]["1024"]["each"]) < 0.5

@@ -37,7 +37,7 @@ class KeyDrawing(Drawing):
         plane.plot(circle[:, 0], circle[:, 1], color=GREY, linewidth=0.8, linestyle=":")
         old = direction(OLD_ANGLE)
         plane.plot([0, old[0]], [0, old[1]], color=GREEN, linewidth=2.5, marker="o", markevery=[1])
-        plane.text(1.15 * float(old[0]), 1.15 * float(old[1]), "A", color=GREEN, fontsize=11)
+        plane.text(1.15 * float(old[0]), 1.15 * float(old[1]), "A", fontsize=11)
         self.name = plane.text(0, 0, "B", fontsize=11, ha="center", va="center")
         (self.key,) = plane.plot([0, 1], [0, 0], color=BLACK, linewidth=2.5, marker="s", markevery=[1])
         tidy(axes, "", "direction of the key that is asked for, in degrees", "answer")
@@ -80,15 +80,15 @@ def key_lab() -> LivePicture:
         controls,
         (("angle", "length", "beta"),),
         states=({"angle": 120}, {"angle": 60}),
-        alt="Key lab in two settings below one another. Left the keys A and B as arrows in the plane, right the "
-        "answer "
-        "to every direction. With B at a right angle to A both rules leave A's answer at 1 and give B its "
-        "value. With B "
-        "30 degrees from A adding misses both; the delta rule answers B exactly and loses much of A.",
-        alt_ja="キー実験室を、2通りの設定で上下に並べた図。左は平面上のキー A と B を表す矢印、"
-        "右はあらゆる向きへの答えです。"
-        "B が A と直角なら、どちらの規則でも A への答えは1のままで、B は自分の値になります。"
-        "B が A から30度のとき、足し算では両方とも外れ、デルタ則では B が正確になる代わりに、A の多くが失われます。",
+        shows="Key lab: left the keys A and B as arrows in the plane, right the answer to every direction, "
+        "before the write, after adding and after the delta rule.",
+        shows_ja="キー実験室。左は平面上のキー A と B を表す矢印、右はあらゆる向きのキーへの答えで、書く前、"
+        "足した後、デルタ則の後の3本の曲線です。",
+        alt="Above, B at a right angle to A: both rules leave A's answer at 1 and give B its value. Below, B 30 "
+        "degrees from A: adding misses both; the delta rule answers B exactly, and A with less than nothing.",
+        alt_ja="上は B が A と直角のときで、どちらの規則でも A への答えは1のままで、B は自分の値になります。"
+        "下は B が A から30度のときで、足し算では両方とも外れ、デルタ則では B が正確になる代わりに、A "
+        "への答えはゼロより下になります。",
     )
 
 
@@ -134,12 +134,12 @@ def capacity_lab() -> LivePicture:
         {"dim": count("dimensions", 16, 4, 64, 4), "pairs": count("pairs", 16, 1, 64)},
         (("dim", "pairs"),),
         states=({"dim": 8}, {"dim": 32}),
-        alt="Capacity lab in 8 dimensions and in 32. Measured dots lie on predicted lines. In 8 dimensions adding is "
-        "worse than no answer from 9 pairs on and the delta rule from 16; in 32 dimensions from 33 and about 60 "
-        "pairs. "
-        "A matrix keeps 64 and 1,024 numbers, whatever it was told.",
-        alt_ja="容量実験室の8次元と32次元の図。測った点は予測した線の上にあります。8次元では、"
-        "足し算は9ペアを超えると、デルタ則は16ペアほどで、"
-        "何も答えないより悪くなります。32次元では33ペアと約60ペアです。行列が保持する数値は、"
-        "何を伝えても64個と1,024個です。",
+        shows="Capacity lab: the mean error of the look-up, of adding and of the delta rule against the pairs "
+        "told, lines predicted and dots measured; beside it the numbers that a look-up and a matrix keep.",
+        shows_ja="容量実験室。検索、足し算、デルタ則の平均誤差を、伝えたペアの数に対して示した図で、線は予測、"
+        "点は測った値です。横に、検索と行列が保持する数値の個数があります。",
+        alt="Above 8 dimensions, below 32. In 8, adding is worse than no answer from 10 pairs on, the delta "
+        "rule from 16; in 32, from 34 and from about 60.",
+        alt_ja="上は8次元、下は32次元です。8次元では、足し算は10ペアから、デルタ則は16ペアから、"
+        "何も答えないより悪くなります。32次元では、34ペアと約60ペアからです。",
     )

@@ -48,7 +48,7 @@ class MaskDrawing(Drawing):
 
     def draw(self, theta: float, eta: float, alpha: float, chunk: int, token: int) -> None:
         shares, inside = mask(theta, eta, alpha), same_chunk(chunk)
-        self.map.set_data(shares * inside)
+        self.map.set_data((shares * inside).numpy())
         self.map.set_clim(0, max(1e-6, float(shares.max())))
         self.frame.set_data(
             [-0.5, TOKENS - 0.5, TOKENS - 0.5, -0.5, -0.5],
@@ -78,17 +78,14 @@ def mask_lab() -> LivePicture:
         controls,
         (("theta", "eta", "alpha"), ("chunk", "token")),
         states=({}, {"eta": 0.0, "chunk": 4}),
-        alt="Mask lab in two settings below one another. Left G as a map, with the row of token 12 framed; "
-        "right that row "
-        "as bars. With momentum the largest share is not token 12's own but that of a token shortly before it. "
-        "Without "
-        "momentum and with chunks of 4 the shares fade to the left from token 12 on, and G has blocks on its "
-        "diagonal.",
-        alt_ja="マスク実験室を、2通りの設定で上下に並べた図。左は G の図で、トークン12の行に枠があり、"
-        "右はその行の棒グラフです。"
-        "モーメンタムがあると、いちばん大きいのはトークン12自身ではなく、少し前のトークンの割合です。"
-        "モーメンタムがなくチャンクが4のときは、"
-        "割合がトークン12から左へ薄れていき、G は対角に並ぶブロックになります。",
+        shows="Mask lab: left G as a map, with the row of token t framed; right that row as bars, blue where "
+        "the gradient is taken in t's own chunk.",
+        shows_ja="マスク実験室。左は G の図で、トークン t の行に枠があります。右はその行の棒グラフで、青は t "
+        "と同じチャンクで勾配をとったものです。",
+        alt="Above, with momentum, the largest share is that of a token shortly before token 12. Below, without "
+        "momentum and with chunks of 4, the shares fade from token 12 to the left, and G has blocks on its diagonal.",
+        alt_ja="上はモーメンタムがあるときで、いちばん大きいのはトークン12の少し前のトークンの割合です。"
+        "下はモーメンタムがなくチャンクが4のときで、割合はトークン12から左へ薄れ、G は対角に並ぶブロックになります。",
     )
 
 
@@ -135,11 +132,12 @@ def size_lab() -> LivePicture:
         {"power": count("log2 chunk", 4, 0, 6), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
         (("power", "theta"),),
         states=({}, {"theta": 0.4}),
-        alt="Size lab for steps of 0.25 and 0.4. Left the time falls with the size of the chunk. Right the "
-        "error that "
-        "three readings leave is nearly flat at 0.25; at 0.4 it is far larger for chunks of 32 than for smaller "
-        "ones.",
-        alt_ja="大きさ実験室の図。ステップ幅は0.25と0.4です。左では、チャンクが大きいほど時間が短くなります。"
-        "右の、3回読んだ後に残る誤差は、0.25ではほとんど平らで、0.4では32トークンのチャンクで、"
-        "ほかよりはるかに大きくなります。",
+        shows="Size lab: left the milliseconds for 256 tokens, right the error that three readings of a passage "
+        "leave, both against the tokens a chunk.",
+        shows_ja="大きさ実験室。チャンクのトークン数に対して、左は256トークン分の計算時間（ミリ秒）、"
+        "右は文章を3回読んだ後に残る誤差です。",
+        alt="The time falls with the size of the chunk. The error is nearly flat for a step of 0.25, above; for "
+        "0.4, below, it is far larger for chunks of 32 than for smaller ones.",
+        alt_ja="チャンクが大きいほど時間は短くなります。誤差は、上のステップ幅0.25ではほとんど平らで、"
+        "下の0.4では、32トークンのチャンクで、ほかよりはるかに大きくなります。",
     )

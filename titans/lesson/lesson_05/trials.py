@@ -10,11 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.checkpoints import SHIPPED
+from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_pairs
+from titans.lesson.kit.watching import memory_of
 from titans.memory import DeepMemory
 from titans.scan import Gates
+from titans.tasks import Recall
+from titans.training import share_right
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -122,3 +125,14 @@ def chunks_table(card: dict) -> str:
         cells = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
         lines.append(f"{name:10}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
+
+
+@torch.no_grad()
+def crossed_chunks(tokens: int = 1024, rows: int = 16) -> dict[tuple[int, int], float]:
+    """The share of right answers of the shipped models, (chunk in training, chunk at test time) -> share."""
+    found = {}
+    for trained, read in ((16, 16), (16, 64), (64, 64), (64, 16), (64, 1)):
+        model, _, _ = load_checkpoint(f"chunks/chunk-{trained}")
+        memory_of(model).chunk_size = read
+        found[trained, read] = share_right(model, Recall(), tokens, rows)
+    return found

@@ -24,7 +24,7 @@ WHY = re.compile(
     r"\b(because|that is why|this is why|which is why|the reason|therefore|due to|thanks to|as a result)\b",
     re.IGNORECASE,
 )
-# Where a sentence claims nothing: prompts to predict, hints, links to literature.
+# Where a sentence claims nothing: hints, solutions, links to literature; and what begins with "If" supposes.
 ELSEWHERE = re.compile(r"<details><summary>(Hint|Solution).*?</details>|^## References$.*", re.DOTALL | re.MULTILINE)
 
 
@@ -84,7 +84,7 @@ def sentences(cells: list[NotebookNode]) -> Iterator[str]:
         text = re.sub(r"^#.*$", "\n", ELSEWHERE.sub("", cell.source), flags=re.MULTILINE)  # without headings
         for block in re.split(r"\n\s*\n|\n(?=#|[-|] |\d+\. )", text):
             for sentence in re.split(r"(?<=[.!?:;])\s+(?=[\"“(*]*[A-Z0-9])", flat(block)):
-                if not sentence.endswith("?"):
+                if not sentence.endswith("?") and not sentence.startswith("If "):
                     yield sentence
 
 

@@ -359,15 +359,15 @@ pictures.fading()
 
 # %% [markdown] lang="en"
 # $\alpha = 0.5$ looks harmless as a number between 0 and 1. It is what a gate gives that starts as `sigmoid(0)`, and it
-# wipes half of the memory with every token. That is why the library's gates start elsewhere (decision D5).
+# wipes half of the memory with every token. The library's gates start elsewhere (decision D5).
 #
 # ### Exercise 1: half-lives
 #
 # You want half of the memory to be left after `n` tokens. Which $\alpha$ does that?
 
-# %% [markdown] lang="ja" en="0359169b"
+# %% [markdown] lang="ja" en="37d11b18"
 # 0から1までの数としては、$\alpha = 0.5$ は無害に見えますが、これはトークンごとにメモリの半分を消す値です。
-# `sigmoid(0)` から始まるゲートはちょうどこの値になるので、ライブラリのゲートは別の値から始めます（決定D5）。
+# `sigmoid(0)` から始まるゲートは、ちょうどこの値になります。ライブラリのゲートは、別の値から始めます（決定D5）。
 #
 # ### 演習1：半減期
 #
@@ -940,15 +940,16 @@ assert abs(fourth[1, 128] - 2) < 1e-5 > abs(same[0] - same[1])
 # gradients are −2 and −10. Token by token: $m = 0.5$, then $0.5 \cdot 0.5 + 2.5 = 2.75$. At once: $\beta = (0.5, 0.25)$,
 # and $0.25 \cdot \frac{0.25}{0.5} \cdot 2 + 0.25 \cdot 10 = 2.75$.
 #
-# For a matrix each gradient is an outer product, and a sum of outer products is a product of matrices. Put the $b$ keys
-# and values of the chunk side by side, as columns of $K$ and $V$. Equation 17:
+# For a matrix the sum becomes a few products of matrices, and momentum a second factor beside forgetting.
+# [Lesson 05](05_training_in_parallel.ipynb) does it step by step, up to the library's `chunked_scan`, and shows what a
+# chunk costs. You saw in section 5 that the result is the same.
 #
-# $$M_b = \beta_b M_{t'} - 2\,(M_{t'} K - V)\, \Theta\, B\, K^\top$$
+# ## 10. When it blows up
 #
-# $\Theta$ has the $\theta_i$ on its diagonal, $B$ the $\beta_b / \beta_i$. (The paper leaves out the 2, writes $x$ for
-# both keys and values, and misplaces the diagonals.) Below, 16 tokens of the stream are written both ways.
+# Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
+# tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
 
-# %% [markdown] lang="ja" en="4082c863"
+# %% [markdown] lang="ja" en="859fecb4"
 # 違いを生んでいたのは、測り方でした。
 # どちらの書き込み方でも、最新の重みで測れば驚きは約1.2、16トークンごとに新しくした重みで測れば約1.1です。
 # 直前のトークンの書き込みによって、このトークンのキーに対する答えが乱されているのですが、古い重みには、それがまだ表れていません。
@@ -973,72 +974,9 @@ assert abs(fourth[1, 128] - 2) < 1e-5 > abs(same[0] - same[1])
 # 一度に計算すると、$\beta = (0.5, 0.25)$ なので
 # $0.25 \cdot \frac{0.25}{0.5} \cdot 2 + 0.25 \cdot 10 = 2.75$ です。
 #
-# 行列の場合、勾配はどれも外積（outer product、直積）で、外積の和は行列の積になります。
-# チャンクの $b$ 個のキーと値を、それぞれ $K$ と $V$ の列として並べると、式(17)になります。
-#
-# $$M_b = \beta_b M_{t'} - 2\,(M_{t'} K - V)\, \Theta\, B\, K^\top$$
-#
-# ここで、$\Theta$ の対角線には $\theta_i$、$B$ の対角線には $\beta_b / \beta_i$ が並びます。
-# （論文では2が抜け、キーも値も $x$ と書かれ、対角行列の位置も間違っています。）
-# 次のセルでは、ストリームの16トークンを両方のやり方で書き込みます。
-
-# %%
-K, V = stream.k[32:48].T, stream.v[32:48].T  # [dim, tokens]
-start, theta, alpha = M, 0.05, 0.02
-by_token = start
-for k, v in zip(K.T, V.T, strict=True):
-    u = torch.outer(2 * (start @ k - v), k)
-    by_token = (1 - alpha) * by_token - theta * u
-
-beta = (1 - alpha) ** torch.arange(1, 17).double()
-Theta, B = theta * torch.eye(16).double(), (beta[-1] / beta).diag()
-at_once = beta[-1] * start - 2 * (start @ K - V) @ Theta @ B @ K.T
-same = (by_token - at_once).abs().max().item() < 1e-10
-print("equal to ten digits:", same)
-assert same
-
-# %% [markdown] lang="en"
-# No loop over tokens is left. Momentum needs one more step. Write $u_t$ for the gradient, taken at $M_{t'}$. Equation 18
-# is the first line of the update,
-#
-# $$S_t = \eta_t S_{t-1} - \theta_t u_t$$
-#
-# and since $u_t$ depends neither on $S$ nor on what the chunk has written, it is a linear recurrence. It unrolls like the
-# memory above, with the $\eta$ that come later in place of $1 - \alpha$:
-
-# %% [markdown] lang="ja" en="b53fae4d"
-# これで、トークンについてのループはなくなりました。モーメンタムには、もう一手間かかります。
-# $M_{t'}$ で計算した勾配を $u_t$ と書くと、式(18)は、更新の1行目です。
-#
-# $$S_t = \eta_t S_{t-1} - \theta_t u_t$$
-#
-# $u_t$ は、$S$ にも、チャンクの中で書いたものにも依存しないので、これは線形の漸化式です。
-# $1 - \alpha$ の代わりに、後から来る $\eta$ を掛ければ、上のメモリと同じように展開できます。
-
-# %%
-eta, by_token = 0.5, torch.zeros(8, 8).double()
-for k, v in zip(K.T, V.T, strict=True):
-    u = torch.outer(2 * (start @ k - v), k)
-    by_token = eta * by_token - theta * u
-
-later = eta ** torch.arange(15, -1, -1).double()  # eta of the tokens after i
-at_once = -2 * (start @ K - V) @ Theta @ later.diag() @ K.T
-same = (by_token - at_once).abs().max().item() < 1e-10
-print("equal to ten digits:", same)
-assert same
-
-# %% [markdown] lang="en"
-# `chunked_scan` puts the two together, and does it for every layer of a deep memory and for every token of the chunk at
-# once. How it does so is a matter for lesson 05; you saw in section 5 that the result is the same.
-#
-# ## 10. When it blows up
-#
-# Chunks have a price. All gradients of a chunk are taken at the same weights and then added, so a chunk of 16 equal
-# tokens acts as one write with a step 16 times as large. With $\theta = 0.25$ that is $4$, far beyond the stable range:
-
-# %% [markdown] lang="ja" en="5ea6f379"
-# `chunked_scan` は、この2つを合わせて、深いメモリのどの層についても、チャンクのどのトークンについても、一度に計算します。
-# そのやり方はレッスン05の話題ですが、結果が同じになることは、5節で見ました。
+# 行列では、この和が数個の行列の積になり、モーメンタムは、忘却と並ぶもう1つの因子になります。
+# [レッスン05](05_training_in_parallel.ipynb)では、これを1段階ずつ、ライブラリの `chunked_scan` まで組み立て、チャンクの代償も調べます。
+# 結果が同じになることは、5節で見たとおりです。
 #
 # ## 10. 発散するとき
 #

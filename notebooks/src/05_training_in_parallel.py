@@ -153,12 +153,13 @@ assert torch.allclose(M_mask, M_loop, atol=1e-12)
 # $$E = 2 (K W^\top - V), \qquad Y = \beta \odot (Q W^\top) - (G \odot Q K^\top)\, E$$
 #
 # and the memory after the chunk is $M = \beta_c W - E^\top \mathrm{diag}(G_c)\, K$, where $G_c$ is $G$'s last row:
-# equation 17, with rows for columns.
+# equation 17, with rows for columns. (The paper leaves out the 2, writes $x$ for both keys and values, and misplaces the
+# diagonal matrices.)
 #
 # **Predict before you run.** `loop` makes some 100 small operations for 16 tokens, `products` about ten. What of
 # `products` still grows with the *square* of the number of tokens?
 
-# %% [markdown] lang="ja" en="4662a230"
+# %% [markdown] lang="ja" en="a0392f4d"
 # これで、ほかのステップを待つステップはなくなりました。しかし、`u` も `M` も、**トークンごと**に行列を持っています。
 # どちらも $c\, d^2$ 個の数値で、避けたかったのはまさにこれです。
 #
@@ -174,7 +175,7 @@ assert torch.allclose(M_mask, M_loop, atol=1e-12)
 # $$E = 2 (K W^\top - V), \qquad Y = \beta \odot (Q W^\top) - (G \odot Q K^\top)\, E$$
 #
 # となり、チャンクの後のメモリは $M = \beta_c W - E^\top \mathrm{diag}(G_c)\, K$ です（$G_c$ は $G$ の最後の行）。
-# これが、行と列を入れ替えた式(17)です。
+# これが、行と列を入れ替えた式(17)です。（論文では2が抜け、キーも値も $x$ と書かれ、対角行列の位置も間違っています。）
 #
 # **実行する前に予想してみましょう。**
 # 16トークンに対して、`loop` は約100回の小さな演算をし、`products` は約10回で済みます。
@@ -682,7 +683,7 @@ assert crossed[16, 64] > 0.8 > 0.4 > crossed[64, 1]
 # 1. At θ = 0.25: what do chunks of 32 cost in quality, and what do they save?
 # 2. Raise θ. Which sizes break down first?
 
-# %% [markdown] lang="ja" en="704671e8"
+# %% [markdown] lang="ja" en="7ed0dd07"
 # どちらも違いました。64のモデルは元に戻らず、16のモデルは、64のチャンクでも、ほとんど同じように答えられます。
 # 失われたのは、訓練のときでした。訓練の系列は長くても80トークンなので、チャンクが64なら、境目に出会うのは1回までで、
 # 多くの境目を越えて覚えていることは、教わっていません。

@@ -935,7 +935,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # - **Run** the cells from top to bottom with Shift+Enter. If something looks odd, choose *Restart Kernel and Run All
 #   Cells* from the menu.
-# - **Predict.** Where it says so, write your guess down before you run the cell. A wrong guess is worth most.
+# - **Predict.** Where it says so, write your guess down before you run the cell. A wrong guess is worth most. JupyterLab
+#   hides the answer that came with the notebook until then; other programs may show it, so cover it with a hand.
 # - **Exercises**: replace the dots and run the cell. The check compares with the truth and names the mistake, if it
 #   knows it. Hints and solutions are folded away below.
 # - **Sliders** need a running kernel. Without one you see pictures of a few settings.
@@ -959,7 +960,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="e339ae10"
+# %% [markdown] lang="ja" en="365742e4"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -992,6 +993,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #   様子がおかしいときは、メニューから「Restart Kernel and Run All Cells」（カーネルを再起動し、全セルを実行）を選びます。
 # - **予想する**：「実行する前に予想してみましょう」とあるところでは、予想を書き留めてから実行してください。
 #   外れた予想ほど、得るものがあります。
+#   JupyterLab では、ノートブックに入っている答えは、セルを実行するまで隠れています。
+#   ほかの環境では見えていることがあるので、手で隠しておいてください。
 # - **演習**：「...」を書き換えて、セルを実行します。答え合わせでは、正しい値と比べ、
 #   よくある間違いなら、何が違うのかを示します。ヒントと解答は、その下に折りたたんであります。
 # - **スライダー**を動かすには、カーネルが必要です。動いていないときは、いくつかの設定の図が表示されます。

@@ -1,5 +1,6 @@
 """What lesson 06 measures: shares of attention, questions of three kinds, a trained model's attention."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -100,3 +101,38 @@ def without_persistent(model: TitansLM) -> TitansLM:
     weights = {name: w[:0] if name.endswith(".persistent") else w for name, w in model.state_dict().items()}
     bare.load_state_dict(weights)
     return bare
+
+
+def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
+    """A copy of a model whose first layer has other persistent tokens, [count, dim]."""
+    weights = dict(model.state_dict())
+    name = next(name for name in weights if name.endswith(".persistent"))
+    model = deepcopy(model)
+    model.load_state_dict(weights | {name: tokens.expand_as(weights[name])})
+    return model
+
+
+def with_prefix(model: TitansLM, keys: float, values: float) -> TitansLM:
+    """A copy of a model whose first layer's persistent tokens have keys and values that are so many times as large."""
+    model = deepcopy(model)
+    attention = next(model.layers()).mixer.attention
+    assert isinstance(attention, Attention)
+
+    def scale(module, arguments):
+        q, streams, seen, (k, v), window = arguments
+        return q, streams, seen, (keys * k, values * v), window
+
+    attention.register_forward_pre_hook(scale)
+    return model
+
+
+@torch.no_grad()
+def common_part(model: TitansLM, tokens: Tensor) -> list[float]:
+    """What share of its queries' squared length a direction has that all of them have in common, for each head of the
+    first layer."""
+    attention, found = next(model.layers()).mixer.attention, []
+    assert isinstance(attention, Attention)
+    with attention.register_forward_pre_hook(lambda module, arguments: found.append(arguments[0])):
+        model(tokens)
+    q = torch.cat(found, dim=2).transpose(0, 1).flatten(1, 2)  # [heads, rows and tokens, dim]
+    return (q.mean(1).square().sum(-1) / q.square().sum(-1).mean(1)).tolist()

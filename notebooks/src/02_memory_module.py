@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 02 · The memory module
 #
-# *Titans, step by step.* About 35 minutes to read; the code runs in about 7 seconds. Run the cells from
+# *Titans, step by step.* About 35 minutes to read; the code runs in about 10 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** PyTorch, matrix products, and the chain rule. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="20c6e0c7"
+# %% [markdown] lang="ja" en="9a35433c"
 # # 02 · メモリモジュール
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約35分、コードの実行に約7秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約35分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -216,7 +216,7 @@ print("answer to the second key:", M @ k2, "  wanted:", v2)
 # ペアが2つで列も2つなので、2×2の行列は両方のペアを保持でき、
 # 書き込みをくり返せば、そのような行列にたどり着きます。
 # **読み出しは順伝播（forward pass）、書き込みは訓練の1ステップです。**
-# このメモリの考え方はこれに尽きるので、どんなネットワークにも使えます。
+# このメモリの考え方はこれに尽き、どんなネットワークにも使えます。
 #
 # ## 3. 勾配を手で求める
 #
@@ -511,23 +511,25 @@ for a, e, wanted in zip(inputs, errors, by_autograd, strict=True):
 #
 # These matrices are *not* written. A write is a gradient step on $M$ alone; could it move $W_V$ too, the loss would be
 # zero as soon as all values are zero, and nothing would be stored. The $W$ are ordinary parameters of the model, trained
-# before by the loss of its predictions, whose gradient passes *through* the writes. That is the *outer loop*, the
-# subject of lesson 04. (The layer also smooths, activates and normalises what comes out of the projections.)
+# before by the loss of its predictions, whose gradient reaches $W$ *through* the writes. That is the *outer loop*, the
+# subject of lesson 04. (The layer also passes what comes out of the projections through a short convolution and an
+# activation function, and gives keys and queries the length 1.)
 
-# %% [markdown] lang="ja" en="6eac0c58"
+# %% [markdown] lang="ja" en="820319e6"
 # ### キーと値はどこから来るのか
 #
 # ここまで、キーと値は最初からあるものとしてきました。
-# モデルの中では、各トークン（token）はベクトル $x_t$ です。
+# モデルの中では、各トークン（token）はベクトル $x_t$ で、
 # 式(11)では、これを2つの行列で射影（projection）してキーと値を作り、3つ目の行列でクエリを作ります。
 #
 # $$k_t = x_t W_K, \qquad v_t = x_t W_V, \qquad q_t = x_t W_Q$$
 #
-# 書き込みは、これらの行列を**変えません**。書き込みは $M$ だけについての勾配ステップです。
-# もし $W_V$ も動かせるなら、値をすべてゼロにするだけで損失がゼロになり、何も記憶されません。
-# $W$ はモデルの普通のパラメータで、前もって、モデルの予測の損失によって訓練されます。
-# その勾配は、書き込みを**通り抜けて**届きます。これが外側のループ（outer loop）で、レッスン04のテーマです。
-# （なお、この層では、射影したものをさらに平滑化し、活性化関数に通し、正規化します。）
+# 書き込みは $M$ だけについての勾配ステップなので、これらの行列は**変わりません**。
+# もし $W_V$ も動かせるなら、値をすべてゼロにするだけで損失がゼロになり、何も記憶されないでしょう。
+# $W$ はモデルの普通のパラメータで、前もって、モデルの予測の損失によって訓練されています。
+# その勾配は、書き込みを**通り抜けて** $W$ に届きます。これが外側のループ（outer loop）で、レッスン04のテーマです。
+# （なお、この層では、射影したものをさらに短い畳み込み（convolution）と活性化関数に通し、
+# キーとクエリの長さを1にそろえます。）
 
 # %%
 layer = NeuralMemory(dim=8)
@@ -589,7 +591,7 @@ for number, (a, e) in enumerate(zip(inputs, errors, strict=True), 1):
 # では、なぜ全部をゼロから始めないのでしょうか。
 # $W_1 = 0$ かつ $W_2 = 0$ では、学習の手がかりがないからです。
 # $a_1 = \sigma(0) = 0$ なので $W_2$ の勾配もゼロになり、メモリはいつまでも空のままです。
-# また、なぜランダムなのでしょうか。
+# それなら、なぜランダムにするのでしょうか。
 # すべての隠れユニットに**同じ**重みを与えると、どのユニットも、いつまでも同じことしかしません。
 # 次のセルの最後では、直交するキーを持つ2つのペアを500回ずつ書き込みます。
 # $W_1$ の行がランダムな場合（random rows）と、すべて同じ場合（equal rows）の、2つのペアの誤差を比べてください。
@@ -648,7 +650,7 @@ pictures.first_writes()
 # %% [markdown] lang="ja" en="0429d4ef"
 # ### 縮んでいく深いメモリ
 #
-# レッスン03のメモリは忘却（forgetting）をします。書き込みの前に、毎回、重みに $1 - \alpha$ を掛けて縮めるのです。
+# レッスン03では、メモリに忘却（forgetting）が加わり、書き込む前に、毎回、重みに $1 - \alpha$ を掛けて縮めます。
 # 式(13)では、隠れ層も含めてメモリ全体が縮みます。
 # すでに何かを学んでいて、どの層もゼロではないメモリを用意し、
 # 重みがすべて半分になるまで忘れさせてみましょう。
@@ -686,9 +688,10 @@ for keep in (0.5, (1 - 0.002) ** 4096):
 # Does that matter in a trained model? Two models that the course ships were trained alike, on pairs told in one stretch
 # or scattered in noise; one forgets in both layers of its memory, the other in the last alone. Each reads 1,024 tokens
 # of noise *first*; then six pairs are told in one stretch, 56 tokens of noise follow, and the values are asked for. In
-# two more runs, one layer of the first model's memory is put back to what it was at the start, just before the telling.
+# three more runs, one layer of the first model's memory is put back to what it was at the start: $W_1$ just before the
+# telling, or $W_2$, or $W_1$ just *after* the telling.
 
-# %% [markdown] lang="ja" en="b3eae5fb"
+# %% [markdown] lang="ja" en="b1289d3f"
 # 両方の層が縮むと、層ごとの倍率が掛け合わされるので、重みが半分なら答えは4分の1より小さくなります。
 # 4,096トークンの後では、**どちらの**勾配も1万分の1ほどで、書き込んでも何も変わりません。
 # 時間をかけて、全部がゼロのメモリに戻ってしまったのです。
@@ -702,10 +705,12 @@ for keep in (0.5, (1 - 0.002) ** 4096):
 # 一方はメモリの両方の層で、もう一方は最後の層だけで忘れます。
 # どちらにも、**まず**雑音を1,024トークン読ませます。
 # その後で6つのペアを1か所でまとめて伝え、さらに雑音を56トークン読ませてから、値をたずねます。
-# 加えて、両方の層で忘れるモデルについては、ペアを伝える直前に、
-# メモリの1つの層だけを系列の最初の重みに戻す実験もします。
+# 加えて、両方の層で忘れるモデルについては、
+# メモリの1つの層だけを系列の最初の重みに戻す実験を3つします。
+# ペアを伝える直前に $W_1$ を戻すもの、同じところで $W_2$ を戻すもの、
+# そして、ペアを伝えた**直後**に $W_1$ を戻すものです。
 #
-# 出力は正解率で、put back は最初の重みに戻した層です。
+# 出力は正解率です。put back は伝える直前に、too late は伝えた直後に戻した場合を表します。
 
 # %% tags=["nbval-ignore-output"]
 both, last = (
@@ -715,22 +720,24 @@ both, last = (
 right = {
     "both layers forget": trials.right_after_noise(both),
     "last layer forgets": trials.right_after_noise(last),
-    "both, W_1 put back": trials.right_after_noise(both, put_back=0),
-    "both, W_2 put back": trials.right_after_noise(both, put_back=1),
+    "both, W_1 put back": trials.right_after_noise(both, 0),
+    "both, W_2 put back": trials.right_after_noise(both, 1),
+    "both, W_1 too late": trials.right_after_noise(both, 0, True),
 }
 for name, share in right.items():
     print(f"{name}: {share:.0%} right")
 
 # %% [markdown] lang="en"
 # The pairs came after the noise, so nothing of them can have been forgotten in it. What is lost is the ability to learn
-# them, and it hangs on $W_1$: put back, it brings nearly all answers back; $W_2$ brings nearly none. Therefore in this
-# library $\alpha$ acts on the last layer alone (decision D16); `forget_layers="all"` is the paper's form. The
+# them, and it hangs on $W_1$: put back in time, it brings nearly all answers back; $W_2$ does not. And put back after the
+# telling it helps little, so it is the writing that had failed, not the reading. Therefore in this library $\alpha$ acts on the last layer alone (decision D16); `forget_layers="all"` is the paper's form. The
 # [README](../../README.md) has the whole table, under `recall-scattered`.
 
-# %% [markdown] lang="ja" en="57295de2"
+# %% [markdown] lang="ja" en="040c46c0"
 # ペアを伝えたのは雑音の後なので、雑音の間にペアを忘れたわけではありません。
 # 失われたのはペアを学ぶ力で、それを左右するのは $W_1$ です。
-# これを元に戻すと、ほとんどすべてに正しく答えられますが、$W_2$ を戻しても、ほとんど効果がありません。
+# 伝える前にこれを戻せば、ほとんどすべてに正しく答えられますが、$W_2$ を戻しても効果はありません。
+# また、伝えた後で戻してもあまり効果がないので、うまくいかなかったのは読み出しではなく、書き込みのほうです。
 # そこで、このライブラリでは、$\alpha$ を最後の層だけに使います（決定D16）。
 # `forget_layers="all"` とすると論文の形になります。
 # 全体の表は、[README](../../README_ja.md) の `recall-scattered` にあります。
@@ -743,6 +750,7 @@ assert small["both layers", keep][1:].max() < 1e-3 * whole[1:].min()
 assert small["last layer ", keep][2] > whole[2] / 4
 assert right["both layers forget"] < 0.3 < 0.9 < right["last layer forgets"]
 assert right["both, W_2 put back"] < 0.3 < 0.9 < right["both, W_1 put back"]
+assert right["both, W_1 too late"] < 0.4
 
 # %% [markdown] lang="en"
 # ## 6. Interference
@@ -823,7 +831,7 @@ for depth in (1, 2):
 # 値をゼロにすると、Aの誤差は空のメモリの1を超えません。
 # したがって、空のメモリより悪くなるのは、**ほかのペアの値**が残したもののためです。
 # 直交するキーなら、行列はAを少しも失わないので、行列での原因はキーの重なりだけでした。
-# 深いメモリは、それでもいくらか失います。$W_1$ と GELU を通ると、直交していたキーが直交しなくなるからです。
+# 一方、深いメモリは、$W_1$ と GELU を通ると直交していたキーが直交しなくなるので、それでもいくらか失います。
 # 次元が高いほど、Aはより多くのペアに耐えます。その数はおよそキーの次元と同じで、深さ2なら最大でその1.5倍ほどです。
 # それでも、くり返されないペアを、深さは守ってくれません。
 # （実際のモデルは、ヘッド（head）あたり64次元以上を使います。）
@@ -893,10 +901,10 @@ assert max(deep[200], deeper[200]) < 0.1
 # %% [markdown] lang="ja" en="32760798"
 # ここで、2点だけ断っておきます。
 #
-# 1つ目。深いメモリは重みの数も多く、**重み1個あたり**で比べれば、行列よりよいわけではありません。
+# 1つ目。深いメモリは重みの数も多いので、**重み1個あたり**で比べれば、行列よりよいわけではありません。
 # 1つのペアは8個の数でできているので、64個の重みでは、行列でもほかのネットワークでも、
 # ランダムなペアを8つまでしか正確には保持できません。
-# ただし、行列の重みを増やすにはキーの次元を増やすしかありませんが、MLP なら、キーはそのままで重みを増やせます。
+# ただし、行列の重みを増やすにはキーの次元を増やすしかないのに対し、MLP なら、キーはそのままで重みを増やせます。
 #
 # 2つ目。ここでこの効果を得るには、**何回もの書き込み**が必要です。
 # ところがテスト時（test time）には、モデルはほとんどのペアを1回しか見ません。
@@ -944,8 +952,8 @@ lab
 # 1. 列が8つあるので、8ペアです。深さ1には隠れ層がないので、幅を変えても何も変わりません。
 # 2. 場合によります。200回書き込んだ時点で、幅4なら深さ3のほうが深さ2より誤差が小さくなりますが、
 #    重みの数は3倍です。幅2では逆です。
-# 3. 8ペアなら、まだ余裕のある行列です。24ペアでは、5回の時点では行列がわずかに上ですが、10回からは深さ2が上です。
-#    これほど早いうちに深さ3が一番になることはありません。
+# 3. 8ペアなら、まだ余裕のある行列です。24ペアでは、5回の時点では行列の誤差がわずかに小さく、
+#    10回からは深さ2の誤差のほうが小さくなります。これほど早いうちに深さ3が一番になることはありません。
 #
 # </details>
 #

@@ -13,7 +13,7 @@ from titans.lesson.kit.draws import random_pairs
 from titans.lesson.kit.interventions import edited_memory
 from titans.lesson.kit.watching import memory_of
 from titans.memory import DeepMemory
-from titans.model import TitansLM
+from titans.model import ModelState, TitansLM
 from titans.neural_memory import LayerState
 from titans.tasks import Recall
 
@@ -106,27 +106,37 @@ def error_after_a_write(weights: Sequence[Tensor], fresh: Sequence[Tensor], pair
     return float((memory.read(after, k) - v).square().sum(-1).mean())
 
 
-@torch.no_grad()
-def right_after_noise(model: TitansLM, noise: int = 1024, put_back: int | None = None, rows: int = 32) -> float:
-    """The share of right answers where noise comes first, then six pairs in one stretch, 56 tokens of noise, and the
-    questions.
+def _with_first_weights(model: TitansLM, state: ModelState, layer: int) -> ModelState:
+    """A state in which one layer of the memory is M_0's again."""
 
-    put_back: the memory layer whose weights are M_0's again before the pairs are told, and before nothing else.
+    def edit(memory: LayerState) -> LayerState:
+        first = memory_of(model).memory.initial_state(len(memory.weights[0])).weights[layer]
+        weights, start = (_exchanged(parts, layer, first) for parts in (memory.weights, memory.chunk_weights))
+        return replace(memory, weights=weights, chunk_weights=start)
+
+    return edited_memory(state, edit)
+
+
+def _exchanged(parts: tuple[Tensor, ...], place: int, part: Tensor) -> tuple[Tensor, ...]:
+    return (*parts[:place], part, *parts[place + 1 :])
+
+
+@torch.no_grad()
+def right_after_noise(model: TitansLM, put_back: int | None = None, after_telling: bool = False) -> float:
+    """The share of right answers where 1,024 tokens of noise come first, then six pairs in one stretch, 56 tokens of
+    noise, and the questions.
+
+    put_back: the memory layer whose weights become M_0's again, just before the pairs are told or just after.
     """
     task, random = Recall(), torch.Generator().manual_seed(3)
-    state = model(task.pass_time(rows, noise, random)).state
-    if put_back is not None:
-        first = memory_of(model).memory.initial_state(rows).weights
-
-        def edit(memory: LayerState) -> LayerState:
-            layers = range(len(first))
-            weights = tuple(first[n] if n == put_back else memory.weights[n] for n in layers)
-            start = tuple(first[n] if n == put_back else memory.chunk_weights[n] for n in layers)
-            return replace(memory, weights=weights, chunk_weights=start)
-
-        state = edited_memory(state, edit)
-    told = task.tell(rows, random)
-    state = model(torch.cat((told.tokens, task.pass_time(rows, 56, random)), 1), state).state
+    state = model(task.pass_time(32, 1024, random)).state
+    told, noise = task.tell(32, random), task.pass_time(32, 56, random)
+    if put_back is not None and not after_telling:
+        state = _with_first_weights(model, state, put_back)
+    state = model(told.tokens, state).state
+    if put_back is not None and after_telling:
+        state = _with_first_weights(model, state, put_back)
+    state = model(noise, state).state
     said, wanted = model(told.asked.tokens, state).logits[:, :-1].argmax(-1), told.asked.labels[:, 1:]
     return float((said == wanted)[wanted >= 0].double().mean())
 

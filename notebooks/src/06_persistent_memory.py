@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 15 seconds. Run the cells from
+# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="c0057a74"
+# %% [markdown] lang="ja" en="d79acf2b"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、コードの実行に約15秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、コードの実行に約20秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -42,6 +42,7 @@ from titans.attention import attend, causal_mask, rotate
 from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.lesson import start
 from titans.lesson.kit.interventions import without_attention
+from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_06 import exercises, pictures, trials
 from titans.lesson.lesson_06.lab import persistent_lab
 from titans.tasks import Recall
@@ -81,9 +82,8 @@ start()
 # なお、この教材では memory を2通りに訳し分けます。系列ごとに書き込まれるものが「メモリ」で、
 # 訓練で決まり、その後は変わらないものが「永続記憶」（persistent memory）です。
 #
-# 3つのトークンの値が6、2、4だとします。
-# あるクエリのスコアは1、1、2の対数です。こうすると softmax を手で計算できて、
-# 割合は $\tfrac14, \tfrac14, \tfrac12$ になります。実行する前に、答えを計算してみてください。
+# 3つのトークンの値が6、2、4で、あるクエリのスコアが1、1、2の対数だとします。
+# こうすると softmax を手で計算できて、割合は $\tfrac14, \tfrac14, \tfrac12$ になります。実行する前に、答えを計算してみてください。
 
 
 # %%
@@ -100,7 +100,7 @@ print(look_up(torch.tensor([1.0, 1.0, 2.0]).log(), values))
 
 # %% [markdown] lang="ja" en="68c2b6f2"
 # **実行する前に予想してみましょう。**
-# 別のクエリは、どのキーにも合いません。スコアはすべて0です。アテンションは何と答えるでしょうか。
+# 別のクエリは、どのキーにも合わず、スコアがすべて0です。アテンションは何と答えるでしょうか。
 
 # %%
 print(look_up(torch.tensor([0.0, 0.0, 0.0]), values))
@@ -162,8 +162,8 @@ print(
 #
 # 永続トークンのキーについての和を $Z_P = \sum_n e^{q \cdot k_n / \sqrt d}$ とし、
 # 系列のトークンのキーについての同じ和を $Z_x$ とします。
-# 割合の分母は、どれも $Z_P + Z_x$ です。
-# したがって答えは、互いに無関係な2つのアテンションに分かれます。その2つを混ぜる割合が、ゲート（gate）$g$ です。
+# 割合の分母はどれも $Z_P + Z_x$ なので、答えは、互いに無関係な2つのアテンションに分かれ、
+# それらがゲート（gate）$g$ の割合で混ざります。
 #
 # $$y = g \, \mathrm{Attn}(q; P) + (1 - g) \, \mathrm{Attn}(q; x), \qquad g = \frac{Z_P}{Z_P + Z_x}$$
 #
@@ -566,9 +566,9 @@ lab
 # 永続トークンに出番のある課題を試しましょう。
 # どの系列でも、キーと値のペアを8つ伝え、その後で、次の3種類のどれかの質問を1つします。
 #
-# - **伝えたもの**（told）：8つのペアのうちの1つのキーです。答えは、その値です。
-# - **いつも正しいもの**（always true）：4つのキーAからDのどれかです。その値は**どの系列でも**同じで、伝えられることはありません。
-# - **知らないもの**（unknown）：どこにも出てこないキーです。正しい答えは「何もない」、つまりゼロベクトルです。
+# - **伝えたもの**（told）：8つのペアのうちの1つのキーで、答えはその値です。
+# - **いつも正しいもの**（always true）：4つのキーAからDのどれかで、その値は**どの系列でも**同じですが、伝えられることはありません。
+# - **知らないもの**（unknown）：どこにも出てこないキーで、正しい答えは「何もない」、つまりゼロベクトルです。
 #
 # モデルが行うのは1回の検索だけで、2節の $y$ に、学習する $W_Q$ と $W_K$ を加えたものです。
 # 見やすくするために、永続トークンのキーと値は、$p_n W_K$ と $p_n W_V$ ではなく、直接パラメータにします。
@@ -665,25 +665,25 @@ lengths = models[6][0].P_V.detach().norm(dim=1)
 pictures.who_is_asked(by_row, fresh)
 
 # %% [markdown] lang="en"
-# Rows are questions, columns the persistent tokens $p_1$ to $p_6$ and the eight told pairs together. $p_5$ takes the
+# Rows are questions, columns the persistent tokens $p_1$ to $p_6$ and the eight told pairs together. One token takes the
 # unknown keys, and its value has almost no length: it looks like silence, learned. Each of the four facts has a token of
 # its own, a key and a value, as equation 20 says. The silent token takes a share of these questions too, and the facts'
 # values are longer than 1, as if to make up for it. And the told keys go past all of them.
 #
-# Is that how it works? Then taking one of them out should hurt its own question and no other; and without $p_5$ nothing
-# could keep silent, while the facts' answers should come out too *long*. (We look at the first seed. With the second,
-# two tokens share the silence: their values point in opposite directions and cancel.)
+# Is that how it works? Then taking one of them out should hurt its own question and no other; and without the silent one
+# nothing could keep silent, while the facts' answers should come out too *long*. (We look at the first seed. With the
+# second, two tokens share the silence: their values point in opposite directions and cancel.)
 
-# %% [markdown] lang="ja" en="a7252b27"
+# %% [markdown] lang="ja" en="30c581b6"
 # 行は質問の種類、列は永続トークン $p_1$ 〜 $p_6$ と、伝えた8つのペアの合計です。
-# 知らないキーは $p_5$ が引き受けていて、その値の長さはほとんどゼロなので、学習された「沈黙」のように見えます。
+# 知らないキーは1個のトークンが引き受けていて、その値の長さはほとんどゼロなので、学習された「沈黙」のように見えます。
 # 4つの事実には、式(20)のとおり、それぞれキーと値を持つ専用のトークンがあります。
 # このときも「沈黙」のトークンが一部を受け取るのですが、事実の値は、それを補うかのように1より長くなっています。
 # そして伝えたキーは、永続トークンを素通りします。
 #
 # 本当にそういう仕組みなのでしょうか。
 # もしそうなら、どれか1つを取り除くと、その担当の質問だけが悪くなるはずです。
-# また、$p_5$ がないと、黙っていることができなくなり、事実の答えは**長すぎる**ものになるはずです。
+# また、「沈黙」のトークンがないと、黙っていることができなくなり、事実の答えは**長すぎる**ものになるはずです。
 # （ここで見るのは最初のシードです。2番目のシードでは、2個のトークンが沈黙を分担し、
 # 互いに逆を向いた値が打ち消し合います。）
 #
@@ -734,6 +734,11 @@ assert lengths[silent] < 0.3 < 1.2 < answer_lengths[silent]
 assert knocked[silent][5] > 0.3 > 0.1 > knocked[None][5]
 
 # %%
+with torch.no_grad():
+    _, second = models[6][1](fresh.q, fresh.keys, fresh.values)
+pair = second[fresh.kind == 2, :6].mean(0).topk(2).indices
+assert torch.cosine_similarity(*models[6][1].P_V[pair], dim=0) < -0.8
+
 for fact in range(4):
     own = by_row[(fresh.kind == 1) & (fresh.fact == fact), :6].mean(0).argmax()
     before, after = (
@@ -746,9 +751,9 @@ for fact in range(4):
     assert hurt.sort().values[-2] < 0.1
 
 # %% [markdown] lang="en"
-# So it is. Without the token of a fact, that fact is lost and nothing else. Without $p_5$ unknown keys get an answer, and
-# the facts' answers are too long. ($p_3$ has no question of its own; it shortens the answers to three of the facts a
-# little.)
+# So it is. Without the token of a fact, that fact is lost and nothing else. Without the silent one unknown keys get an
+# answer, and the facts' answers are too long. (The sixth token has no question of its own; it shortens the answers to
+# some of the facts a little.)
 #
 # The look-up has no other place for facts, and a model has. Let a feed-forward network of 32 units stand beside it, which
 # sees the question and adds its output to the answer.
@@ -756,10 +761,10 @@ for fact in range(4):
 # **Predict before you run.** With that network and *no* persistent token: are the facts known now? Can the model keep
 # silent? And what does one persistent token add?
 
-# %% [markdown] lang="ja" en="30c73e8d"
+# %% [markdown] lang="ja" en="855c3403"
 # そのとおりでした。ある事実のトークンを取り除くと、その事実だけが失われます。
-# $p_5$ がないと、知らないキーにも何かを答えてしまい、事実の答えは長くなりすぎます。
-# （$p_3$ には専用の質問がなく、3つの事実の答えを少し短くしています。）
+# 「沈黙」のトークンがないと、知らないキーにも何かを答えてしまい、事実の答えは長くなりすぎます。
+# （残る1個には専用の質問がなく、いくつかの事実の答えを少し短くしています。）
 #
 # 検索だけのモデルには、事実を置く場所がほかにありませんが、普通のモデルにはあります。
 # そこで、32ユニットの順伝播型ネットワークを並べて置きます。
@@ -812,8 +817,8 @@ for persistent in (0, 1):
 # ランダムな値を8つ平均したものが加わるからで、ネットワークにはそれが見えません。
 # また、ネットワークがあっても検索は黙っていられず、知らないキーの誤差はネットワークがないときと変わりません。
 # 永続トークンが1個あれば、どちらも解決します。
-# つまり、事実はほかの場所にも置けます。
-# アテンションの**隣にある**ネットワークにできないのは、アテンションをテキストからそらすことです。
+# つまり、事実はほかの場所にも置けますが、アテンションをテキストからそらすことは、
+# アテンションの**隣にある**ネットワークにはできません。
 # それには softmax の中に場所が必要で、1つあれば足ります。
 #
 # ## 8. 学習済みの Titans では何を学んだか
@@ -853,17 +858,18 @@ assert min(shares[:, told, 0].mean(), shares[:, asked, 0].mean()) > 0.35
 # %% [markdown] lang="en"
 # Where pairs are told and asked for, the four tokens take about 40 percent of the attention. Part of that is counting:
 # both stretches begin a segment, where there is little else to see. The black marks say what equal scores would give,
-# here 29 percent. The rest looks like something that the tokens have learned. That looks important.
+# here 29 percent. The rest looks like something that the tokens have learned, the more so as it is the other way round in
+# the noise. That looks important.
 #
 # **Predict before you run.** We put other tokens in their place, without training again: zero vectors, then fresh random
 # ones of the same size, three times. How much attention do these get while pairs are told? Then we take the tokens out.
 # How many answers are right, after 56 and after 1,024 tokens of noise?
 
-# %% [markdown] lang="ja" en="73462145"
+# %% [markdown] lang="ja" en="45297e12"
 # ペアを伝える間とたずねる間は、4個のトークンがアテンションの約40%を受け取っています。
-# その一部は、個数の問題です。どちらの区間もセグメントの初めにあり、ほかに見るものが少ないからです。
+# その一部は、どちらの区間もセグメントの初めにあり、ほかに見るものが少ないという、個数の問題です。
 # 黒い印は、スコアがすべて等しい場合の割合で、ここでは29%です。
-# 残りは、トークンが学んだことのように見えます。これは重要そうです。
+# 残りはトークンが学んだもののように見えます。雑音の間は逆に少なくなっているので、なおさら重要そうです。
 #
 # **実行する前に予想してみましょう。**
 # 訓練し直さずに、このトークンを別のもので置き換えます。まずゼロベクトル、次に、同じ大きさの新しい乱数（3回）です。
@@ -898,20 +904,57 @@ print("taken out:", " and ".join(f"{n:.1%}" for n in right["taken out"]))
 
 # %% [markdown] lang="en"
 # Zero vectors get about 32 percent, random ones 29 to 39 (in 20 draws); 29 would be counting. So some three quarters of
-# the 40 percent go to whatever stands there. And the answers stay as they are, whatever stands there, or if nothing
-# does: as a place to put attention the tokens are not needed either.
+# the 40 percent go to whatever stands there. And the answers stay as they are, whatever stands there, or if nothing does.
 #
-# Could this test notice if they mattered? Let them be louder. First with ten times their keys, which take more attention,
-# and values of zero. Then with three times their keys, and after that three times their values too. The last line takes
-# out the *whole* attention and leaves the memory alone.
+# So is no place needed for attention that nothing deserves? Not so fast: $h$ is still there. Below, the share that goes
+# to $h$ while pairs are told, before and after. Then the answers where $h$ is silent too (zero vectors, but they can
+# still be looked at), and where it cannot even be looked at.
 
-# %% [markdown] lang="ja" en="e297ed1b"
+# %% [markdown] lang="ja" en="a38752fe"
 # ゼロベクトルでも約32%、乱数なら29〜39%（20回）を受け取りますが、個数だけで決まるなら29%です。
 # つまり、40%のうちの4分の3ほどは、そこに何があっても受け取る分です。
 # そして、そこに何を置いても、何も置かなくても、答えは変わりません。
-# アテンションの受け皿としても、このトークンは必要ないのです。
 #
-# もし重要だったとしたら、この実験でそれがわかったでしょうか。今度は、トークンの働きを強めてみます。
+# それでは、行き場のないアテンションの受け皿は、要らないのでしょうか。
+# そう決めるのはまだ早く、$h$ が残っています。
+# 次のセルでは、まず、ペアを伝える間に $h$ に向かう割合を、永続トークンを取り除く前と後で比べます（share of h）。
+# その後で、$h$ も黙らせた場合（h silent。ゼロベクトルですが、見ることはできます）と、
+# それを見ることもできない場合（h out of sight）の正解率を調べます。
+
+# %% tags=["nbval-ignore-output"]
+on_h = [
+    trials.attention_shares(one, tokens)[:, told, 1].mean()
+    for one in (model, bare)
+]
+print(f"share of h: {on_h[0]:.0%}, with P taken out {on_h[1]:.0%}")
+
+places = {
+    "P taken out": bare,
+    "P taken out, h silent": without_h(bare),
+    "h out of sight": trials.without_columns_of_h(model),
+    "P taken out, h out of sight": trials.without_columns_of_h(bare),
+}
+for name, one in places.items():
+    right[name] = [trials.right_in_one_call(one, task, n) for n in (56, 1024)]
+    print(f"{name:27}:", " and ".join(f"{n:.1%}" for n in right[name]))
+
+# %% [markdown] lang="en"
+# Now some answers are lost. Most of what the tokens had goes to $h$ instead, and there it does not matter what $h$ says.
+# But where both are out of sight, and a query can look at the text alone, about one answer in twenty is wrong. So a place
+# to put attention *is* worth something to this model. It has two such places, and one is enough.
+#
+# And how loud must such tokens be to do harm? First ten times their keys, which take more attention, and values of zero.
+# Then three times their keys, and after that three times their values too. The last line takes out the *whole* attention
+# and leaves the memory alone.
+
+# %% [markdown] lang="ja" en="795ef58a"
+# 今度は、間違いがいくらか出ました。
+# 永続トークンに向かっていた分の大部分は $h$ に移り、そこで $h$ が何を言うかは問題になりません。
+# ところが、クエリからどちらも見えず、テキストしか見られないと、答えの20に1つほどが間違いになります。
+# つまり、このモデルにとって、アテンションの受け皿には**意味があります**。
+# そのような場所が2つあり、1つあれば足りるのです。
+#
+# では、永続トークンは、どれだけ働きを強めると害になるのでしょうか。
 # まず、キーを10倍にしてより多くのアテンションを集め、値はゼロにします。
 # 次に、キーだけを3倍にし、その後で値も3倍にします。
 # 最後の行では、アテンションを**丸ごと**取り除き、メモリだけを残します（without attention）。
@@ -940,22 +983,25 @@ assert on_prefix[10, 0] > 0.85
 assert max(right[3, 3]) < 0.9
 assert on_prefix[3, 3] == on_prefix[3, 1]
 assert right["mute"][1] < 0.9
+assert on_h[1] > on_h[0] + 0.2
+*one_place, no_place = (right[name] for name in places)
+assert min(min(each) for each in one_place) > 0.97 > max(no_place)
 
 # %% [markdown] lang="en"
 # Nine tenths of the attention on tokens that say nothing, and next to nothing happens. The next two lines have the same
 # share, 62 percent; with values three times as large a quarter of the answers goes wrong, with their own values hardly
 # any. A share alone says little: what counts is what comes back. Attention as a whole does matter here, at least for long
-# noise, as the last line shows; these tokens in front of it do not.
+# noise, as the last line shows; these tokens in front of it do not, as long as $h$ is there.
 #
 # Have they learned anything, then? A seed gives the same random start again, so we can compare, and put the start back.
 
-# %% [markdown] lang="ja" en="c282efdc"
+# %% [markdown] lang="ja" en="d7f511f4"
 # 何も言わないトークンがアテンションの9割を集めても、ほとんど何も起こりません。
 # 次の2行では、受け取る割合がどちらも62%です。
 # 値が元のままなら間違いはほとんどありませんが、値を3倍にすると、答えの4分の1ほどが間違いになります。
 # 割合だけでは、ほとんど何もわかりません。大切なのは、アテンションが何を持ち帰るかです。
 # 最後の行からわかるように、少なくとも雑音が長いときには、アテンション全体は役立っていますが、
-# 先頭に置いたトークンは役立っていません。
+# 先頭に置いたトークンは、$h$ があるかぎり、なくてもかまいません。
 #
 # では、このトークンは何かを学んだのでしょうか。
 # 乱数シードから同じ初期値を再現できるので、比べたうえで、初期値に戻してみましょう。
@@ -978,7 +1024,7 @@ assert on_start > 0.39
 #
 # Here is what we have seen, and no more. In section 7 persistent tokens learned facts, which a network could hold as well,
 # and silence, which it could not. In this recall task, told in one stretch, they are random tokens that take part in
-# softmax, and the trained model does not need them. This task has no facts that hold for all sequences; whether they
+# softmax, one of two places to put attention, and the trained model can do without them. This task has no facts that hold for all sequences; whether they
 # would be learned if it had, we have not tried. The paper's own ablation is on language: without persistent memory its
 # LMM goes from a perplexity of 27.01 to 27.63, the smallest loss among the parts that it takes away.
 #
@@ -987,7 +1033,7 @@ assert on_start > 0.39
 #
 # **Predict before you run.** Which of the two answers better?
 
-# %% [markdown] lang="ja" en="74bb4884"
+# %% [markdown] lang="ja" en="4a4c59a7"
 # トークンは、乱数で決まった初期値からほとんど動いておらず、初期値に戻しても、受け取る割合は変わりません。
 # したがって、ほかの乱数のトークンより多く受け取る分は、トークン自身が学んだものではなく、
 # 周りの重み（weights）のほうが、トークンのある向きを学んだのです。
@@ -995,7 +1041,7 @@ assert on_start > 0.39
 # ここまでに見たことだけをまとめます。
 # 7節では、永続トークンが事実と沈黙を学びました。事実はネットワークでも覚えられますが、沈黙はそうはいきません。
 # ペアを1か所でまとめて伝えるこの想起の課題では、永続トークンは softmax に加わるランダムなトークンで、
-# 学習済みのモデルには必要ありません。
+# 2つあるアテンションの受け皿の1つにすぎず、学習済みのモデルはこれなしでもやっていけます。
 # この課題には、すべての系列に当てはまる事実がありません。もしあれば学ぶのかどうかは、試していません。
 #
 # 論文のアブレーション（ablation、要素を1つずつ外して調べる実験）は、言語についてのものです。
@@ -1135,7 +1181,7 @@ for persistent in (0, 4, 128):
 # - Causal attention favours first tokens before anything is learned; persistent tokens stand there first.
 # - They can learn facts, as other networks can, and silence, which needs a place in the softmax.
 # - Whether a model needs them is to be measured, not to be read off attention maps: ours gave them 40 percent, gave most
-#   of that to any others in their place, and did as well without.
+#   of that to any others in their place, and did as well without, as long as $h$ could take their place.
 # - One set a layer; written into the memory in MAG, MAL and LMM, not in MAC.
 #
 # In **lesson 07** the prefix, the retrieved $h$ and the segment become one block, MAC.
@@ -1151,7 +1197,7 @@ for persistent in (0, 4, 128):
 #   [2309.17453](https://arxiv.org/abs/2309.17453): why first tokens attract attention, and a learned token that does
 #   it better.
 
-# %% [markdown] lang="ja" en="bed51ae8"
+# %% [markdown] lang="ja" en="c692fccd"
 # その代わり、時間がかかります。どのクエリも、見るキーが $N_p$ 個増えるからです。
 # 論文の後の版では、512トークンのセグメントの先頭に128個を置きます。
 #
@@ -1166,7 +1212,7 @@ for persistent in (0, 4, 128):
 # - 永続トークンは、事実も沈黙も学べます。事実はほかのネットワークでも学べますが、沈黙には softmax の中の場所が必要です。
 # - モデルに必要かどうかは、アテンションの図からは読み取れないので、測って確かめます。
 #   この教材のモデルは、アテンションの40%を永続トークンに向けていましたが、その大部分は何を置いても受け取る分で、
-#   なくても同じように答えました。
+#   $h$ が代わりになるかぎり、なくても同じように答えました。
 # - 永続トークンは、層ごとに1組あります。MAG、MAL、LMM ではメモリに書き込まれ、MAC では書き込まれません。
 #
 # **レッスン07**では、プレフィックス、読み出した $h$、セグメントを合わせて、MAC という1つのブロックにします。

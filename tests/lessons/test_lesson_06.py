@@ -11,6 +11,7 @@ from titans import TitansConfig, TitansLM
 from titans.attention import Attention
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import exercise
+from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_06 import exercises as exercises_06
 from titans.lesson.lesson_06 import lab as persistent_lab
 from titans.lesson.lesson_06 import pictures as lesson_06
@@ -201,6 +202,16 @@ def test_a_louder_prefix_changes_keys_and_values_of_the_persistent_tokens_alone(
         twice = trials.with_persistent(model, 2 * P)(tokens[:2]).logits
         torch.testing.assert_close(trials.with_prefix(model, 2, 2)(tokens[:2]).logits, twice)
         torch.testing.assert_close(model(tokens[:2]).logits, want)  # the model itself is as it was
+
+
+def test_out_of_sight_h_may_say_what_it_likes(trained):
+    """And read in one call, a sequence's answers are those that the recipes count."""
+    model, tokens = trained
+    with torch.no_grad():
+        one, other = (trials.without_columns_of_h(each)(tokens[:2]).logits for each in (model, without_h(model)))
+        assert not torch.allclose(one, model(tokens[:2]).logits)
+    torch.testing.assert_close(one, other)
+    assert trials.right_in_one_call(model, Recall(), 56) > 0.98
 
 
 # ---- Exercises -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate
-from titans.model import TitansLM
+from titans.model import IGNORED_LABEL, TitansLM
+from titans.tasks import Task
 
 
 def persistent_share(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
@@ -110,6 +111,30 @@ def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
     model = deepcopy(model)
     model.load_state_dict(weights | {name: tokens.expand_as(weights[name])})
     return model
+
+
+def without_columns_of_h(model: TitansLM) -> TitansLM:
+    """A copy of a MAC whose attention sees the persistent tokens and the segment, and no h. What it leaves behind is no
+    state of the model: it reads a sequence in one call."""
+    model = deepcopy(model)
+    attention = next(model.layers()).mixer.attention
+    assert isinstance(attention, Attention)
+
+    def look_away(module, arguments):
+        q, streams, seen, prefix, window = arguments
+        assert seen is NOTHING_SEEN, "a sequence must be read in one call"
+        return q, streams[1:], seen, prefix, window
+
+    attention.register_forward_pre_hook(look_away)
+    return model
+
+
+@torch.no_grad()
+def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 64) -> float:
+    """The share of right answers in sequences that are read in one call, with `between` tokens of noise."""
+    batch = task.sample(rows, between, torch.Generator().manual_seed(9))
+    said, wanted = model(batch.tokens).logits[:, :-1].argmax(-1), batch.labels[:, 1:]
+    return float((said == wanted)[wanted != IGNORED_LABEL].double().mean())
 
 
 def with_prefix(model: TitansLM, keys: float, values: float) -> TitansLM:

@@ -35,6 +35,8 @@ def save_checkpoint(
     tensors = {f"model.{name}": tensor.to(dtype or tensor.dtype) for name, tensor in model.state_dict().items()}
     tensors |= {f"more.{name}": tensor for name, tensor in (more or {}).items()}
     texts = {"format": FILE_FORMAT, "config": json.dumps(asdict(model.config)), "facts": json.dumps(facts)}
+    if model.mixers:
+        texts["mixers"] = json.dumps(model.mixer_names)
     files.write(path, {name: tensor.detach().contiguous() for name, tensor in tensors.items()}, texts)
 
 
@@ -62,12 +64,20 @@ def load_checkpoint(
     try:
         config, facts = _config(json.loads(texts["config"])), json.loads(texts["facts"])
         check_instance("facts", facts, dict)
+        _check_mixers(json.loads(texts.get("mixers", "[]")), mixers or {})
         _check_weights(config, weights, mixers or {})
         model = TitansLM(config, mixers).to(device)
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"path must be a checkpoint of this version, {found} is not: {error}") from error
     return model, facts, _part(tensors, "more.")
+
+
+def _check_mixers(saved: list[str], mixers: MixerTable) -> None:
+    """Raise ValueError where the saved model had a mixer of its own for a variant that `mixers` has none for."""
+    missing = [name for name in saved if name.partition("=")[0] not in mixers]
+    if missing:
+        raise ValueError(f"it was made with mixers {', '.join(missing)}, and mixers has {', '.join(mixers) or 'none'}")
 
 
 def _check_weights(config: TitansConfig, weights: dict[str, Tensor], mixers: MixerTable) -> None:

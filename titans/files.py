@@ -23,7 +23,10 @@ def write(path: str | Path, tensors: dict[str, Tensor], texts: dict[str, str]) -
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     try:
+        unfinished.touch()
+        mode = (path if path.exists() else unfinished).stat().st_mode
         save_file(tensors, unfinished, metadata=texts | {CHECKSUM: checksum(tensors, texts)})
+        unfinished.chmod(mode)  # safetensors makes files that nobody else may read
         os.replace(unfinished, path)
     except BaseException:
         unfinished.unlink(missing_ok=True)

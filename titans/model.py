@@ -149,8 +149,12 @@ class TitansLM(nn.Module):
     def signature(self) -> str:
         """What tells a model's states from another's: its configuration, and mixers that are not
         the library's."""
-        others = (f"{variant}={_name(mixer)}".replace(" ", "") for variant, mixer in self.mixers.items())
-        return " ".join((self.config.signature, *others))
+        return " ".join((self.config.signature, *self.mixer_names))
+
+    @property
+    def mixer_names(self) -> tuple[str, ...]:
+        """Mixers that are not the library's, each as variant=name."""
+        return tuple(f"{variant}={_name(mixer)}".replace(" ", "") for variant, mixer in self.mixers.items())
 
     def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
         """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should

@@ -74,7 +74,7 @@ LONG = Run(small(RECALL, forgetting=False), RECALL, between=(24, 232), steps=800
 MIXED = Run(small(RECALL), MixedRecall(), between=(24, 56))
 MANY_PAIRS = VariedRecall(pairs=48, keys=64)
 MANY = Run(small(MANY_PAIRS, dim=32, forgetting=False), MANY_PAIRS, between=(24, 56), steps=1200)
-BOTH = replace(LONG, task=MixedRecall())
+BOTH = replace(LONG, task=MixedRecall(), steps=1600)  # with 800, one seed of three has not learned it yet
 NEEDLE = {
     kind: Run(small(Needle(kind), forgetting=False), Needle(kind), between=(16, 208)) for kind in ("noise", "text")
 }
@@ -111,7 +111,7 @@ RECIPES = {
     "recall-both": Recipe(
         "Pairs told in one stretch, and pairs scattered in the noise; trained on both, with at most 256 tokens in all; "
         "nothing is forgotten.",
-        {"matrix": BOTH, "deep": changed(BOTH, **DEEP)},
+        {"matrix": BOTH},
         measured=(256, 1024, 4096, 16384, 65536),
         rows=32,
         scattered=True,
@@ -134,6 +134,11 @@ RECIPES = {
         },
         measured=(56, 1024, 4096),
         scattered=True,
+    ),
+    "chunks": Recipe(
+        "Recall by MAC, whose gradients are all taken at the weights with which a chunk of 1, 16 or 64 tokens begins.",
+        {f"chunk {size}": changed(LIVE, chunk_size=size) for size in (1, 16, 64)},
+        measured=(56, 1024, 4096),
     ),
     "needle": Recipe(
         "A pass-key of four digits in noise and in text, every variant, trained with at most 256 tokens; all four "

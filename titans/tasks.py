@@ -147,6 +147,27 @@ class MixedRecall(VariedRecall):
         return layout(pairs, self.keys, self.values, self.noise).sample(rows, between, random)
 
 
+@dataclass(frozen=True)
+class RetoldRecall(Recall):
+    """Recall in which every key is told a second time, with another value, in another order; the newest is asked for.
+
+    k1 v1 k2 v2 ... k2 v4 k1 v3 ... noise ... k1? (v3). Who keeps the first value, or both, is wrong.
+    """
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        first = super().tell(rows, random)
+        key, value = first.tokens[:, ::2], first.tokens[:, 1::2]
+        shift = torch.randint(1, self.values, value.shape, generator=random)
+        newest = (value - self.keys + shift) % self.values + self.keys
+        orders = (_choose(rows, self.pairs, self.pairs, random) for _ in range(2))
+        again, asked = (
+            torch.stack((key.gather(1, order), newest.gather(1, order)), dim=2).flatten(1) for order in orders
+        )
+        labels = asked.clone()
+        labels[:, ::2] = IGNORED_LABEL
+        return Telling(torch.cat((first.tokens, again), dim=1), Batch(asked, labels))
+
+
 def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:
     """For each row `count` different numbers below `among`, in random order."""
     return torch.rand(rows, among, generator=random).argsort(dim=1)[:, :count]

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 02 · The memory module
 #
-# *Titans, step by step.* About 35 minutes to read; the code runs in about 10 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 35 minutes to read, 50 with the exercises; the code runs in about 7 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** PyTorch, matrix products, and the chain rule. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="9a35433c"
+# %% [markdown] lang="ja" en="1b74e857"
 # # 02 · メモリモジュール
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約35分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン02です。読むのに約35分、演習も解くと約50分、コードの実行に約7秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -355,10 +355,10 @@ for theta in (0.5, 1.0, 1.1):
 # $$M(x) = W_2\, \sigma(W_1 x)$$
 #
 # Here $\sigma$ is GELU, and the hidden layer is four times as wide as a key (`expansion=4`). The library's
-# `DeepMemory` is just that. Its weights are not fixed parameters that you call: they are handed in, because **the
-# weights are the state**. Every sequence has its own.
+# `DeepMemory` is just that. Its weights are not fixed parameters that you call but are handed in: **the weights are the
+# state**, and every sequence has its own.
 
-# %% [markdown] lang="ja" en="5a3b68cf"
+# %% [markdown] lang="ja" en="28b1abb1"
 # $\theta = 1$ では、答えが値を通り過ぎて元と同じだけ離れ、何度くり返しても行ったり来たりします。
 # 1を超えると、くり返すたびに誤差が大きくなり、発散します。
 #
@@ -371,8 +371,8 @@ for theta in (0.5, 1.0, 1.1):
 #
 # ここで $\sigma$ は GELU で、隠れ層の幅（width）はキーの次元の4倍です（`expansion=4`）。
 # ライブラリの `DeepMemory` は、まさにこの式です。
-# ただし、**重みが状態（state）である**ため、モジュールに固定されたパラメータではなく、読み書きのたびに外から渡します。
-# 系列（sequence）は、それぞれ自分の重みを持ちます。
+# ただし、重みは、モジュールに固定されたパラメータではなく、読み書きのたびに外から渡します。
+# **重みが状態（state）**であり、系列（sequence）は、それぞれ自分の重みを持ちます。
 
 # %%
 memory = DeepMemory(dim=3, depth=2, expansion=4)
@@ -511,11 +511,11 @@ for a, e, wanted in zip(inputs, errors, by_autograd, strict=True):
 #
 # These matrices are *not* written. A write is a gradient step on $M$ alone; could it move $W_V$ too, the loss would be
 # zero as soon as all values are zero, and nothing would be stored. The $W$ are ordinary parameters of the model, trained
-# before by the loss of its predictions, whose gradient reaches $W$ *through* the writes. That is the *outer loop*, the
+# before by the loss of its predictions, whose gradient reaches $W_K$ and $W_V$ *through* the writes. That is the *outer loop*, the
 # subject of lesson 04. (The layer also passes what comes out of the projections through a short convolution and an
 # activation function, and gives keys and queries the length 1.)
 
-# %% [markdown] lang="ja" en="820319e6"
+# %% [markdown] lang="ja" en="ad7c9266"
 # ### キーと値はどこから来るのか
 #
 # ここまで、キーと値は最初からあるものとしてきました。
@@ -527,7 +527,7 @@ for a, e, wanted in zip(inputs, errors, by_autograd, strict=True):
 # 書き込みは $M$ だけについての勾配ステップなので、これらの行列は**変わりません**。
 # もし $W_V$ も動かせるなら、値をすべてゼロにするだけで損失がゼロになり、何も記憶されないでしょう。
 # $W$ はモデルの普通のパラメータで、前もって、モデルの予測の損失によって訓練されています。
-# その勾配は、書き込みを**通り抜けて** $W$ に届きます。これが外側のループ（outer loop）で、レッスン04のテーマです。
+# その勾配は、書き込みを**通り抜けて** $W_K$ と $W_V$ に届きます。これが外側のループ（outer loop）で、レッスン04のテーマです。
 # （なお、この層では、射影したものをさらに短い畳み込み（convolution）と活性化関数に通し、
 # キーとクエリの長さを1にそろえます。）
 
@@ -892,13 +892,13 @@ assert max(deep[200], deeper[200]) < 0.1
 #
 # ### The memory lab
 #
-# Move the controls (where no kernel runs, you see four settings below one another). A few things to find out:
+# Move the controls (where no kernel runs, you see two settings below one another). A few things to find out:
 #
 # 1. With depth 1, where is the largest number of pairs that still reaches error 0? Does the width change anything?
 # 2. With depth 2 and 48 pairs, is it better to widen the memory or to deepen it?
 # 3. At few writes (5 to 20), which depth is ahead? With 8 pairs, and with 24?
 
-# %% [markdown] lang="ja" en="32760798"
+# %% [markdown] lang="ja" en="714edbb7"
 # ここで、2点だけ断っておきます。
 #
 # 1つ目。深いメモリは重みの数も多いので、**重み1個あたり**で比べれば、行列よりよいわけではありません。
@@ -915,7 +915,7 @@ assert max(deep[200], deeper[200]) < 0.1
 # ### メモリ実験室
 #
 # コントロールを動かして、次のことを調べてみましょう
-# （カーネルが動いていないときは、4通りの設定が上から順に並びます）。
+# （カーネルが動いていないときは、2通りの設定が上から順に並びます）。
 #
 # 1. 深さ1で、誤差が0になるペア数は最大でいくつですか。幅を変えると何か変わりますか。
 # 2. 深さ2で48ペアのとき、幅を広げるのと、層を増やすのとでは、どちらがよいですか。

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 40 minutes to read, 70 with the exercises; the code runs in about 20 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="d79acf2b"
+# %% [markdown] lang="ja" en="f52d2c3a"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、演習も解くと約70分、コードの実行に約20秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -132,8 +132,8 @@ print(
 #
 # $$x_{\mathrm{new}} = [\, p_1 \; p_2 \; \dots \; p_{N_p} \,] \,\Vert\, x$$
 #
-# The $p_n$ are parameters: trained with the model, then the same for every sequence, whatever it says. That is why the
-# paper calls them *persistent memory*, and data-independent. Like any token they become keys and values,
+# The $p_n$ are parameters: trained with the model, then the same for every sequence, whatever it says. The paper calls
+# them *persistent memory*, and data-independent. Like any token they become keys and values,
 # $p_n W_K$ and $p_n W_V$.
 #
 # ## 2. One softmax, two parts
@@ -148,14 +148,14 @@ print(
 #
 # `q` is a vector of $d$ numbers, `persistent_keys` and `keys` have a key in each row. Return $g$.
 
-# %% [markdown] lang="ja" en="45764933"
+# %% [markdown] lang="ja" en="228750aa"
 # 先頭に置いたトークンは、行き場のないアテンションの受け皿になりました。
 # 論文の式(19)では、このようなトークンを $N_p$ 個、どの系列の先頭にも置きます。
 #
 # $$x_{\mathrm{new}} = [\, p_1 \; p_2 \; \dots \; p_{N_p} \,] \,\Vert\, x$$
 #
 # $p_n$ はパラメータで、モデルと一緒に訓練され、その後は、系列の内容にかかわらず同じです。
-# そのため論文では、これを**永続記憶**（persistent memory）と呼び、データに依存しない（data-independent）としています。
+# 論文では、これを**永続記憶**（persistent memory）と呼び、データに依存しない（data-independent）としています。
 # 永続トークンも、ほかのトークンと同じように、キー $p_n W_K$ と値 $p_n W_V$ になります。
 #
 # ## 2. 1つの softmax、2つの部分
@@ -492,13 +492,13 @@ pictures.sinks()
 #
 # One head over a sequence of 24 tokens. All queries have a direction in common (in the trained model of section 8 it makes
 # up about a fifth of their squared length, here more), and the persistent keys lie near it. `key scale` makes these keys longer or shorter, `window` is the sliding window, `query` the row that
-# is framed. (Where no kernel runs, you see four settings below one another.) Find out:
+# is framed. (Where no kernel runs, you see two settings below one another.) Find out:
 #
 # 1. No persistent tokens: where does query 0 look?
 # 2. Eight persistent tokens with a key scale of 0: what do early and late queries give to them? And with a window of 6?
 # 3. What does a *negative* key scale do?
 
-# %% [markdown] lang="ja" en="e0fe1eee"
+# %% [markdown] lang="ja" en="f07f80a2"
 # 左の図では、何も学習していないのに、最初のトークンは13%、最後のトークンは0.1%を受け取っています。
 # 右の図では、4個の永続トークンがそれぞれ6〜7%を受け取り、最初のトークンの分は、それと同じくらい、つまり半分ほどに減っています。
 # これは列を数えただけの結果なので、すべてのクエリから見える列が4つあれば、どんな列でも同じだけ受け取ります。
@@ -514,7 +514,7 @@ pictures.sinks()
 # 左はアテンション行列で、縦軸がクエリ、横軸が列です（負の番号が永続トークン）。
 # 右上は枠の行の割合、右下はクエリごとの永続トークンへの割合です。
 # 点線は、スコアがすべて等しい場合（equal scores）を表します。
-# （カーネルが動いていないときは、4通りの設定が上から順に並びます。）次のことを調べてみましょう。
+# （カーネルが動いていないときは、2通りの設定が上から順に並びます。）次のことを調べてみましょう。
 #
 # 1. 永続トークンがないとき、クエリ0はどこを見ますか。
 # 2. 永続トークンが8個でキーの倍率が0のとき、前のほうのクエリと後のほうのクエリは、どれだけを永続トークンに向けますか。

@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 09 · At test time
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 40 minutes to read, 75 with the exercises; the code runs in about 20 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -15,10 +15,10 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to know
 # that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="aeee861b"
+# %% [markdown] lang="ja" en="c824f1d6"
 # # 09 · テスト時に起こること
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約40分、演習も解くと約75分、コードの実行に約20秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -65,3 +65,11 @@ def test_as_many_numbers_as_weights_are_held_only_with_very_many_writes():
     errors = trials.write_repeatedly(2, 4, 64, writes=2000).errors.mean(1)
     assert errors[200] > 0.4
     assert 0.05 < errors[2000] < 0.2
+
+
+def test_width_changes_nothing_in_a_matrix():
+    """It has no hidden layer; two layers have one."""
+    narrow, wide = (trials.write_repeatedly(1, expansion, 8, writes=10).errors for expansion in (1, 8))
+    torch.testing.assert_close(narrow, wide, rtol=0, atol=0)
+    narrow, wide = (trials.write_repeatedly(2, expansion, 8, writes=10).errors for expansion in (1, 8))
+    assert not torch.allclose(narrow, wide)

@@ -16,6 +16,7 @@ from tests.proofs.model_proofs import make_model, random_tokens, run_in_pieces
 from tests.proofs.proofs import assert_same
 from titans import DeepMemory, Gates, MemoryState, NeuralMemory, TitansConfig, TitansLM, chunked_scan, recurrent_scan
 from titans.blocks import LMM, MIXERS, Mixer
+from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS
 from titans.memory import LayeredMemory, Memory
 from titans.observe import closed, edited_gates, memories, observed
@@ -364,6 +365,15 @@ def test_a_model_takes_another_mixer_and_its_states_say_so():
     with pytest.raises(ValueError, match=r"mixers must be one of .*'mac'.* got 'mine'"):
         TitansLM(config, mixers={"mine": MeanSoFar})
     assert isinstance(TitansLM(TitansConfig("lmm"), mixers={"mag": MeanSoFar}).blocks[0].mixer, LMM)
+
+
+def test_a_checkpoint_names_the_mixers_that_it_needs(tmp_path):
+    model = TitansLM(TitansConfig("mag", vocab_size=7, dim=8), mixers={"mag": MeanSoFar})
+    save_checkpoint(tmp_path / "mine.safetensors", model, {})
+    for wrong, have in ((None, "none"), ({"mac": MeanSoFar}, "mac")):
+        with pytest.raises(ValueError, match=rf"made with mixers mag=.*MeanSoFar, and mixers has {have}"):
+            load_checkpoint(tmp_path / "mine.safetensors", mixers=wrong)
+    load_checkpoint(tmp_path / "mine.safetensors", mixers={"mag": MeanSoFar})
 
 
 def test_a_mixer_that_a_function_makes_is_the_same_in_every_process():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -166,3 +167,15 @@ def test_a_file_of_the_old_format_says_what_to_do(tmp_path):
     save_file(state.detach().tensors(), tmp_path / "old", metadata=metadata | {"format": OLD_FORMATS[0]})
     with pytest.raises(ValueError, match=r"written by an older version \(titans-state-1\).* read the text again"):
         MemoryState.load(tmp_path / "old")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_a_saved_state_may_be_read_by_whoever_a_new_file_may_and_keeps_its_mode(tmp_path):
+    _, state = NeuralMemory(4)(torch.randn(1, 3, 4))
+    plain, path = tmp_path / "plain", tmp_path / "state.safetensors"
+    plain.touch()
+    state.save(path)
+    assert path.stat().st_mode == plain.stat().st_mode
+    path.chmod(0o640)
+    state.save(path)
+    assert path.stat().st_mode & 0o777 == 0o640

@@ -15,6 +15,7 @@ from tests.training import recipe_tables
 from titans import recipes
 from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.recipes import RECIPES, carry_out, checkpoint_name
+from titans.tasks import ScatteredRecall
 from titans.training import share_right
 
 CARDS = recipe_tables.cards()
@@ -43,7 +44,7 @@ def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():
 
 
 def test_shipped_checkpoints_are_small():
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 6e6
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 9e6
 
 
 @pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)
@@ -83,6 +84,19 @@ def test_recall_long_is_trained_with_256_tokens_at_most():
     for run in RECIPES["recall-long"].runs.values():
         told = run.task.tell(1, torch.Generator())
         assert told.tokens.shape[1] + run.between[1] + told.asked.tokens.shape[1] == 256
+
+
+def test_recall_both_answers_both_layouts_far_beyond_its_training_and_recall_long_only_one():
+    for layout in ("", " scattered"):
+        assert right("recall-both", "matrix", f"4096{layout}")["median"] >= 0.99
+        assert right("recall-both", "matrix", f"1024{layout}")["worst"] >= 0.9
+    model, _, _ = load_checkpoint("recall-both/matrix")
+    long, _, _ = load_checkpoint("recall-long/matrix")
+    torch.set_num_threads(1)
+    for layout in (RECIPES["recall-live"].runs["mac"].task, ScatteredRecall()):
+        assert share_right(model, layout, 4096, rows=16) >= 0.95
+    for distance in (256, 1024):
+        assert share_right(long, ScatteredRecall(), distance, rows=32) < 0.5
 
 
 def test_recall_many_depth_pays_where_a_matrix_is_full():

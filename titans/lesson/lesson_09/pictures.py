@@ -68,7 +68,7 @@ def streaming(tokens: Sequence[int], known: Sequence[float], without: Sequence[f
     right.legend(frameon=False, fontsize=8, loc="upper left")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
-        axes.set_xticks(tokens, [f"{count:,}" for count in tokens], fontsize=7.5)
+        axes.set_xticks(tokens, [f"{count:,}" for count in tokens], fontsize=8)
         axes.minorticks_off()
     return Picture(
         figure,
@@ -128,7 +128,7 @@ def _chances(axes: Axes, words: Story, seen: Recording) -> None:
         axes.text((start + end) / 2 - 0.5, -0.35, name, ha="center", fontsize=8.5)
     figure = axes.figure
     bar = figure.colorbar(image, cax=figure.add_axes((0.85, 0.955, 0.13, 0.014)), orientation="horizontal")
-    bar.ax.tick_params(labelsize=7, length=2, pad=1)
+    bar.ax.tick_params(labelsize=8, length=2, pad=1)
     bar.set_ticks([0, 1], labels=["0", "1"])
     figure.text(0.84, 0.953, "chance of the right value", fontsize=8, ha="right")
 

@@ -88,13 +88,22 @@ def alike(one: Tensor, other: Tensor) -> float:
     return float(F.cosine_similarity(one, other, dim=-1).mean())
 
 
+def miss(said: Tensor, v: Tensor) -> float:
+    """The mean surprise 2|M k - v| of keys of length 1."""
+    return float(2 * (said - v).norm(dim=-1).mean())
+
+
+def at_best_length(said: Tensor, v: Tensor) -> float:
+    """What is left of `miss` if every answer keeps its direction and has the length that fits best."""
+    cosines = F.cosine_similarity(said, v, dim=-1)
+    return float((2 * v.norm(dim=-1) * (1 - cosines.square()).clamp(min=0).sqrt()).mean())
+
+
 def beside(said: Tensor, v: Tensor) -> str:
     """What a memory said beside what it should have said, means over all, as text: the cosine, both lengths, the
-    surprise 2|M k - v| of a key of length 1, and what is left of it if every answer has the length that fits best."""
-    lengths, cosines = v.norm(dim=-1), F.cosine_similarity(said, v, dim=-1)
-    surprise, rescaled = 2 * (said - v).norm(dim=-1), 2 * lengths * (1 - cosines.square()).clamp(min=0).sqrt()
-    numbers = (cosines, said.norm(dim=-1), lengths, surprise, rescaled)
-    return "".join(f"{float(number.mean()):9.2f}" for number in numbers)
+    surprise, and what is left of it at the best length."""
+    lengths = (float(each.norm(dim=-1).mean()) for each in (said, v))
+    return "".join(f"{number:9.2f}" for number in (alike(said, v), *lengths, miss(said, v), at_best_length(said, v)))
 
 
 def with_first_h(state: ModelState, model: TitansLM) -> ModelState:

@@ -2,7 +2,7 @@
 # # 09 · At test time
 #
 # *Titans, step by step.* About 45 minutes to read; the code runs in about 25 seconds. With predictions and exercises
-# take about 75 minutes. Run the cells from top to bottom.
+# it takes about 75 minutes. Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -12,14 +12,14 @@
 # - to stream a thousand segments with a state of constant size, to keep the state in a file, and to back-propagate
 #   through it.
 #
-# **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to know
-# that it reads and writes such a memory.
+# **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to
+# know that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="df16ffa8"
+# %% [markdown] lang="ja" en="26cbcc5b"
 # # 09 · テスト時に起こること
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約45分、コードの実行に約25秒かかります。
-# 予想や演習にも取り組むなら、約75分です。セルは上から順に実行してください。
+# 予想や演習にも取り組むなら、約75分かかります。セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -83,17 +83,17 @@ start()
 #
 # ## 1. 訓練の後にも変わるもの
 #
-# 訓練（training）が終わると、パラメータはもう変わりません。たいていのモデルでは、ほかに変わるものはありません。
-# ところが、ここにはあります。メモリの重み $M_t$ とモーメンタム（momentum）$S_t$ です。トークン（token）が来るたびに、
+# 訓練（training）が終わると、パラメータはもう変わらず、たいていのモデルには、ほかに変わるものもありません。
+# ところが、ここには、メモリの重み $M_t$ とモーメンタム（momentum）$S_t$ があります。どちらも、トークン（token）が来るたびに、
 #
 # $$S_t = \eta_t S_{t-1} - \theta_t \nabla \ell(M_{t-1}; x_t), \qquad M_t = (1 - \alpha_t)\, M_{t-1} + S_t$$
 #
-# に従って進みます。どちらも、1つの系列（sequence）に属します。
-# **テスト時**（test time）にすることは、この2つの式の計算と、読み出し $y_t = M_t(q_t)$ です。読み出しは何も変えません。
+# に従って進み、それぞれ1つの系列（sequence）に属します。
+# **テスト時**（test time）にすることは、この2つの式の計算と、何も変えない読み出し $y_t = M_t(q_t)$ です。
 #
 # 長い系列は、いくつかに分かれて届きます。では、1つの部分から次の部分へ、何を引き継げばよいのでしょうか。
 # レッスン03の「1つの数だけのメモリ」で考えます。$\theta = 0.25$、$\eta = 0.5$ で、忘却（forgetting）はありません。
-# このメモリが、値1を4回読みます。どの行も、手で確かめられます。
+# このメモリに、値1を4回読ませます。どの行も、手で確かめられます。
 #
 # **実行する前に予想してみましょう。**
 # 最後の2行では、値を2つ読んだところで止まり、それから残りの2つを読みます。
@@ -122,7 +122,7 @@ print("in two pieces, m alone:          ", read_values([1.0, 1.0], m)[0])
 # gives the numbers of one call.
 
 # %% [markdown] lang="ja" en="c3a85220"
-# 状態は $M$ だけではありません。驚いたことは、その後もしばらく書き込まれ続けます。それを覚えているのが $S$ です。
+# 状態は $M$ だけではありません。驚いたことは、その後もしばらく書き込まれ続けるので、それを覚えておく $S$ も要ります。
 # ライブラリの層（layer）の状態には、あと2つのものが入っています。
 # 1つは、いまのチャンク（chunk）の勾配（gradient）をとる重みと、チャンクの中の位置です。
 # もう1つは、畳み込み（convolution）がまだ必要とする数トークンです（決定D10）。
@@ -189,8 +189,8 @@ exercises.STREAM.check(stream)
 #
 # - **readings 1 to 3**: Ana → tea, Ben → coffee, Cleo → milk, Dan → juice, three times over;
 # - **small talk**: random values under keys of its own;
-# - **Anna**: a new person whose key sounds like Ana's ($k_\text{Anna} = 0.6\, k_\text{Ana} + 0.8\,$ times a new feature),
-#   → cola, twice;
+# - **Anna**: a new person whose key sounds like Ana's ($k_\text{Anna} = 0.6\, k_\text{Ana} + 0.8\,$ times a new
+#   feature), → cola, twice;
 # - **Ben** changes to tea, twice.
 #
 # Every person but Anna has one column of the matrix. So you can read the memory: a red field says "this drink".
@@ -198,12 +198,12 @@ exercises.STREAM.check(stream)
 # **Predict before you run.** We freeze the memory after reading 1: from token 4 on nothing is written any more. Each of
 # the four was told once, Ana first and Dan last, and forgetting is slow. Whose drink does the frozen memory know best?
 
-# %% [markdown] lang="ja" en="42dcb6d8"
+# %% [markdown] lang="ja" en="e1c1cbe7"
 # ## 2. メモリプレーヤー
 #
-# まずは、中身を全部読めるほど小さなメモリです。誰が何を飲むかを聞いていきます。
-# 全部で40トークンあり、1つのトークンは、人をキー（key）、飲み物を値（value）とするペア（pair）です。
-# $\theta = 0.2$、$\eta = 0.5$、$\alpha = 0.02$ で、メモリは5種類の飲み物 × 7成分の行列です。
+# まずは、中身を全部読めるほど小さなメモリに、誰が何を飲むかを聞かせます。
+# トークンは全部で40あり、それぞれが、人をキー（key）、飲み物を値（value）とするペア（pair）です。
+# $\theta = 0.2$、$\eta = 0.5$、$\alpha = 0.02$ で、メモリは、飲み物5種類×7成分の行列です。
 #
 # - **1〜3回目の読み**（reading）：Ana → tea、Ben → coffee、Cleo → milk、Dan → juice を3回くり返します。
 # - **雑談**（small talk）：ほかと重ならないキーに、ランダムな値が付きます。
@@ -211,11 +211,11 @@ exercises.STREAM.check(stream)
 #   （$k_\text{Anna} = 0.6\, k_\text{Ana} + 0.8\,$ × 新しい成分）。飲み物は cola で、2回伝えます。
 # - **Ben** の飲み物が tea に変わります。これを2回伝えます。
 #
-# Anna を除くと、1人に1列が割り当てられています。ですから、メモリをそのまま読めます。赤いところが「この飲み物」です。
+# Anna を除けば1人に1列が割り当てられているので、メモリをそのまま読めます。赤いところが「この飲み物」です。
 #
 # **実行する前に予想してみましょう。**
 # 1回目の読みの後で、メモリを凍結します。トークン4からは、何も書き込まれません。
-# 4人のことは、1回ずつ伝えました。最初が Ana、最後が Dan で、忘却はゆっくりです。
+# 4人のことは、最初に Ana、最後に Dan というように1回ずつ伝えてあり、忘却はゆっくりです。
 # 凍結したメモリがいちばんよく知っているのは、誰の飲み物でしょうか。
 
 # %%
@@ -227,31 +227,30 @@ for person, drink in bare_player.PASSAGE:
 
 # %% [markdown] lang="en"
 # Ana's, the oldest. Check Dan's by hand: one write is $2\theta = 0.4$ of the value, and there it was stopped. Ana's
-# momentum had three more tokens to act: $0.4 \cdot 0.98 + 0.2 = 0.592$, and on. Of a fact that was told just now half is
-# in $M$ ($0.4 + 0.2 + 0.1 + \dots = 0.8$, but for what is forgotten or corrected on the way); the other half is still in
-# $S$. Remember this for the trained model.
+# momentum had three more tokens to act: $0.4 \cdot 0.98 + 0.2 = 0.592$, and on. Of a fact that was told just now half
+# is in $M$ ($0.4 + 0.2 + 0.1 + \dots = 0.8$, but for what is forgotten or corrected on the way); the other half is
+# still in $S$. Remember this for the trained model.
 #
 # Now play. Left is the memory as it is, right the same stream with what you switch off. `probe` chooses whom you ask
-# for; the memory is asked after each token, which changes nothing. (Where no kernel runs you see three moments below one
-# another.)
+# for; the memory is asked after each token, which changes nothing. (Where no kernel runs you see three moments below
+# one another.)
 #
-# 1. Without momentum: how does the surprise fall from reading to reading? And with neither momentum nor forgetting, what
-#    are the three values, by hand?
-# 2. Probe Ana, and step over tokens 17 to 20. Which columns does the write of token 18 change? Does freezing before Anna
-#    help?
+# 1. Without momentum: how does the surprise fall from reading to reading? And with neither momentum nor forgetting,
+#    what are the three values, by hand?
+# 2. Probe Ana, and step over tokens 17 to 20. Which columns does the write of token 18 change? Does freezing before
+#    Anna help?
 # 3. Probe Ben from token 26 on. Who overshoots, the memory with or without momentum? Does it come back?
 # 4. What does forgetting cost Cleo, who is never mentioned after token 10?
 
-# %% [markdown] lang="ja" en="86a2b0d1"
+# %% [markdown] lang="ja" en="56ac63ed"
 # いちばん先に伝えた、Ana の飲み物です。Dan の値は、手で確かめられます。1回の書き込みは値の $2\theta = 0.4$ 倍で、そこで止められました。
-# Ana については、モーメンタムがさらに3トークンの間、働きました。
-# $0.4 \cdot 0.98 + 0.2 = 0.592$、というように続きます。
+# Ana については、モーメンタムがさらに3トークンの間働いたので、$0.4 \cdot 0.98 + 0.2 = 0.592$、というように増えていきました。
 # 伝えられたばかりの事実は、半分だけが $M$ に入っています
 # （途中の忘却や修正を除けば、$0.4 + 0.2 + 0.1 + \dots = 0.8$ です）。残りの半分は、まだ $S$ の中です。
 # このことは、後で学習済みのモデルを見るときまで覚えておいてください。
 #
 # では、再生してみましょう。左はそのままのメモリ、右は、同じストリームを、何かを切って読ませたメモリです。
-# `probe` では、誰についてたずねるかを選びます。メモリには、どのトークンの後でもたずねています。たずねても何も変わりません。
+# `probe` では、誰についてたずねるかを選びます。メモリにはどのトークンの後でもたずねていますが、それで何かが変わることはありません。
 # スイッチは、「no momentum」がモーメンタムなし、「no forgetting」が忘却なし、
 # 「freeze」が書き込みを凍結する時点です（never は凍結しない）。
 # 上の段は、左から、メモリ（memory）、モーメンタム（momentum）、そのトークン自身の書き込み（write）です。
@@ -276,8 +275,8 @@ player
 #
 # 1. 2, then about 1.2, then about 0.8. With neither: every write takes away $2\theta = 0.4$ of the error, so 2, 1.2 and
 #    0.72. With momentum it falls faster: 2, 0.57, 0.18.
-# 2. Two columns, Ana's and Anna's own: the write is an outer product with Anna's key. Ana's tea goes down and cola comes
-#    up in its place. A memory frozen before Anna keeps Ana's tea, and never learns about Anna.
+# 2. Two columns, Ana's and Anna's own: the write is an outer product with Anna's key. Ana's tea goes down and cola
+#    comes up in its place. A memory frozen before Anna keeps Ana's tea, and never learns about Anna.
 # 3. The one with momentum goes beyond 1 at token 28, although Ben was last mentioned at 27. It comes back by forgetting
 #    alone, since no token corrects it.
 # 4. It keeps $0.98^n$ after $n$ tokens: from 0.94 at token 11 to 0.55 at the end.
@@ -286,13 +285,13 @@ player
 #
 # ## 3. One write of a trained memory, by hand
 #
-# Now a memory inside a trained model. `recall-live/mac` is a MAC of one layer that learned a game: six pairs of a key and
-# a value are told (`k0 v28 k23 v1 …`), noise follows, and each key is asked for. Its memory is one matrix of 64 × 64,
-# its segments and chunks are 16 tokens long, so it cannot look the answer up in its attention.
+# Now a memory inside a trained model. `recall-live/mac` is a MAC of one layer that learned a game: six pairs of a key
+# and a value are told (`k0 v28 k23 v1 …`), noise follows, and each key is asked for. Its memory is one matrix of 64 ×
+# 64, its segments and chunks are 16 tokens long, so it cannot look the answer up in its attention.
 #
 # The layer makes $q$, $k$, $v$ and the gates from its input. We let it read 14 tokens, and do the last write ourselves.
 
-# %% [markdown] lang="ja" en="5fd62662"
+# %% [markdown] lang="ja" en="ad31a67d"
 # <details><summary>答え</summary>
 #
 # 1. 2、約1.2、約0.8と下がります。どちらもなければ、1回書くごとに誤差が $2\theta = 0.4$ の割合で減るので、
@@ -300,7 +299,7 @@ player
 # 2. 2つの列、Ana の列と Anna 自身の列です。書き込みは Anna のキーとの外積（outer product）だからです。
 #    Ana の tea は下がり、代わりに cola が現れます。Anna の前で凍結したメモリは、Ana の tea を保ちます。
 #    ただし、Anna については何も学びません。
-# 3. モーメンタムのあるほうが、トークン28で1を超えます。Ben が最後に出てきたのはトークン27なのに、です。
+# 3. モーメンタムのあるほうです。Ben が最後に出てきたのはトークン27なのに、トークン28で1を超えます。
 #    修正するトークンがないので、忘却の分だけ戻ります。
 # 4. $n$ トークンの後に残るのは $0.98^n$ です。トークン11での0.94から、最後には0.55になります。
 #
@@ -310,7 +309,7 @@ player
 #
 # 次は、学習済みのモデルの中にあるメモリです。`recall-live/mac` は、1層の MAC で、次のゲームを学習しています。
 # まず、キーと値の6つのペアが伝えられます（`k0 v28 k23 v1 …`）。続いて雑音（noise）が流れ、その後で、各キーについてたずねられます。
-# メモリは64 × 64の行列1つです。
+# メモリは64×64の行列1つです。
 # セグメントもチャンクも16トークンなので、アテンション（attention）で答えを調べることはできません。
 #
 # 層は、入力から $q$、$k$、$v$ とゲート（gate）を作ります。
@@ -415,8 +414,8 @@ for freeze in (12, 13, 14, 16, 48):
     print(f"frozen from token {freeze}: {shares}")
 
 # %% [markdown] lang="en"
-# Freezing right after the last fact loses that fact, almost entirely: it is answered about as rarely as by a guess. Four
-# tokens of noise later it is there, and nobody repeated it. What did those four tokens do?
+# Freezing right after the last fact loses that fact, almost entirely: it is answered about as rarely as by a guess.
+# Four tokens of noise later it is there, and nobody repeated it. What did those four tokens do?
 #
 # You have an explanation, Dan's juice: the fact is in $S$, and four tokens give the momentum time to bring it into $M$.
 # It is plausible. It can also be tested. If it is right, then momentum alone is enough: with $\theta = 0$ in the four
@@ -426,7 +425,7 @@ for freeze in (12, 13, 14, 16, 48):
 # **Predict before you run.** Six ways to read the four tokens, and a memory that never had any momentum. Who knows the
 # last pair afterwards?
 
-# %% [markdown] lang="ja" en="fde2d9dd"
+# %% [markdown] lang="ja" en="69878aa9"
 # 最後の事実の直後に凍結すると、その事実がほとんど失われました。正解率は、当てずっぽうと同じくらいです。
 # 雑音が4トークン流れた後なら、誰もくり返していないのに、残っています。この4トークンは、何をしたのでしょうか。
 #
@@ -462,18 +461,18 @@ last["never any momentum, frozen at 12"] = known_later(never, 12)[-1]
 print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 
 # %% [markdown] lang="en"
-# The explanation fails both tests. Momentum alone brings nothing, and the memory without its $S$ knows the pair. Freezing
-# loses it even where there was no momentum from the first token on. Dan's story is true of Dan's memory; it is not what
-# happens here.
+# The explanation fails both tests. Momentum alone brings nothing, and the memory without its $S$ knows the pair.
+# Freezing loses it even where there was no momentum from the first token on. Dan's story is true of Dan's memory; it is
+# not what happens here.
 #
-# A line further down does it. The layer makes $q$, $k$ and $v$ from a token **and the three before it**, by a convolution,
-# and its state carries those tokens. Erase them, and the pair is lost. So the pair is bound by a later write, made of
-# tokens that came before. (Attention has a part in it too: without it in the four tokens, about half of the pairs are
-# lost.) Which write?
+# A line further down has the clue. The layer makes $q$, $k$ and $v$ from a token **and the three before it**, by a
+# convolution, and its state carries those tokens. Erase them, and the pair is lost. So the pair is bound by a later
+# write, made of tokens that came before. (Attention has a part in it too: without it in the four tokens, about half of
+# the pairs are lost.) Which write?
 #
 # **Predict before you run.** Only one of the four tokens may write, in the others $\theta = 0$. Which one must it be?
 
-# %% [markdown] lang="ja" en="4f8f9e5c"
+# %% [markdown] lang="ja" en="89669fa1"
 # この説明は、どちらの実験にも合いません。モーメンタムだけでは何も届かず、$S$ を消したメモリはペアを答えられます。
 # 初めからモーメンタムがなくても、凍結すればやはり失われます。
 # Dan の話は Dan のメモリでは本当ですが、ここで起きているのは別のことです。
@@ -485,6 +484,7 @@ print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 #
 # **実行する前に予想してみましょう。**
 # 4トークンのうち、1つにだけ書き込みを許し、ほかでは $\theta = 0$ とします。どのトークンなら、ペアを答えられるでしょうか。
+# 出力の各行は、そのトークンだけが書き込んだ場合（only token … writes）の正解率です。
 
 # %% tags=["nbval-ignore-output"]
 writers = {}
@@ -503,11 +503,12 @@ for writer in range(12, 16):
 # early.
 #
 # Is momentum idle, then? No: with $\eta = 0$ in the four tokens only about half of the pairs arrived, and frozen from
-# 13, right after the write, it was about half too. A write of this model comes to its full size over several tokens. If size
-# is what it lacks, one write four times as large should do without momentum. The cell below tries that, and follows a
-# fact on its way: it erases $S$, or the convolution's tokens, at four moments, and lets the model go on as usual.
+# 13, right after the write, it was about half too. A write of this model comes to its full size over several tokens. If
+# size is what it lacks, one write four times as large should do without momentum. The cells below try that, and
+# follow a fact on its way: they erase $S$, or the convolution's tokens, at four moments, and let the model go on as
+# usual.
 
-# %% [markdown] lang="ja" en="708beebc"
+# %% [markdown] lang="ja" en="c6f47b09"
 # 答えはトークン12、つまり雑音の最初のトークンです。このモデルは、ペアの**次の**トークンの書き込みで、ペアを結びつけます。
 # （上の図で $\theta$ が大きいのも、ちょうどそのトークン2、4、…、12です。）
 # トークン12からの凍結は、書き込み1回分だけ早すぎたのです。
@@ -516,7 +517,7 @@ for writer in range(12, 16):
 # 書き込みの直後、トークン13で凍結した場合も、半分ほどです。
 # このモデルの書き込みは、何トークンかをかけて本来の大きさになります。
 # 足りないのが大きさなら、4倍の大きさの書き込みを1回すれば、モーメンタムなしでも足りるはずです。
-# 次のセルでは、まずそれを試します。続いて事実の行方を追うために、4つの時点で $S$ または畳み込みのトークンを消し、その後はふつうに読ませます。
+# まず、それを試します。続いて事実の行方を追うために、4つの時点で $S$ または畳み込みのトークンを消し、その後はふつうに読ませます。
 # 表の列は、何も消さない（kept）、S を消す（S erased）、畳み込みのトークンを消す（convolution's tokens erased）です。
 
 
@@ -552,15 +553,16 @@ for cut in (12, 13, 14, 16):
 #
 # Two practical rules follow. **A state to be kept must hold $S$ and the convolution's tokens, not $M$ alone**: whenever
 # you save, something may be on its way. And who stops writing to protect a memory should let it read a few tokens more
-# first.
+# first. The next cell puts the first rule to the test: for every pair it erases $S$ right after the write that binds it.
 
-# %% [markdown] lang="ja" en="cf723b1b"
-# 事実は旅をするのです。メモリの状態の中では、初めは畳み込みのトークンだけにあり、1トークン後には大部分が $S$ に、さらに2トークンほどで $M$ に入ります。
-# Dan のメモリには畳み込みがないので、旅は2番目の段階から始まっていました。
+# %% [markdown] lang="ja" en="412112a9"
+# 事実は、場所を移していくのです。メモリの状態の中では、初めは畳み込みのトークンだけにあり、1トークン後には大部分が $S$ に、さらに2トークンほどで $M$ に入ります。
+# Dan のメモリには畳み込みがないので、2番目の段階から始まっていました。
 #
 # ここから、実用上の心得が2つ得られます。
 # 1つは、**保存する状態には、$M$ だけでなく、$S$ と畳み込みのトークンも入れること**です。いつ保存しても、まだ途中の事実があるかもしれないからです。
 # もう1つは、メモリを守るために書き込みを止めるなら、その前に何トークンか余分に読ませることです。
+# 次のセルでは、どのペアについても、結びつける書き込みの直後に $S$ を消して、1つ目の心得を確かめます。
 
 # %% tags=["nbval-ignore-output"]
 hit = []  # S erased right after the write that binds the pair
@@ -613,9 +615,9 @@ inside
 # <details><summary>Answers</summary>
 #
 # 1. Neither after token 11, which tells the value. The memory without momentum knows the pair after token 12, the one
-#    with momentum after token 13. Momentum costs a token here. What it buys: without it one of the six pairs, the second,
-#    is not known at the end. (Over the 64 sequences a memory without momentum knows some 96 % of the pairs at token 48,
-#    the other 99 %.)
+#    with momentum after token 13. Momentum costs a token here. What it buys: without it one of the six pairs, the
+#    second, is not known at the end. (Over the 64 sequences a memory without momentum knows some 96 % of the pairs at
+#    token 48, the other 99 %.)
 # 2. They do not. A pattern of rows and columns grows during the facts and the tokens after them, and most of it stays.
 #    This model has learned hardly to forget ($\alpha$ is below 0.01 at all tokens here).
 # 3. That is the next section.
@@ -630,7 +632,7 @@ inside
 # **Predict before you run.** At token 47 the model answers nearly all pairs. How large is its surprise when it hears
 # them again?
 
-# %% [markdown] lang="ja" en="b80a1e01"
+# %% [markdown] lang="ja" en="9e93b110"
 # <details><summary>答え</summary>
 #
 # 1. 値が伝えられるトークン11の後では、どちらもまだ答えられません。モーメンタムのないほうはトークン12の後、あるほうはトークン13の後で答えられるようになります。
@@ -651,6 +653,7 @@ inside
 #
 # **実行する前に予想してみましょう。**
 # トークン47の時点で、モデルはほとんどすべてのペアに答えられます。それをもう一度聞いたとき、驚きはどれくらいでしょうか。
+# 出力は上から順に、事実、雑音、次のチャンクの雑音、同じ事実、その後の雑音での驚きの平均です。
 
 # %%
 surprise = trials.mean_surprise(model, tokens)
@@ -670,18 +673,18 @@ pictures.told_twice(surprise)
 # move). The facts do not: told again, they surprise the memory as much as the first time, **although the model answers
 # them**. And the highest plateau is noise, after the second telling. Let us take the facts first.
 #
-# How can a model answer right and be surprised? Here is an explanation that most people find. Surprise is measured on
+# How can a model answer right and be surprised? An explanation comes to mind. Surprise is measured on
 # $\lVert M(k) - v \rVert^2$, and that is small only if $M(k)$ has the *length* of $v$ too. But training rewarded
 # answers, and what is read is normalised before anyone uses it, so only the direction counts.
 #
 # **Predict before you run.** Multiply $M$ and $S$ by 0.01, by 10, by 100, and ask. And by 0?
 
-# %% [markdown] lang="ja" en="eb40e4dc"
+# %% [markdown] lang="ja" en="7d62a28f"
 # 雑音には、次のチャンクに進むと、あまり驚かなくなります（点線はチャンクの境目です。そこで、勾配をとる重みが新しくなります）。
 # ところが、事実ではそうならず、もう一度伝えられると、メモリは1回目と同じだけ驚きます。**モデルは答えられるのに**、です。
-# しかも、いちばん高い台地は、2回目の後の雑音のところにあります。まず、事実のほうから考えましょう。
+# しかも、驚きがいちばん高いまま続くのは、2回目の後の雑音です。まず、事実のほうから考えましょう。
 #
-# 正しく答えられるのに驚くのは、なぜでしょうか。多くの人が思いつく説明があります。
+# 正しく答えられるのに驚くのは、なぜでしょうか。すぐに思いつく説明があります。
 # 驚きは $\lVert M(k) - v \rVert^2$ で測るので、$M(k)$ の**長さ**も $v$ と合っていなければ小さくなりません。
 # ところが、訓練で求められたのは正しい答えで、しかも、読み出したものは使われる前に正規化されるので、大事なのは向きだけだ、というものです。
 #
@@ -698,17 +701,17 @@ for factor in (0.0, 0.01, 1.0, 10.0, 100.0):
     print(f"M and S times {factor:6}: {by_factor[factor]:.1%} right")
 
 # %% [markdown] lang="en"
-# The answers do not depend on the length. So far the explanation holds, but this test was too easy: it follows from
-# the normalisation, whatever it is that surprises the memory. A test that could fail: **if length is the reason, then the best
-# possible length for every answer must take the surprise away.** Look at the memory at token 48, in the moment before
-# the facts come again, and at the write that binds each pair. The columns: the cosine of $M(k)$ and $v$, both lengths, the surprise, and what would be left of
-# it at the best length.
+# The answers do not depend on the length. So far the explanation holds, but this test was too easy: it follows from the
+# normalisation, whatever it is that surprises the memory. A test that could fail: **if length is the reason, then the
+# best possible length for every answer must take the surprise away.** Look at the memory at token 48, in the moment
+# before the facts come again, and at the write that binds each pair. The columns: the cosine of $M(k)$ and $v$, both
+# lengths, the surprise, and what would be left of it at the best length.
 #
 # **Predict before you run.** How much is left?
 
-# %% [markdown] lang="ja" en="08670332"
-# 答えは、長さによりません。ここまでは説明のとおりですが、この実験では甘すぎました。
-# 何に驚いているのであれ、正規化だけからこうなるからです。外れる可能性のある実験をしましょう。
+# %% [markdown] lang="ja" en="dc30cccf"
+# 答えは、長さによりません。ここまでは説明のとおりですが、この実験は甘すぎました。
+# 驚きの理由が何であっても、正規化だけからこうなるからです。そこで、説明が外れるかもしれない実験をします。
 # **長さが理由なら、どの答えの長さも最適にすれば、驚きは消えるはずです。**
 # トークン48、つまり事実がもう一度来る直前のメモリで、各ペアを結びつける書き込みを調べます。
 # 表の列は、$M(k)$ と $v$ のコサイン（cosine）、それぞれの長さ、驚き（surprise）、そして長さを最適にしたときに残る驚き（best length）です。
@@ -741,7 +744,7 @@ for name, weights, key, v in (
 # right direction too. The second telling must come with **another key**.
 
 # %% [markdown] lang="ja" en="c962f1a8"
-# 驚きは、5分の4が残りました。2回目に伝えられた事実は、長さをどう変えても驚きなのです。つまり、理由は長さではありません。
+# 驚きは、5分の4が残りました。2回目に伝えられた事実には、長さをどう変えてもやはり驚きます。つまり、理由は長さではありません。
 #
 # どこを見ればよいかは、3行目からわかります。同じメモリでも、1回目に伝えられたときのキーで問い合わせれば、**向きは正しく、驚きは半分**です。
 # メモリは学習していたのです。質問は、また別のベクトル $q$ で読み出しますが、こちらも正しい向きを見つけます。
@@ -764,18 +767,20 @@ print(
 # (Cosines.) The same words, and a key that has little to do with the first one. It lies close to the key of noise, and
 # there the memory says what it learned about noise. *That* is the surprise.
 #
-# Why is the key another one? What is written is what attention makes of a token, and attention sees $h$, which is read
+# Why is the key another one? What is written is a token and what attention adds to it, and attention sees $h$, which is read
 # from the memory: from an empty one at the first telling, and from a full one at the second. If $h$ is the reason, then
-# with the $h$ of the empty memory the second telling must have the first one's key, with $M$ and all else left as it is.
+# with the $h$ of the empty memory the second telling must have the first one's key, with $M$ and all else left as it
+# is.
 #
 # **Predict before you run.** Does it? And how much of the surprise goes away?
 
-# %% [markdown] lang="ja" en="c9f50c10"
-# （どれもコサインです。）同じ言葉なのに、キーは1回目とほとんど関係がありません。
+# %% [markdown] lang="ja" en="c5c801ea"
+# （どれもコサインで、上から順に、2回目と1回目のキー、2回目と雑音のキー、2回目のキーに M が返すものと雑音の値を比べています。）
+# 同じ言葉なのに、キーは1回目とほとんど関係がありません。
 # 2回目のキーは雑音のキーに近く、そこでメモリが返すのは、雑音について学んだことです。**それ**に驚いているのです。
 #
 # では、キーが変わったのはなぜでしょうか。
-# 書き込まれるのは、トークンにアテンションを通したもので、アテンションからは、メモリから読み出した $h$ が見えます。
+# 書き込まれるのは、トークンにアテンションの出力を加えたもので、アテンションからは、メモリから読み出した $h$ が見えます。
 # 1回目には空のメモリから、2回目には中身のあるメモリから読み出しています。
 # もし $h$ が理由なら、$M$ もほかのものも変えずに、空のメモリの $h$ を与えるだけで、2回目のキーは1回目と同じになるはずです。
 #
@@ -791,31 +796,37 @@ line = trials.beside(trials.answer(M, new_k), new_v)
 print(f"{'second telling':21}", line)
 
 # %% [markdown] lang="en"
-# The key is nearly the old one again, and a third of the surprise is gone. A fact in another context is another key. (The
-# model answers all the same: it is asked with $q$, and at $q$ the memory says the right thing.)
+# The key is nearly the old one again, and a third of the surprise is gone. A fact in another context is another key.
+# (The model answers all the same: it is asked with $q$, and at $q$ the memory says the right thing.)
 #
 # Now the plateau. The second telling is written under keys close to that of noise. If it is those writes that
 # spoil what the memory knew about noise, the plateau must vanish when they are left out.
 #
-# **Predict before you run.** What else could make it lower? The cell also gives the second telling the $h$ of the empty
-# memory, and lets gradients be taken at the newest weights instead of those of the chunk's start (chunks of 1).
+# **Predict before you run.** What else could make it lower? The cell also tells the facts the second time without
+# momentum, with the $h$ of the empty memory, and, in chunks of 1, with gradients at the newest weights instead of those
+# of the chunk's start.
 
-# %% [markdown] lang="ja" en="5c1c0a45"
+# %% [markdown] lang="ja" en="0d3599b3"
 # キーはほぼ元に戻り、驚きの3分の1が消えました。文脈が変われば、同じ事実でもキーが変わるのです。
 # （それでもモデルは答えられます。質問は $q$ で読み出し、$q$ に対しては、メモリが正しいものを返すからです。）
 #
-# 次は台地です。2回目に伝えられた事実は、雑音のキーに近いキーで書き込まれます。
-# もしその書き込みが、雑音について覚えたことを壊しているのなら、書き込みをやめれば台地は消えるはずです。
+# 次は、その後の雑音での高止まりです。2回目に伝えられた事実は、雑音のキーに近いキーで書き込まれます。
+# もしその書き込みが、雑音について覚えたことを壊しているのなら、書き込みをやめれば高止まりは消えるはずです。
 #
-# **実行する前に予想してみましょう。** 台地を低くするものは、ほかにもあるでしょうか。
-# 次のセルでは、2回目に空のメモリの $h$ を与える場合と、勾配をチャンクの始まりではなく最新の重みでとる場合（大きさ1のチャンク）も試します。
+# **実行する前に予想してみましょう。** 高止まりを抑えるものは、ほかにもあるでしょうか。
+# 次のセルでは、2回目を書き込まない場合（not written）のほかに、2回目をモーメンタムなしで伝える場合（no momentum in it）、
+# 空のメモリの $h$ を与える場合、そして、勾配をチャンクの始まりではなく最新の重みでとる場合（大きさ1のチャンク、chunks of 1）も試します。
 
 # %% tags=["nbval-ignore-output"]
 plateau = {"as trained": surprise[66:80].mean()}
-with held(model, theta=0.0):
-    unwritten = model(tokens[:, 48:64], at_48).state
-later = trials.mean_surprise(model, tokens[:, 64:80], unwritten)
-plateau["second telling not written"] = later[2:].mean()
+for name, gates in (
+    ("second telling not written", {"theta": 0.0}),
+    ("no momentum in it", {"eta": 0.0}),
+):
+    with held(model, **gates):
+        heard = model(tokens[:, 48:64], at_48).state
+    later = trials.mean_surprise(model, tokens[:, 64:80], heard)
+    plateau[name] = later[2:].mean()
 later = trials.mean_surprise(model, tokens[:, 48:80], again)
 plateau["h as at the first telling"] = later[18:].mean()
 fine = trials.in_chunks_of(1, model)
@@ -824,18 +835,18 @@ for name, mean in plateau.items():
     print(f"{name:27} {mean:.1f}")
 
 # %% [markdown] lang="en"
-# Each of the three lowers it. The writes of the second telling did it: under keys close to one another 16 gradients,
-# all taken at the chunk's start, ask for nearly the same correction, and together they go too far (section 6 has more of
-# this). A chunk later noise is known again.
+# Each of the four lowers it. The writes of the second telling did it: under keys close to one another 16 gradients, all
+# taken at the chunk's start, ask for nearly the same correction, momentum adds to each, and together they go too far
+# (section 6 has more of this). A chunk later the surprise at noise is down to less than half again.
 #
 # So does surprise fall when a passage is repeated? In the memory's own terms, at the same key, yes. But in a trained
-# model the same words need not come with the same key. Surprise is what drives writing; it is not a gauge of what the model knows. To find out what
-# it knows, ask it.
+# model the same words need not come with the same key. Surprise is what drives writing; it is not a gauge of what the
+# model knows. To find out what it knows, ask it.
 
-# %% [markdown] lang="ja" en="6ca23159"
-# 3つとも、台地を低くします。台地を作ったのは、2回目の書き込みです。
-# 互いに近いキーでは、チャンクの始まりでとった16個の勾配が、どれもほとんど同じ修正を求めるので、合計すると行き過ぎになります（第6節でもう一度扱います）。
-# 次のチャンクでは、雑音の驚きはまた小さくなります。
+# %% [markdown] lang="ja" en="e283e4ce"
+# 4つとも、高止まりを抑えます。高止まりを招いたのは、2回目の書き込みです。
+# 互いに近いキーでは、チャンクの始まりでとった16個の勾配が、どれもほとんど同じ修正を求め、そこにモーメンタムの分も加わるので、
+# 合計すると行き過ぎになります（第6節でもう一度扱います）。次のチャンクでは、雑音への驚きは半分以下に戻ります。
 #
 # では、同じ文章をくり返すと、驚きは減るのでしょうか。メモリ自身の物差しでは、つまり同じキーでなら、減ります。
 # ところが、学習済みのモデルでは、同じ言葉が同じキーで来るとはかぎりません。
@@ -861,12 +872,12 @@ assert max(list(plateau.values())[1:]) < 0.6 * plateau["as trained"]
 # ## 6. A thousand segments
 #
 # The model was trained on sequences of at most 80 tokens. Now 8 sequences are told six pairs each, in one stretch as in
-# training, and then noise passes: up to 16,384 tokens, 1,024 segments. States never change in place, so one long stream can be asked at many moments
-# on its way. Beside it a model that was trained in the same way without a memory.
+# training, and then noise passes: up to 16,384 tokens, 1,024 segments. States never change in place, so one long stream
+# can be asked at many moments on its way. Beside it a model that was trained in the same way without a memory.
 #
 # **Predict before you run.** After how many tokens is half of the answers lost?
 
-# %% [markdown] lang="ja" en="06e2d9f6"
+# %% [markdown] lang="ja" en="a944dc33"
 # ## 6. 1,000のセグメント
 #
 # このモデルの訓練に使った系列は、長くても80トークンです。
@@ -911,17 +922,17 @@ pictures.streaming(moments, *shares, sizes)
 
 # %% [markdown] lang="en"
 # Nearly all facts are still there after 200 times the longest sequence of training. The update does not know how long a
-# stream is; the model learned to write facts, to leave them alone while noise passes, and hardly to forget. This is noise
-# of the kind that it was trained on. Whether other content would overwrite the facts is another question, and no plot
-# here answers it.
+# stream is; the model learned to write facts, to leave them alone while noise passes, and hardly to forget. This is
+# noise of the kind that it was trained on. Whether other content would overwrite the facts is another question, and no
+# plot here answers it.
 #
 # The state has the same number of bytes throughout. (All moments above are 12 tokens into a segment. Within a segment
 # the keys and values of up to 16 tokens come and go.)
 #
-# **Predict before you run.** The layout was that of training too: all pairs first, then noise. Now each of the six pairs
-# stands somewhere in the noise ("scattered"). How many are known after as many tokens?
+# **Predict before you run.** The layout was that of training too: all pairs first, then noise. Now each of the six
+# pairs stands somewhere in the noise ("scattered"). How many are known after as many tokens?
 
-# %% [markdown] lang="ja" en="a742217e"
+# %% [markdown] lang="ja" en="be88a6fd"
 # ほとんどの事実は、訓練で使った最も長い系列の200倍の後にも残っています。更新式は、ストリームの長さを知りません。
 # モデルが学習したのは、事実を書き込み、雑音の間はそれに触れず、ほとんど忘れないことです。
 # ただし、これは訓練のときと同じ種類の雑音です。別の内容が事実を上書きしてしまうかどうかは別の問題で、上の図からはわかりません。
@@ -954,23 +965,23 @@ print(f"one pair alone, after 13 tokens of noise: {alone:.0%}")
 
 # %% [markdown] lang="en"
 # What was true of one layout is not true of the other. And the pairs do not even have to disturb one another: a single
-# pair is lost four times in five if noise comes first. This model learned the game that it was trained on, facts at the start of a
-# stream, and its thousand segments are a thousand segments of *that* game. Whoever reports how far a memory reaches
-# should say where the facts stood.
+# pair is lost four times in five if noise comes first. This model learned the game that it was trained on, facts at the
+# start of a stream, and its thousand segments are a thousand segments of *that* game. Whoever reports how far a memory
+# reaches should say where the facts stood.
 #
 # ### What pieces can change
 #
-# By the equations, any split of a stream gives the same numbers. But float32 rounds, and a memory can enlarge what rounding
-# leaves.
+# By the equations, any split of a stream gives the same numbers. But float32 rounds, and a memory can enlarge what
+# rounding leaves.
 #
-# **Predict before you run.** The model reads one token 1,024 times, in one call and in pieces of 37. First it is a token of
-# noise, then a key. How far apart are the answers? In the last three lines one thing is changed: chunks of 8, no momentum,
-# or gentle steps, where $\theta$ is $(1 - \eta)/16$ at most, so that the 16 steps of a chunk, with all that momentum
-# makes of them, add up to no more than 1.
+# **Predict before you run.** The model reads one token 1,024 times, in one call and in pieces of 37. First it is a
+# token of noise, then a key. How far apart are the answers? In the third to fifth line one thing is changed: chunks of 8,
+# no momentum, or gentle steps, where $\theta$ is $(1 - \eta)/16$ at most, so that the 16 steps of a chunk, with all
+# that momentum makes of them, add up to no more than 1. The last line has the right answers with gentle steps.
 
-# %% [markdown] lang="ja" en="7adea738"
-# 1つの並び方で成り立ったことが、別の並び方では成り立ちません。しかも、ペアどうしが邪魔をするからとはかぎりません。
-# ペアが1つだけでも、先に雑音があれば、5回のうち4回は失われます。
+# %% [markdown] lang="ja" en="b3fe5f5f"
+# 1つの並び方で成り立ったことが、別の並び方では成り立ちません。
+# しかも、ペアどうしが邪魔をし合うからとはかぎらず、ペアが1つだけでも、先に雑音があれば、5回のうち4回は失われます。
 # このモデルが学習したのは、ストリームの初めに事実が来る、訓練どおりのゲームで、1,000セグメントというのも、**その**ゲームでの話です。
 # メモリがどこまで覚えていられるかを報告するときは、事実がどこにあったかも書くべきでしょう。
 #
@@ -982,9 +993,10 @@ print(f"one pair alone, after 13 tokens of noise: {alone:.0%}")
 # **実行する前に予想してみましょう。**
 # 同じトークンを1,024回、1回の呼び出しで読んだ場合と、37トークンずつに分けて読んだ場合を比べます。
 # 初めは雑音のトークン、次はキーのトークンです。答えはどれだけ違うでしょうか。
-# 最後の3行では、1つだけ条件を変えます。大きさ8のチャンク（chunks of 8）、モーメンタムなし（no momentum）、
+# 3行目から5行目では、1つだけ条件を変えます。大きさ8のチャンク（chunks of 8）、モーメンタムなし（no momentum）、
 # そして小さなステップ（gentle）です。小さなステップでは、$\theta$ を $(1 - \eta)/16$ 以下にするので、
-# 1つのチャンクの16ステップは、モーメンタムの分を含めても、合計で1を超えません。
+# 1つのチャンクの16ステップは、モーメンタムの分を含めても、合計で1を超えません。最後の行は、そのときの正解率です。
+# 出力の「of the largest logit」は、最大のロジットを1としたときの差、|M| はメモリの大きさです。
 
 
 # %%
@@ -1016,18 +1028,19 @@ for name, (apart_by, end) in cuts.items():
 print(f"right answers of the gentle memory: {gentle_right:.0%}")
 
 # %% [markdown] lang="en"
-# With noise the pieces agree to a millionth. With the key they end about a whole logit apart, and neither is more right
-# than the other. $M$ has grown far beyond its usual size. All 16 gradients of a chunk are taken at its start, where each
-# asks for the whole correction, and momentum adds to each: together they go too far, and the next chunk goes too far back. Take away
-# either, and the pieces agree again: with chunks of 8, or without momentum, or where the steps of a chunk cannot add up
-# to more than the correction. `max_surprise` (decision D12) keeps $M$ finite, but what is answered then hangs on the last
-# bit.
+# With noise the pieces agree to a millionth. With the key they end as far apart as the largest logit is large, and
+# neither is more right than the other. $M$ has grown far beyond its usual size. All 16 gradients of a chunk are taken at its start, where
+# each asks for the whole correction, and momentum adds to each: together they go too far, and the next chunk goes too
+# far back. Take away either, and the pieces agree again: with chunks of 8, or without momentum, or where the steps of a
+# chunk cannot add up to more than the correction. `max_surprise` (decision D12) keeps $M$ finite, but what is answered
+# then hangs on the last bit.
 #
-# The library does not bound the steps to be gentle, because it costs answers where the model was trained: the last line.
-# So mind the size of $M$ on text that is unlike the training's, and do not expect two cuts of such a stream to agree.
+# The library does not bound the steps to be gentle, because it costs answers where the model was trained: the last
+# line. So mind the size of $M$ on text that is unlike the training's, and do not expect two cuts of such a stream to
+# agree.
 
-# %% [markdown] lang="ja" en="646583d3"
-# 雑音なら、分けて読んでも100万分の1の桁まで一致します。キーでは、答えがロジット1つ分ほど違ってしまい、どちらが正しいとも言えません。
+# %% [markdown] lang="ja" en="8276020e"
+# 雑音なら、分けて読んでも100万分の1の桁まで一致します。キーでは、最大のロジットと同じくらい答えが違ってしまい、どちらが正しいとも言えません。
 # $M$ は、ふだんよりはるかに大きくなっています。
 # チャンクの16個の勾配は、どれもチャンクの始まりで計算されるので、それぞれが修正の全体を求め、そこにモーメンタムの分も加わります。
 # そのため合計すると行き過ぎになり、次のチャンクでは反対側に行き過ぎます。
@@ -1119,11 +1132,11 @@ exercises.STATE_NUMBERS.check(numbers_in_state)
 
 # %% [markdown] lang="en"
 # Attention keeps 2 · dim numbers per token and layer. At dim 64 one matrix memory is $3 \cdot 64 \cdot 64$ numbers, as
-# much as the keys and values of 96 tokens. With the paper's larger form, depth 2 and expansion 4 with one head, the same
-# layer is as large as 768 tokens. More for a short text, less for a long one; and it multiplies with the batch, as a
-# cache does.
+# much as the keys and values of 96 tokens. With the paper's larger form, depth 2 and expansion 4 with one head, the
+# same layer is as large as 768 tokens. More for a short text, less for a long one; and it multiplies with the batch, as
+# a cache does.
 
-# %% [markdown] lang="ja" en="40f175bb"
+# %% [markdown] lang="ja" en="a1ef3bb5"
 # アテンションは、1トークン、1層につき 2 · dim 個の数値を保持します。
 # dim が64のとき、行列のメモリ1つは $3 \cdot 64 \cdot 64$ 個で、96トークン分のキーと値にあたります。
 # 論文のもっと大きな形、深さ2、拡大率（expansion）4で1ヘッドなら、同じ層が768トークン分になります。
@@ -1150,8 +1163,8 @@ for depth in (1, 2):
 # %% [markdown] lang="ja" en="a2eb89e0"
 # ## 8. ファイルとしての状態
 #
-# 状態はテンソルの集まりなので、ファイルにできます。今日読んだ本について、明日たずねる。
-# 100人の読者が、同じページから読み始める。そのようなことができます。
+# 状態はテンソルの集まりなので、ファイルにできます。
+# 今日読んだ本について明日たずねることも、100人の読者が同じページから読み始めることもできます。
 # ここでは、保存した状態を、チェックポイントから読み込み直した新しいモデルで再開します。
 
 # %%
@@ -1172,7 +1185,8 @@ for name, tensor in here.state.tensors().items():
 # A state of another configuration is refused; the error says what differs.
 
 # %% [markdown] lang="ja" en="80f79837"
-# 別の設定のモデルの状態は、受け付けられません。エラーには、どこが違うかが書かれています。
+# 別の設定のモデルの状態は、受け付けられません。エラーには、どこが違うかが書かれています
+# （it has は渡された状態の設定、needed is は必要な設定です）。
 
 # %%
 try:
@@ -1185,25 +1199,25 @@ else:
 # %% [markdown] lang="en"
 # ## 9. Back through a carried state
 #
-# A state is not only numbers. Unless you cut it, it is part of the graph: the loss of a later call can ask what an earlier
-# call should have written. That is how a model can learn to write for a question that comes many calls later.
+# A state is not only numbers. Unless you cut it, it is part of the graph: the loss of a later call can ask what an
+# earlier call should have written. That is how a model can learn to write for a question that comes many calls later.
 #
-# By hand, with the memory of one number, no momentum: $m_t = (1 - \alpha - 2\theta)\, m_{t-1} + 2\theta\, v_t$. The first
-# value enters with $2\theta$. How much of it is still felt later?
+# By hand, with the memory of one number, no momentum: $m_t = (1 - \alpha - 2\theta)\, m_{t-1} + 2\theta\, v_t$. The
+# first value enters with $2\theta$. How much of it is still felt later?
 #
 # ### Exercise 3: the gradient through the state
 #
 # Every token is a call of its own, and the state $m$ is handed on. Return $\partial m_n / \partial v_1$ after $n$ =
 # `tokens` tokens.
 
-# %% [markdown] lang="ja" en="1f0b01b5"
+# %% [markdown] lang="ja" en="e7ab7598"
 # ## 9. 引き継いだ状態をさかのぼる
 #
 # 状態は、ただの数値ではありません。切り離さないかぎり、計算グラフの一部です。
 # 後の呼び出しの損失（loss）から、前の呼び出しで何を書けばよかったのかをたどれます。
 # だからこそモデルは、ずっと後でたずねられることに備えて書き込むことを学習できるのです。
 #
-# 1つの数だけのメモリで、手で計算します。モーメンタムはありません。
+# モーメンタムのない、1つの数だけのメモリで、手で計算します。
 # $m_t = (1 - \alpha - 2\theta)\, m_{t-1} + 2\theta\, v_t$ です。
 # 最初の値は、$2\theta$ 倍で入ります。後になると、その影響はどれだけ残っているでしょうか。
 #
@@ -1223,12 +1237,12 @@ exercises.SLOPE.check(slope_of_first_value)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Differentiate the recurrence once: at each later token the slope is multiplied by the same factor. How many later tokens
-# are there?
+# Differentiate the recurrence once: at each later token the slope is multiplied by the same factor. How many later
+# tokens are there?
 #
 # </details>
 
-# %% [markdown] lang="ja" en="a8a5691e"
+# %% [markdown] lang="ja" en="e0fc96a9"
 # <details><summary>ヒント</summary>
 #
 # 漸化式を微分してみましょう。後のトークンが来るたびに、傾きに同じ因子が掛かります。後のトークンはいくつありますか。
@@ -1297,10 +1311,10 @@ print(trials.paper_needle())
 # Our own needle is a pass-key of four digits, in noise or in text; all four must be right. The models have one layer of
 # 64 features and were trained on at most 256 tokens; the last line of the output says how long that took. They forget
 # nothing ($\alpha = 0$), except the one in the last row, which learned how much to forget. For each number of tokens of
-# hay, the table shows the percentage of needles found: the median of three training runs and, in brackets, the worst. It
-# is read from the card that comes with the checkpoints.
+# hay, the table shows the percentage of needles found: the median of three training runs and, in brackets, the worst.
+# It is read from the card that comes with the checkpoints.
 
-# %% [markdown] lang="ja" en="78acbae1"
+# %% [markdown] lang="ja" en="6fc5ff25"
 # この教材の針は4桁のパスキーで、雑音（noise）またはテキスト（text）の中に隠します。4桁とも合って、はじめて正解です。
 # モデルは64次元の1層で、全体で256トークン以内の系列で訓練しました。訓練にかかった時間は、出力の最後の行にあります。
 # どのモデルも何も忘れません（$\alpha = 0$）。最後の行のモデルだけは、どれだけ忘れるかを学習しました。
@@ -1321,13 +1335,13 @@ found = {name: run["right"] for name, run in card["runs"].items()}
 # length of its training, where the other variants have lost most of theirs in the median. At 65,536 tokens text is
 # harder for it than noise. Without a memory nothing is found at any length.
 #
-# The last row finds its needles at 4,096 tokens too, and none at 65,536. Why? Two suspects: the hay writes over them, or
-# the gate $\alpha$ lets them fade. A player would tell; so would an experiment.
+# The last row finds its needles at 4,096 tokens too, and none at 65,536. Why? Two suspects: the hay writes over them,
+# or the gate $\alpha$ lets them fade. A player would tell; so would an experiment.
 #
 # **Predict before you run.** We take this trained model and switch forgetting off at test time, $\alpha = 0$. No
 # training. What happens at 65,536 tokens?
 
-# %% [markdown] lang="ja" en="646a0e9d"
+# %% [markdown] lang="ja" en="84b2075e"
 # この2つの表は、同じものを測っていません。論文のモデルには数億のパラメータがあり、長いテキストを読みます。
 # それでも、順位は見ておく価値があります。忘却のない MAC は、訓練の64倍の長さでも、ほとんどすべての針を見つけます。
 # ほかの変種は、その長さでは、中央値で見ると大半を失っています。65,536トークンでは、MAC にとって、テキストは雑音より難しい課題です。
@@ -1338,8 +1352,8 @@ found = {name: run["right"] for name, run in card["runs"].items()}
 # どちらなのかは、プレーヤーで見ても、実験してもわかります。
 #
 # **実行する前に予想してみましょう。**
-# この学習済みのモデルで、テスト時に忘却だけを切ります（$\alpha = 0$）。訓練はしません。
-# 65,536トークンでは、どうなるでしょうか。
+# この学習済みのモデルで、訓練はせずに、テスト時に忘却だけを切ります（$\alpha = 0$）。
+# 65,536トークンでは、どうなるでしょうか。出力の1行目は学習したまま（カードの値）、2行目は忘却を切った場合です。
 
 # %% tags=["nbval-ignore-output"]
 needle, _, _ = load_checkpoint("needle/mac-that-forgets-in-noise")
@@ -1351,8 +1365,8 @@ print(f"with α = 0:                {without:.0%}")
 
 # %% [markdown] lang="en"
 # It was forgetting, for the most part. On 256 tokens this model finds all needles, with its $\alpha$ and with none (the
-# table, and the next cell): there forgetting costs nothing that its training could have seen. Over 65,536 tokens it adds
-# up. Nothing in training asks a memory to last longer than its sequences.
+# table, and the next cell): there forgetting costs nothing that its training could have seen. Over 65,536 tokens it
+# adds up. Nothing in training asks a memory to last longer than its sequences.
 #
 # And the needles that are still lost? The second suspect was the hay. If it writes over them, then a memory that is
 # closed after the needle must keep them all.
@@ -1360,10 +1374,10 @@ print(f"with α = 0:                {without:.0%}")
 # **Predict before you run.** The last lines also ask what forgetting is good for. Two needles with the same mark are
 # hidden, an old one and a new one. Does forgetting help to answer with the new one?
 
-# %% [markdown] lang="ja" en="29afed46"
+# %% [markdown] lang="ja" en="8b2c4cb4"
 # おもに、忘却のせいでした。256トークンなら、このモデルは学習した $\alpha$ のままでも（上の表）、忘却なしでも（次のセル）、すべての針を見つけます。
-# つまり、忘却で何かを失うことは、訓練の中では起きていなかったのです。しかし、65,536トークンでは、少しずつの忘却が積み重なります。
-# 訓練中は、その系列より長く覚えておく必要が一度もないからです。
+# つまり、忘却で何かを失うことは、訓練の中では起きていなかったのです。
+# 訓練中は、その系列より長く覚えておく必要が一度もありません。しかし、65,536トークンになると、少しずつの忘却が積み重なります。
 #
 # では、それでも見つからない針はどうでしょうか。もう1つの疑いは、干し草でした。
 # 干し草が上書きしたのなら、針の後で書き込みを止めたメモリには、全部残っているはずです。
@@ -1388,13 +1402,13 @@ for forgetting in (True, False):
     print(f"{name:10}: the old one {old:.0%}, the new one {new:.0%}")
 
 # %% [markdown] lang="en"
-# A closed memory changes no more, however long the hay, and it has them all: what was lost without forgetting, the hay's
-# writes had taken. Models trained with $\alpha = 0$ from the start lose fewer.
+# A closed memory changes no more, however long the hay, and it has them all: what was lost without forgetting, the
+# hay's writes had taken. Models trained with $\alpha = 0$ from the start lose fewer.
 #
-# And where a fact changes, the old one is gone *without* forgetting: in this model the new write replaces it, and forgetting
-# makes no difference. That is no reason to do without it everywhere. Lesson 03 has streams to try it on.
+# And where a fact changes, the old one is gone *without* forgetting: in this model the new write replaces it, and
+# forgetting makes no difference. That is no reason to do without it everywhere. Lesson 03 has streams to try it on.
 
-# %% [markdown] lang="ja" en="8193110d"
+# %% [markdown] lang="ja" en="1328574b"
 # 閉じたメモリは、干し草がどれだけ長くても、もう変わりません。そこには、針が全部残っていました。忘却なしでも失われた針は、干し草の書き込みが消したのです。
 # はじめから $\alpha = 0$ で訓練したモデルは、失う針がもっと少なくなっています。
 #
@@ -1427,14 +1441,15 @@ assert far["mac in noise"]["worst"] > without
 #
 # - At test time the parameters rest; $M_t$ and $S_t$ go on, for each sequence its own. Reading changes nothing, so you
 #   can ask at any moment.
-# - A fact that was told just now is not in $M$ yet. In the trained memory it is first in the convolution's tokens; the write of
-#   the next token binds the pair, and momentum brings it to its size. Keep all three in a saved state.
+# - A fact that was told just now is not in $M$ yet. In the trained memory it is first in the convolution's tokens; the
+#   write of the next token binds the pair, and momentum brings it to its size. Keep all three in a saved state.
 # - Surprise drives writing. In a trained model it does not tell what is known: facts that it answered surprised it as
-#   much as when they were new. Not for their length: what $h$ brings had given them another key, close to that of noise.
+#   much as when they were new. Not for their length: what $h$ brings had given them another key, close to that of
+#   noise.
 # - The state has a constant size: three times the memory's weights, for each sequence, head and layer.
 # - How long a fact lasts depends on what training made of the gates, on what is written over it, and on where it was
-#   told. In MAC it was 200 times the length of training for recall with all pairs told first, 16 times for a needle that
-#   is let fade, and at least 64 times for one that is not. Pairs scattered in noise were lost at once.
+#   told. In MAC it was 200 times the length of training for recall with all pairs told first, 16 times for a needle
+#   that is let fade, and at least 64 times for one that is not. Of pairs scattered in noise most were lost at once.
 # - A state can be saved, loaded by another model of the same configuration, and differentiated through.
 #
 # ## References
@@ -1445,7 +1460,7 @@ assert far["mac in noise"]["worst"] > without
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654): needle tasks like those of the
 #   table.
 
-# %% [markdown] lang="ja" en="94cc7fdf"
+# %% [markdown] lang="ja" en="4b68c6e5"
 # ## まとめ
 #
 # - テスト時には、パラメータは変わりません。変わり続けるのは $M_t$ と $S_t$ で、系列ごとに別々です。
@@ -1457,12 +1472,12 @@ assert far["mac in noise"]["worst"] > without
 # - 状態の大きさは一定で、系列、ヘッド、層のそれぞれについて、メモリの重みの3倍です。
 # - 事実がどれだけ長く残るかは、訓練がゲートをどう決めたか、何が上書きするか、そしてどこで伝えられたかによります。
 #   MAC では、ペアを先に続けて伝える想起で、訓練の200倍の長さでした。針では、忘却があれば16倍、なければ64倍以上でした。
-#   雑音の中に散らばったペアは、すぐに失われました。
+#   雑音の中に散らばったペアは、ほとんどがすぐに失われました。
 # - 状態は、保存することも、同じ設定の別のモデルで読み込むことも、それを通して微分することもできます。
 #
 # ## 参考文献
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
-#   [2501.00663](https://arxiv.org/abs/2501.00663)。式(13)〜(15)。表は後の版（NeurIPS 2025）のものです。
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。式（13）〜（15）。表は後の版（NeurIPS 2025）のものです。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654)。表と同じ種類の課題を扱います。

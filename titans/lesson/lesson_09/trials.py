@@ -110,8 +110,9 @@ def with_first_h(state: ModelState, model: TitansLM) -> ModelState:
     """The state of a one-block MAC whose h is read from the memory before the first token, until the segment ends."""
     (layer,) = state.layers
     assert isinstance(layer, ContextState)
-    first = model.initial_state(len(layer.recent)).layers[0].memory.weights
-    return replace(state, layers=(replace(layer, segment_weights=first),))
+    (first,) = model.initial_state(len(layer.recent)).layers
+    assert isinstance(first, ContextState)
+    return replace(state, layers=(replace(layer, segment_weights=first.segment_weights),))
 
 
 def in_chunks_of(size: int, model: TitansLM) -> TitansLM:

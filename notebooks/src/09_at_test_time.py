@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 09 · At test time
 #
-# *Titans, step by step.* About 45 minutes to read; the code runs in about 25 seconds. With predictions and exercises
-# it takes about 75 minutes. Run the cells from top to bottom.
+# *Titans, step by step.* About 50 minutes to read; the code runs in about 25 seconds. With predictions and exercises
+# it takes about 85 minutes. Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -15,11 +15,11 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to
 # know that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="26cbcc5b"
+# %% [markdown] lang="ja" en="2becf4e2"
 # # 09 · テスト時に起こること
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約45分、コードの実行に約25秒かかります。
-# 予想や演習にも取り組むなら、約75分かかります。セルは上から順に実行してください。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約50分、コードの実行に約25秒かかります。
+# 予想や演習にも取り組むなら、約85分かかります。セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
@@ -422,10 +422,10 @@ for freeze in (12, 13, 14, 16, 48):
 # tokens nothing new is written, $S$ goes on acting, and the pair must be known. And a memory whose $S$ is erased at
 # token 12 must lose it.
 #
-# **Predict before you run.** Six ways to read the four tokens, and a memory that never had any momentum. Who knows the
+# **Predict before you run.** Seven ways to read the four tokens, and a memory that never had any momentum. Who knows the
 # last pair afterwards?
 
-# %% [markdown] lang="ja" en="69878aa9"
+# %% [markdown] lang="ja" en="7d808bb0"
 # 最後の事実の直後に凍結すると、その事実がほとんど失われました。正解率は、当てずっぽうと同じくらいです。
 # 雑音が4トークン流れた後なら、誰もくり返していないのに、残っています。この4トークンは、何をしたのでしょうか。
 #
@@ -435,9 +435,9 @@ for freeze in (12, 13, 14, 16, 48):
 # 反対に、トークン12で $S$ を消したメモリは、そのペアを失うはずです。
 #
 # **実行する前に予想してみましょう。**
-# 4トークンの読ませ方を6通り試し、さらに、初めからモーメンタムのないメモリも調べます。最後のペアを答えられるのは、どれでしょうか。
+# 4トークンの読ませ方を7通り試し、さらに、初めからモーメンタムのないメモリも調べます。最後のペアを答えられるのは、どれでしょうか。
 # 出力は上から順に、学習したまま（as trained）、モーメンタムだけ（momentum alone）、S を消して書き込みは続ける、
-# この4トークンでモーメンタムなし、畳み込みのトークンを消す、この4トークンでアテンションなし、
+# この4トークンでモーメンタムなし、畳み込みのトークンを消す、この4トークンでアテンションなし、アテンションなしでゲートはいつもの値、
 # そして、初めからモーメンタムなしで、トークン12で凍結した場合です。
 
 # %% tags=["nbval-ignore-output"]
@@ -452,10 +452,16 @@ with held(model, eta=0.0):
     never = model(tokens[:, :12]).state
 erased = interventions.without_recent_tokens(at_12)
 ways["convolution's tokens erased"] = model(four, erased).state
-blind = interventions.without_attention(model)
-ways["no attention in them"] = blind(four, at_12).state
 
 # %% tags=["nbval-ignore-output"]
+blind = interventions.without_attention(model)
+ways["no attention in them"] = blind(four, at_12).state
+with observed(memory) as calls_of_four:
+    model(four, at_12)
+usual = calls_of_four[0].tokens.gates
+with edited_gates(blind, lambda gates: usual):
+    ways["no attention, the usual gates"] = blind(four, at_12).state
+
 last = {name: known_later(state, 16)[-1] for name, state in ways.items()}
 last["never any momentum, frozen at 12"] = known_later(never, 12)[-1]
 print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
@@ -465,22 +471,26 @@ print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 # Freezing loses it even where there was no momentum from the first token on. Dan's story is true of Dan's memory; it is
 # not what happens here.
 #
-# A line further down has the clue. The layer makes $q$, $k$ and $v$ from a token **and the three before it**, by a
-# convolution, and its state carries those tokens. Erase them, and the pair is lost. So the pair is bound by a later
-# write, made of tokens that came before. (Attention has a part in it too: without it in the four tokens, about half of
-# the pairs are lost.) Which write?
+# Two lines further down have a clue each. Without attention in the four tokens half of the pairs are lost. But attention
+# also moves the gates, which are made from what it puts out; with the gates at their usual values it is not missed. The
+# other clue: the layer makes $q$, $k$ and $v$ from a token **and the three before it**, by a convolution, and its state
+# carries those tokens. Erase them, and the pair is lost. So the pair is bound by a later write, made of tokens that came
+# before. Which write?
 #
 # **Predict before you run.** Only one of the four tokens may write, in the others $\theta = 0$. Which one must it be?
 
-# %% [markdown] lang="ja" en="89669fa1"
+# %% [markdown] lang="ja" en="f585ed0e"
 # この説明は、どちらの実験にも合いません。モーメンタムだけでは何も届かず、$S$ を消したメモリはペアを答えられます。
 # 初めからモーメンタムがなくても、凍結すればやはり失われます。
 # Dan の話は Dan のメモリでは本当ですが、ここで起きているのは別のことです。
 #
-# 手がかりは、その下の行にあります。層は、畳み込みによって、あるトークン**とその前の3トークン**から $q$、$k$、$v$ を作ります。
+# 手がかりは、下の行に2つあります。
+# 1つはアテンションで、4トークンの間アテンションがないと、ペアの半分が失われます。
+# ただし、ゲートはアテンションの出力から作られるので、アテンションを切れば変わってしまいます。
+# ゲートをいつもの値にしておけば、アテンションがなくてもかまいません。
+# もう1つは畳み込みです。層は、畳み込みによって、あるトークン**とその前の3トークン**から $q$、$k$、$v$ を作ります。
 # 状態は、そのトークンを持ち運んでいて、それを消すとペアが失われます。
-# ですから、ペアを結びつけるのは、もっと後の書き込みで、その材料が前のトークンなのです。
-# （アテンションも関わっています。4トークンの間アテンションがないと、ペアの半分ほどが失われます。）では、どの書き込みでしょうか。
+# ですから、ペアを結びつけるのは、もっと後の書き込みで、その材料が前のトークンなのです。では、どの書き込みでしょうか。
 #
 # **実行する前に予想してみましょう。**
 # 4トークンのうち、1つにだけ書き込みを許し、ほかでは $\theta = 0$ とします。どのトークンなら、ペアを答えられるでしょうか。
@@ -580,6 +590,8 @@ lost = ("θ = 0: momentum alone", "convolution's tokens erased")
 assert max(last[name] for name in lost) < 0.2
 assert min(last["as trained"], last["S erased, writing goes on"]) > 0.9
 assert last["never any momentum, frozen at 12"] < 0.2
+assert last["no attention in them"] < 0.7
+assert last["no attention, the usual gates"] > 0.9
 assert 0.3 < last["η = 0: no momentum in them"] < 0.7 < 0.9 < large
 assert writers[12] > 0.9 > 0.2 > max(writers[t] for t in (13, 14, 15))
 assert left[12, "S erased"] > 0.9 > 0.7 > left[13, "S erased"]

@@ -1418,15 +1418,16 @@ for forgetting in (True, False):
 # hay's writes had taken. Models trained with $\alpha = 0$ from the start lose fewer.
 #
 # And where a fact changes, the old one is gone *without* forgetting: in this model the new write replaces it, and
-# forgetting makes no difference. That is no reason to do without it everywhere. Lesson 03 has streams to try it on.
+# forgetting makes no difference. That is no reason to do without it everywhere: lesson 03 has a stream in
+# which forgetting wins.
 
-# %% [markdown] lang="ja" en="1328574b"
+# %% [markdown] lang="ja" en="f885afda"
 # 閉じたメモリは、干し草がどれだけ長くても、もう変わりません。そこには、針が全部残っていました。忘却なしでも失われた針は、干し草の書き込みが消したのです。
 # はじめから $\alpha = 0$ で訓練したモデルは、失う針がもっと少なくなっています。
 #
 # 事実が変わる場合はどうでしょうか。古い事実は、忘却が**なくても**消えています。
 # このモデルでは、新しい書き込みが古い事実に取って代わり、忘却はあってもなくても同じなのです。
-# だからといって、どこでも忘却がいらないわけではありません。忘却を試すためのストリームは、レッスン03にあります。
+# だからといって、どこでも忘却がいらないわけではありません。レッスン03には、忘却が役立つストリームがあります。
 
 # %%
 for kind in ("noise", "text"):

@@ -98,7 +98,6 @@ def mac_player() -> LivePicture:
     states = [
         {"token": token, "probe": words.probes[-1], "no_momentum": off, "no_forgetting": False, "freeze": freeze}
         for token, off, freeze in (
-            (12, True, "never"),
             (47, False, "right after the facts"),
             (95, False, "4 tokens later"),
         )
@@ -109,19 +108,10 @@ def mac_player() -> LivePicture:
         lambda *switches: seen[switches],
         look,
         states=states,
-        alt="Memory player of the trained MAC in three moments below one another, the memory as it "
-        "is on the left and another run on the right: heat maps of 64 by 64 weights, momentum and "
-        "last write, the surprise at each of 96 tokens, and the chance of the right value for the "
-        "last pair. At token 12, the first of noise, the answer is faint on the left and there "
-        "without momentum on the right. At token 47 the memory that was frozen right after the "
-        "facts does not know the last pair, the other does. At the end a memory frozen four tokens "
-        "later knows it too. Surprise is as high at the second telling as at the first, and highest "
-        "in the noise after that.",
-        alt_ja="学習済みの MAC のメモリプレーヤーの3つの時点を上から順に示した図。"
-        "左がそのままのメモリ、右がもう1つの実行です。64×64の重み、モーメンタム、"
-        "最後の書き込みのヒートマップと、96トークンの驚き、最後のペアの正しい値の確率が並びます。"
-        "雑音の最初のトークン12では、左の答えはまだわずかで、モーメンタムなしの右にはもう答えがあります。"
-        "トークン47では、事実の直後に凍結したメモリは最後のペアを知りませんが、左は知っています。"
-        "最後の時点では、4トークン後に凍結したメモリも知っています。"
-        "驚きは、2回目に伝えられたときも1回目と同じくらいで、その後の雑音でいちばん大きくなります。",
+        alt="Two moments, one below the other, the last pair asked for. At token 47 the memory that was frozen right "
+        "after the facts does not know it, the other does. At the end a memory frozen four tokens later knows it too. "
+        "Surprise is as high at the second telling as at the first, and highest in the noise after that.",
+        alt_ja="最後のペアをたずねた2つの時点を上下に並べました。トークン47では、事実の直後に凍結したメモリは最後のペアを知りませんが、"
+        "左は知っています。最後の時点では、4トークン後に凍結したメモリも知っています。驚きは、2回目に伝えられたときも"
+        "1回目と同じくらいで、その後の雑音でいちばん大きくなります。",
     )

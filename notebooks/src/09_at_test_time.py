@@ -232,7 +232,7 @@ for person, drink in bare_player.PASSAGE:
 # still in $S$. Remember this for the trained model.
 #
 # Now play. Left is the memory as it is, right the same stream with what you switch off. `probe` chooses whom you ask
-# for; the memory is asked after each token, which changes nothing. (Where no kernel runs you see three moments below
+# for; the memory is asked after each token, which changes nothing. (Where no kernel runs you see a few moments below
 # one another.)
 #
 # 1. Without momentum: how does the surprise fall from reading to reading? And with neither momentum nor forgetting,
@@ -242,7 +242,7 @@ for person, drink in bare_player.PASSAGE:
 # 3. Probe Ben from token 26 on. Who overshoots, the memory with or without momentum? Does it come back?
 # 4. What does forgetting cost Cleo, who is never mentioned after token 10?
 
-# %% [markdown] lang="ja" en="56ac63ed"
+# %% [markdown] lang="ja" en="a62daa5b"
 # いちばん先に伝えた、Ana の飲み物です。Dan の値は、手で確かめられます。1回の書き込みは値の $2\theta = 0.4$ 倍で、そこで止められました。
 # Ana については、モーメンタムがさらに3トークンの間働いたので、$0.4 \cdot 0.98 + 0.2 = 0.592$、というように増えていきました。
 # 伝えられたばかりの事実は、半分だけが $M$ に入っています
@@ -256,7 +256,7 @@ for person, drink in bare_player.PASSAGE:
 # 上の段は、左から、メモリ（memory）、モーメンタム（momentum）、そのトークン自身の書き込み（write）です。
 # 中央のグラフは驚き（surprise）、左下は「最後に伝えられた値をどれだけ強く答えるか」、
 # 右下（now）は、その時点での答えの全部です。
-# （カーネルが動いていないときは、3つの時点が上から順に並びます。）
+# （カーネルが動いていないときは、いくつかの時点が上から順に並びます。）
 #
 # 1. モーメンタムがないと、驚きは読むたびにどう下がりますか。
 #    モーメンタムも忘却もないとき、3つの値はいくつですか。手で計算してください。

@@ -918,14 +918,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # |---|---|---|---|---|
 # | 00 | Start here | what the memory does, and where it is | 20 | 35 |
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
-# | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 30 | 45 |
+# | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 35 | 50 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet | |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
-# | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 | 60 |
+# | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
-# | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 40 | 75 |
+# | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
 # | 10 | A language model | real text, with and without memory | not there yet | |
 # | 11 | After Titans | relatives, decisions, open questions | not there yet | |
 #
@@ -974,14 +974,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # |---|---|---|---|---|
 # | 00 | はじめに | メモリは何をするのか、どこにあるのか | 20 | 35 |
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
-# | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 30 | 45 |
+# | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 35 | 50 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 | |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
-# | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 | 60 |
+# | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
-# | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 40 | 75 |
+# | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |
 # | 11 | Titans のその後 | 似た手法、この教材の決定、残された問い | 準備中 | |
 #

@@ -15,7 +15,7 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to
 # know that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="c824f1d6"
+# %% [markdown] lang="ja" en="6d763976"
 # # 09 · テスト時に起こること
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約50分、演習も解くと約85分、コードの実行に約25秒かかります。
@@ -1297,7 +1297,7 @@ with torch.enable_grad():
 
 # %% [markdown] lang="en"
 # The price of not cutting: everything that the earlier calls computed stays in memory until the backward pass. Training
-# over long texts therefore carries the state and cuts it every so often. At test time, under `torch.no_grad()`, nothing
+# over long texts carries the state and cuts it every so often. At test time, under `torch.no_grad()`, nothing
 # is kept.
 #
 # ## 10. A needle in a haystack
@@ -1305,7 +1305,7 @@ with torch.enable_grad():
 # The paper hides one fact in a long text and asks for it at the end. Here is its table: percent of needles found at
 # 2K/4K/8K/16K tokens, for three kinds of needle (figures of the paper's later version, NeurIPS 2025).
 
-# %% [markdown] lang="ja" en="dc29c804"
+# %% [markdown] lang="ja" en="bbeeeabf"
 # 切り離さないことには代償もあります。逆伝播が済むまで、前の呼び出しで計算したものがすべて残ります。
 # そこで、長いテキストで訓練するときは、状態を引き継ぎながら、ときどき切り離します。
 # テスト時に `torch.no_grad()` の下で動かせば、何も残りません。

@@ -690,19 +690,20 @@ assert longer["worst"] > 0.9
 #
 # ### The size lab
 #
-# Left the time, right the error that three readings of the passage leave, for the step that you choose.
+# Left the time; in the middle the error that three readings of the passage leave, for the step that you choose; right the
+# models of the table above.
 #
 # 1. At θ = 0.25: what do chunks of 32 cost in quality, and what do they save?
 # 2. Raise θ. Which sizes break down first?
 
-# %% [markdown] lang="ja" en="54294bcc"
+# %% [markdown] lang="ja" en="b7b7df34"
 # よくなりました。メモリは、訓練で求められた長さだけ、覚えていることを学びます。ここでは、その長さをチャンクで数えるのです。
 # 4,096トークンで64のチャンクにまだ足りないものは、これでは説明できません。
 #
 # ### 大きさ実験室
 #
-# 左は計算時間（ms for 256 tokens）、右は、選んだステップ幅で文章を3回読んだ後に残る誤差です。
-# 題名の fastest は最も速い大きさ、least error は誤差が最も小さい大きさを表します。
+# 左は計算時間（ms for 256 tokens）、中央は、選んだステップ幅で文章を3回読んだ後に残る誤差、右は、上の表のモデルの正解率です。
+# 題名の fastest は最も速い大きさ、least は誤差が最も小さい大きさ、trained with は訓練に使った大きさです。
 #
 # 1. θ = 0.25 のとき、32トークンのチャンクでは、質をどれだけ失い、時間をどれだけ節約できますか。
 # 2. θ を上げていくと、先に崩れるのは、どの大きさですか。

@@ -141,5 +141,8 @@ def test_the_answers_to_predictions_are_folded_away_until_their_cells_are_run(pa
     page.goto(address.format(lesson))
     folded.first.wait_for(timeout=60_000)
     assert folded.count() == len(hidden) > 2
+    assert [
+        text.strip() for text in folded.all_inner_texts() if text.strip()
+    ] == []  # JupyterLab would show a first line
     run_all_cells(page, address.format(lesson))
     assert folded.count() == 0

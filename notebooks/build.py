@@ -15,6 +15,11 @@ A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands
 seconds.json keeps how long each lesson ran, rounded, and moves only when a lesson runs twice as long, or half as long.
 What a lesson says of its time, in both languages, must be within a factor of 2 of it.
 
+What the builder adds to a source: links to the lessons before and after, the map and the other language
+(navigation.py); and answers to predictions are folded away: outputs of code cells between "**Predict before you
+run.**" and the next prose are hidden in JupyterLab until their cell is run. claims.tsv says what decides a lesson's
+claims (claims.py), which --check verifies.
+
 The two notebooks have the same code, cell ids and outputs. A figure carries its alt text in both languages, as
 display metadata {"image/png": {"alt": ..., "alt_ja": ...}}; each notebook keeps its own.
 """
@@ -33,7 +38,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import claims
 import jupytext
+import navigation
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
@@ -45,9 +52,10 @@ CELL_SECONDS, LESSON_SECONDS, CELL_LINES, MAX_BYTES = 60, 120, 15, 2_000_000
 SECONDS = "seconds.json"  # beside this file: how long each lesson's code ran
 FACTOR = 2.0  # what a lesson states is within it of the record, and a record that is within it of a new run stays
 STATED = {
-    "en": re.compile(r"About (\d+) minutes to read; the code runs in about (\d+) seconds\."),
-    "ja": re.compile(r"読むのに約(\d+)分、コードの実行に約(\d+)秒かかります。"),
+    "en": re.compile(r"About (\d+) minutes to read, (\d+) with the exercises; the code runs in about (\d+) seconds\."),
+    "ja": re.compile(r"読むのに約(\d+)分、演習も解くと約(\d+)分、コードの実行に約(\d+)秒かかります。"),
 }
+PREDICT = "**Predict before you run.**"
 # No version of Python in it: one file, whichever built it.
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
@@ -83,25 +91,56 @@ def with_originals(cells: list[NotebookNode]) -> Iterator[tuple[NotebookNode, No
         before = cell
 
 
-def unexecuted(cells: list[NotebookNode], language: str) -> NotebookNode:
+def unexecuted(source: Path, cells: list[NotebookNode], language: str) -> NotebookNode:
     """The notebook of one language, without outputs."""
-    chosen = []
+    first, last = navigation.cells(source, language)
+    chosen, predicted = [first], False
     for cell in cells:
         code = cell.cell_type == "code"
+        if not code and cell.metadata.get("lang") != "ja":
+            predicted = PREDICT in cell.source
         if code or cell.metadata.get("lang", language) == language:
             make = nbformat.v4.new_code_cell if code else nbformat.v4.new_markdown_cell
             metadata = {key: value for key, value in cell.metadata.items() if key not in SOURCE_ONLY}
+            if code and predicted:
+                metadata["jupyter"] = {"outputs_hidden": True}
             text = joined(cell.source) if cell.metadata.get("lang") == "ja" else cell.source
             chosen.append(make(text, id=cell.id, metadata=metadata))
-    return nbformat.v4.new_notebook(cells=chosen, metadata=METADATA)
+    return nbformat.v4.new_notebook(cells=[*chosen, last], metadata=METADATA)
+
+
+WIDE, POINTS = "\u3000-\u30ff\u3400-\u9fff\uff00-\uffef", "、。（）「」『』！？：；…〜・"
+STANDS_ALONE = re.compile(
+    r" *(#|---|[-*+] |\d+\. |\||>|<|\$\$|```|$)"
+)  # a line that must stay one, or that begins anew
 
 
 def joined(text: str) -> str:
     """Japanese prose without line breaks inside a paragraph: a browser shows each as a space, between letters a gap."""
-    wide = "\u3000-\u30ff\u3400-\u9fff\uff00-\uffef"
-    prose = re.compile(rf"^(?!#)(.*[{wide}])\n *(?=[{wide}])", re.MULTILINE)  # a heading's line ends with it
-    parts = re.split(r"(```.*?```)", text, flags=re.DOTALL)  # prose, code, prose, ...
-    return "".join(part if number % 2 else prose.sub(r"\1", part) for number, part in enumerate(parts))
+    lines, fenced = [""], False
+    for line in text.split("\n"):
+        fence = line.lstrip().startswith("```")
+        glue = None if fenced or fence or STANDS_ALONE.match(line) or ends_alone(lines[-1]) else gap(lines[-1], line)
+        fenced ^= fence
+        if glue is None:
+            lines.append(line)
+        else:
+            lines[-1] += glue + line.lstrip()
+    return "\n".join(lines[1:])
+
+
+def ends_alone(line: str) -> bool:
+    """Whether nothing may be joined to a line: a heading, a table's row, a formula of its own, a tag, a blank."""
+    return not line.strip() or bool(re.match(r" *(#|\||<|```)", line)) or line.rstrip().endswith(("$$", ">", "  "))
+
+
+def gap(before: str, after: str) -> str | None:
+    """What stands between two lines of Japanese when they become one; None where neither end is Japanese."""
+    last, first = before.rstrip().rstrip("*")[-1:], after.lstrip().lstrip("*")[:1]
+    if not (re.match(f"[{WIDE}]", last) or re.match(f"[{WIDE}]", first)):
+        return None
+    tight = last in POINTS or first in POINTS or last.isdigit() or first.isdigit()
+    return "" if tight or (re.match(f"[{WIDE}]", last) and re.match(f"[{WIDE}]", first)) else " "
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -117,7 +156,7 @@ def build(source: Path) -> float:
     Raises what nbclient raises when a cell fails.
     """
     cells = read_source(source)
-    executed = unexecuted(cells, "en")
+    executed = unexecuted(source, cells, "en")
     folder = notebook_path(source, "en").parent
     folder.mkdir(exist_ok=True)
     # A plotting backend that happens to be set outside must not replace the notebook's own.
@@ -136,10 +175,13 @@ def build(source: Path) -> float:
     client.execute(env=environment)
     seconds = time.perf_counter() - start
     for language in LANGUAGES:
-        notebook = unexecuted(cells, language)
+        notebook = unexecuted(source, cells, language)
         for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
             cell.execution_count = done.execution_count
             cell.outputs = [clean(output, language) for output in done.outputs]
+            if cell.outputs and "jupyter" in cell.metadata:
+                # Where outputs are folded JupyterLab shows the first line of the first one: of an empty one, nothing.
+                cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
         path = notebook_path(source, language)
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)
@@ -194,6 +236,8 @@ def check(source: Path) -> Iterator[str]:
         yield f"src/{source.name}, {problem}"
     for problem in time_problems(cells, measured(source.parent.parent).get(source.stem)):
         yield f"src/{source.name}: {problem}"
+    notebooks = source.parent.parent
+    yield from claims.problems(source.name[:2], cells, claims.read(notebooks), notebooks.parent)
     built = {}
     for language in LANGUAGES:
         path = notebook_path(source, language)
@@ -204,7 +248,7 @@ def check(source: Path) -> Iterator[str]:
         if path.stat().st_size > MAX_BYTES:
             yield f"{name} has {path.stat().st_size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB"
         built[language] = nbformat.read(path, as_version=4)
-        for problem in notebook_problems(built[language], unexecuted(cells, language)):
+        for problem in notebook_problems(built[language], unexecuted(source, cells, language)):
             yield f"{name}{problem}"
     if len(built) == 2 and shared(built["en"]) != shared(built["ja"]):
         yield f"{source.stem}: code, ids or outputs differ between the two notebooks: build it"
@@ -239,11 +283,11 @@ def source_problems(cells: list[NotebookNode]) -> Iterator[str]:
             yield f"{name}: a picture without alt text"
 
 
-def stated_time(cells: list[NotebookNode], language: str) -> tuple[int, int] | None:
-    """What a lesson says at its top: minutes to read, seconds to run."""
+def stated_time(cells: list[NotebookNode], language: str) -> tuple[int, int, int] | None:
+    """What a lesson says at its top: minutes to read, minutes with the exercises, seconds to run."""
     text = next((" ".join(cell.source.split()) for cell in cells if cell.metadata.get("lang") == language), "")
     found = STATED[language].search(text)
-    return (int(found[1]), int(found[2])) if found else None
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def time_problems(cells: list[NotebookNode], seconds: int | None) -> Iterator[str]:
@@ -252,10 +296,10 @@ def time_problems(cells: list[NotebookNode], seconds: int | None) -> Iterator[st
     for language, time_ in stated.items():
         if time_ is None:
             yield f"its first {language} cell must say {STATED[language].pattern!r}"
-        elif seconds is not None and not close(time_[1], seconds):
-            yield f"says that its code runs in {time_[1]} s, and it ran {seconds} s ({SECONDS}), in {language}"
+        elif seconds is not None and not close(time_[2], seconds):
+            yield f"says that its code runs in {time_[2]} s, and it ran {seconds} s ({SECONDS}), in {language}"
     if None not in stated.values() and stated["en"] != stated["ja"]:
-        yield f"takes {stated['en']} minutes and seconds in English, {stated['ja']} in Japanese"
+        yield f"takes {stated['en']} minutes, minutes and seconds in English, {stated['ja']} in Japanese"
     if seconds is None:
         yield f"how long it runs is not in {SECONDS}: build it"
 

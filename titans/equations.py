@@ -58,19 +58,19 @@ EQUATIONS = {
         "a chunk without momentum in closed form",
         "titans.chunked.chunk_mix",
         "tests/proofs/test_reductions.py::test_equation_16_as_printed",
-        "03_surprise_momentum_forgetting",
+        "05_training_in_parallel",
     ),
     "17": Equation(
         "the linear case as products of matrices",
         "titans.chunked.chunked_scan",
         "tests/proofs/test_reductions.py::test_equation_17_as_matrix_products_with_its_misprints_mended",
-        "03_surprise_momentum_forgetting",
+        "05_training_in_parallel",
     ),
     "18": Equation(
         "momentum in a chunk is a linear recurrence",
         "titans.chunked.chunk_mix",
         "tests/proofs/test_reductions.py::test_equation_18_momentum_in_a_chunk_is_a_linear_recurrence",
-        "03_surprise_momentum_forgetting",
+        "05_training_in_parallel",
     ),
     "19": Equation(
         "persistent tokens stand before all others",

@@ -136,8 +136,13 @@ RECIPES = {
         scattered=True,
     ),
     "chunks": Recipe(
-        "Recall by MAC, whose gradients are all taken at the weights with which a chunk of 1, 16 or 64 tokens begins.",
-        {f"chunk {size}": changed(LIVE, chunk_size=size) for size in (1, 16, 64)},
+        "Recall by MAC, whose gradients are all taken at the weights with which a chunk of 1, 16 or 64 tokens begins; "
+        "trained with 24 to 56 tokens in between, and with up to 232.",
+        {f"chunk {size}": changed(LIVE, chunk_size=size) for size in (1, 16, 64)}
+        | {
+            f"chunk {size}, trained longer": replace(changed(LIVE, chunk_size=size), between=LONG.between, steps=600)
+            for size in (16, 64)
+        },
         measured=(56, 1024, 4096),
     ),
     "needle": Recipe(

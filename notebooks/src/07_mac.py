@@ -1,8 +1,8 @@
 # %% [markdown] lang="en"
 # # 07 · MAC: memory as context
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
-# top to bottom.
+# *Titans, step by step.* About 40 minutes to read, 90 with the exercises; the code runs in about 20 seconds.
+# Run the cells from top to bottom.
 #
 # **You will learn**
 #
@@ -14,10 +14,10 @@
 # **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), lesson 06 (persistent tokens), and
 # attention with a causal mask.
 
-# %% [markdown] lang="ja" en="1e7a566b"
+# %% [markdown] lang="ja" en="4303a1fe"
 # # 07 · MAC：コンテキストとしてのメモリ
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、演習も解くと約90分、コードの実行に約20秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**

@@ -1,21 +1,44 @@
-"""What every lab and player of a lesson holds."""
+"""Every lab and picture of a lesson, and what they hold."""
 
+import inspect
+from importlib import import_module
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+from tests.paths import ROOT
 from titans.lesson.kit import figures
+from titans.lesson.kit.figures import Picture
+from titans.lesson.kit.live import LivePicture
+
+TALLEST = 1_060  # pixels
+ROOMS = sorted((ROOT / "titans" / "lesson").glob("lesson_*/*.py"))
+MODULES = [import_module(f"titans.lesson.{path.parent.name}.{path.stem}") for path in ROOMS if path.stem != "__init__"]
+
+
+def drawers(kind):
+    """Every function of a room that draws one of this kind, and needs nothing for it."""
+    for module in MODULES:
+        for name, function in vars(module).items():
+            if inspect.isfunction(function) and function.__module__ == module.__name__:
+                signature = inspect.signature(function, eval_str=True)
+                if signature.return_annotation is kind and not signature.parameters:
+                    yield pytest.param(function, id=f"{module.__name__.split('.')[-2]}-{name}")
+
+
+LABS, PICTURES = list(drawers(LivePicture)), list(drawers(Picture))
 
 
 def check_strip(lab) -> None:
-    """The strip shows what the controls show in three to five states, each of them another picture."""
-    assert 3 <= len(lab.states) <= 5
+    """The strip shows what the controls show in two or three states, each another picture, on a page's height."""
+    assert 2 <= len(lab.states) <= 3
     images = []
     for state in lab.states:
         for control, value in state.items():
             lab.controls[control].value = value
         images.append(lab.pixels().copy())
+    assert figures.strip(images).shape[0] <= TALLEST
     assert figures.png(figures.strip(images)) == lab.strip()
     assert not any(np.array_equal(one, other) for one, other in combinations(images, 2))
 

@@ -13,7 +13,7 @@ from tests.tools.jupyter import chromium, close_notebook, jupyterlab, run_all_ce
 
 LESSONS = sorted(f"{path.parent.name}/{path.name}" for path in NOTEBOOKS.glob("??/[0-9][0-9]_*.ipynb"))
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TITANS_REQUIRE_BROWSER") == "1"
-PICTURES = "[...document.querySelectorAll('img.widget-image')].map(image => image.src).join()"
+PICTURES = "[...document.querySelectorAll('.titans-live img')].map(image => image.src).join()"
 
 
 @pytest.fixture(scope="module")
@@ -45,20 +45,22 @@ def outputs(page, kind):
 def test_every_cell_runs_and_every_live_picture_follows_a_slider(page, address, lesson):
     run_all_cells(page, address.format(lesson))
     cells = [cell for cell in nbformat.read(NOTEBOOKS / lesson, as_version=4).cells if cell.cell_type == "code"]
-    meant = [cell for cell in cells if "raises-exception" in cell.metadata.get("tags", [])]
+    assert page.locator(".jp-CodeCell").count() == len(cells)  # every one of which was run
     errors = outputs(page, "error") + outputs(page, "stderr")  # a traceback may be shown as either
-    assert len(errors) == len(meant), "\n".join(errors)
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
-    reached = cells.index(meant[0]) + 1 if meant else len(cells)  # "run all" stops at an error, meant or not
-    assert prompts[:reached] == [f"[{number}]:" for number in range(1, reached + 1)]
+    assert errors == []
+    unnamed = page.locator(".jp-OutputArea img:not([alt]), .titans-live [role=slider]:not([aria-label])")
+    assert unnamed.count() == 0
     live = [output for cell in cells for output in cell.outputs if "Live picture" in str(output.get("data", ""))]
     pictures = sliders(page)
     assert len(pictures) == len(live) > 0
     for picture, controls in pictures:
         _, slider = controls[0]
-        before = picture.get_attribute("src")
+        image = picture.locator("img")
+        before = image.get_attribute("src")
         press(page, slider)
-        page.wait_for_function("([image, src]) => image.src !== src", arg=[picture.element_handle(), before])
+        page.wait_for_function(
+            "([picture, src]) => picture.querySelector('img').src !== src", arg=[picture.element_handle(), before]
+        )
 
 
 @pytest.mark.parametrize("lesson", LESSONS[:1])
@@ -81,6 +83,40 @@ def test_a_slider_moved_by_key_and_by_mouse_changes_the_picture(page, address, l
         page.mouse.up()
 
 
+@pytest.mark.parametrize("lesson", LESSONS[:1])
+def test_keys_in_a_live_picture_reach_its_controls_and_not_the_notebook(page, address, lesson):
+    run_all_cells(page, address.format(lesson))
+    cells = page.locator(".jp-Cell").count()
+    slider, button = page.locator(".titans-live").get_by_role("slider").first, page.get_by_role("button", name="off (")
+    for control, keys in ((slider, ("b", "ArrowDown", "ArrowUp")), (button, ("b", "ArrowDown", "Space"))):
+        control.focus()
+        for key in keys:
+            page.keyboard.press(key)
+            assert control.evaluate("element => element === document.activeElement"), key
+    assert page.locator(".jp-Cell").count() == cells
+    page.locator(".widget-toggle-button.mod-active", has_text="off (").wait_for()
+
+
+@pytest.mark.parametrize("lesson", LESSONS[:1])
+def test_a_picture_whose_kernel_is_gone_says_what_to_run(browser, address, lesson):
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    run_all_cells(page, address.format(lesson))
+    again, stored = page.locator(".titans-lost"), page.locator(".titans-stored")
+    assert not again.is_visible()
+    assert not stored.is_visible()
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    again.wait_for()
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.locator(".jp-Notebook").wait_for()
+    close_notebook(page)
+
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.goto(address.format(lesson))
+    page.locator(".titans-stored").wait_for()
+    assert not page.get_by_text("model not found").is_visible()
+    close_notebook(page)
+
+
 def press(page, slider):
     """An arrow key on a slider, towards where there is room."""
     slider.focus()
@@ -95,3 +131,18 @@ def picture_changes(page):
     assert before, "no live picture in this lesson"
     yield
     page.wait_for_function(f"before => {PICTURES} !== before", arg=before, timeout=10_000)
+
+
+def test_the_answers_to_predictions_are_folded_away_until_their_cells_are_run(page, address):
+    lesson = LESSONS[1]
+    cells = nbformat.read(NOTEBOOKS / lesson, as_version=4).cells
+    hidden = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("outputs_hidden")]
+    folded = page.locator(".jp-CodeCell .jp-OutputPlaceholder")
+    page.goto(address.format(lesson))
+    folded.first.wait_for(timeout=60_000)
+    assert folded.count() == len(hidden) > 2
+    assert [
+        text.strip() for text in folded.all_inner_texts() if text.strip()
+    ] == []  # JupyterLab would show a first line
+    run_all_cells(page, address.format(lesson))
+    assert folded.count() == 0

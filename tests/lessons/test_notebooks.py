@@ -15,14 +15,14 @@ from tests.paths import NOTEBOOKS, ROOT, SOURCES
 SOURCE = """\
 # %% [markdown] lang="en"
 # # A line
-# About 5 minutes to read; the code runs in about 1 seconds.
+# About 5 minutes to read, 8 with the exercises; the code runs in about 1 seconds.
 # See $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).
 #
 # $$y_t = x_t$$
 
 # %% [markdown] lang="ja" en="{english}"
 # # 直線
-# 読むのに約5分、コードの実行に約1秒かかります。
+# 読むのに約5分、演習も解くと約8分、コードの実行に約1秒かかります。
 # [論文](https://arxiv.org/abs/2501.00663)と $y = x$ を見ます。
 #
 # $$y_t = x_t$$
@@ -50,7 +50,7 @@ Picture()
 # %% tags=["raises-exception"]
 base64.b64decode("x")
 """
-TIME = "About 5 minutes to read; the code runs in about 1 seconds."
+TIME = "About 5 minutes to read, 8 with the exercises; the code runs in about 1 seconds."
 ENGLISH = f"# A line\n{TIME}\nSee $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).\n\n$$y_t = x_t$$"
 
 
@@ -89,26 +89,74 @@ def notebook(folder, language):
 def test_both_languages_have_the_same_code_ids_and_outputs_and_their_own_words(built):
     english, japanese = notebook(built, "en"), notebook(built, "ja")
     assert [cell["id"] for cell in english["cells"]] == [cell["id"] for cell in japanese["cells"]]
-    assert english["cells"][0]["source"][0] == "# A line\n"
-    assert japanese["cells"][0]["source"][0] == "# 直線\n"
-    assert english["cells"][1:3] == japanese["cells"][1:3]
-    pictures = [cells["cells"][3]["outputs"][0] for cells in (english, japanese)]
+    assert english["cells"][1]["source"][0] == "# A line\n"
+    assert japanese["cells"][1]["source"][0] == "# 直線\n"
+    assert english["cells"][2:4] == japanese["cells"][2:4]
+    pictures = [cells["cells"][4]["outputs"][0] for cells in (english, japanese)]
     assert [picture["metadata"] for picture in pictures] == [{"image/png": {"alt": alt}} for alt in ("a dot", "点")]
     assert pictures[0]["data"] == pictures[1]["data"]
 
 
-def test_line_breaks_leave_no_gaps_in_japanese():
-    text = "# 題\n一行目、\n二行目。\n三行目\nend\n四行目\n\n- 項目\n  続き\n- 項目\n\n```\n一\n二\n```\n| 表 |\n| 行 |"
-    assert build.joined(text) == (
-        "# 題\n一行目、二行目。三行目\nend\n四行目\n\n- 項目続き\n- 項目\n\n```\n一\n二\n```\n| 表 |\n| 行 |"
-    )
+GAPS = {  # what stands in a source, and what a notebook has
+    "一行目、\n二行目。\n三行目": "一行目、二行目。三行目",
+    "三行目\nend\n四行目": "三行目 end 四行目",
+    "終わり。\n`code` です": "終わり。`code` です",
+    "終わり。\n$x$ です": "終わり。$x$ です",
+    "メモリ\n$M$ は": "メモリ $M$ は",
+    "約\n16\nトークン": "約16トークン",
+    "Ada\nは": "Ada は",
+    "太字**です。**\n次": "太字**です。**次",
+    "English stays\nas it is": "English stays\nas it is",
+    "# 題\n本文": "# 題\n本文",
+    "- 項目\n  続き\n- 項目": "- 項目続き\n- 項目",
+    "1. 項目\n2. 項目": "1. 項目\n2. 項目",
+    "本文\n\n次の段落": "本文\n\n次の段落",
+    "本文\n$$x$$\n本文": "本文\n$$x$$\n本文",
+    "```\n一\n二\n```\n本文": "```\n一\n二\n```\n本文",
+    "| 表 |\n| 行 |": "| 表 |\n| 行 |",
+    "<details><summary>答え</summary>\n本文\n</details>": "<details><summary>答え</summary>\n本文\n</details>",
+}
+
+
+@pytest.mark.parametrize("text", GAPS)
+def test_line_breaks_leave_no_gaps_in_japanese(text):
+    assert build.joined(text) == GAPS[text]
+
+
+def test_links_lead_to_the_lessons_before_and_after_the_map_and_the_other_language(tmp_path):
+    sources = [tmp_path / "src" / f"{name}.py" for name in ("00_a", "03_b", "09_c")]
+    sources[0].parent.mkdir()
+    for path in sources:
+        titles = (f'# %% [markdown] lang="{lang}"\n# # {path.stem} {lang}\n\n' for lang in build.LANGUAGES)
+        path.write_text("".join(titles), encoding="utf-8")
+    first, middle, last = (build.navigation.links(path, "ja") for path in sources)
+    assert first == "[README](../../README_ja.md) | [English](../en/00_a.ipynb) | [03_b ja](03_b.ipynb) →"
+    map_ = "[教材の地図](00_a.ipynb)"
+    assert middle == f"← [00_a ja](00_a.ipynb) | {map_} | [English](../en/03_b.ipynb) | [09_c ja](09_c.ipynb) →"
+    assert last == f"← [03_b ja](03_b.ipynb) | {map_} | [English](../en/09_c.ipynb)"
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_answers_to_a_prediction_are_hidden_until_their_cell_is_run_and_no_others(language):
+    for source in sorted(SOURCES.glob("[0-9][0-9]_*.py")):
+        predicted, hidden = False, []
+        for cell in build.unexecuted(source, build.read_source(source), language).cells:
+            if cell.cell_type == "markdown":
+                predicted = bool(
+                    re.search(r"\*\*(Predict before you run\.|実行する前に予想してみましょう。)\*\*", cell.source)
+                )
+            else:
+                hidden.append(cell.metadata.get("jupyter", {}).get("outputs_hidden", False))
+                assert hidden[-1] == predicted, cell.source
+        assert any(hidden)
+        assert not all(hidden)
 
 
 def test_a_notebook_holds_nothing_of_the_machine_that_built_it(built):
     english = notebook(built, "en")
-    assert english["cells"][2]["outputs"][0]["text"] == ["en module://matplotlib_inline.backend_inline\n"]
-    assert english["cells"][3]["outputs"][0]["data"].keys() == {"image/png", "text/plain"}
-    error = english["cells"][4]["outputs"][0]
+    assert english["cells"][3]["outputs"][0]["text"] == ["en module://matplotlib_inline.backend_inline\n"]
+    assert english["cells"][4]["outputs"][0]["data"].keys() == {"image/png", "text/plain"}
+    error = english["cells"][5]["outputs"][0]
     assert error["ename"] == "Error"
     assert not any("base64.py" in entry for entry in error["traceback"])
     assert any("In[3]" in entry for entry in error["traceback"])
@@ -145,8 +193,12 @@ EDITS = {  # of the source: what is replaced, by what, and the complaint
     "link": ("[論文](https", "[論文](http", "links differ between English and Japanese cell"),
     "heading": ("# # 直線", "# ## 直線", "heading levels differ between English and Japanese cell"),
     "markdown picture": ("# $1 + 1", "# ![](dot.png) $1 + 1", "a picture without alt text"),
-    "time in one language": ("約5分、", "約6分、", "takes (5, 1) minutes and seconds in English, (6, 1) in Japanese"),
-    "no time": ("About 5 minutes", "A while", "its first en cell must say 'About (\\\\d+) minutes to read;"),
+    "time in one language": (
+        "約5分、",
+        "約6分、",
+        "takes (5, 8, 1) minutes, minutes and seconds in English, (6, 8, 1)",
+    ),
+    "no time": ("About 5 minutes", "A while", "its first en cell must say 'About (\\\\d+) minutes to read, "),
     "long cell": ("# %%\nclass", "# %%\n" + "1\n" * 16 + "class", "25 lines of code, more than 15"),
     "HTML picture": ("# $1 + 1", '# <img src="dot.png"> $1 + 1', "a picture without alt text"),
 }
@@ -165,14 +217,14 @@ PICTURE = {"output_type": "display_data", "data": {"image/png": "iVBO"}, "metada
 LARGE = {"output_type": "display_data", "data": {"text/plain": "A" * 2_000_000}, "metadata": {}}
 ERROR = {"output_type": "error", "ename": "ValueError", "evalue": "", "traceback": []}
 CHANGES = {  # of a built notebook: which cell, its new fields, and the complaint
-    "id": (2, {"id": "other"}, "code, ids or outputs differ between the two notebooks"),
-    "outputs": (2, {"outputs": []}, "code, ids or outputs differ between the two notebooks"),
-    "never executed": (2, {"execution_count": None}, "ja/07_line.ipynb, cell 'import base64, os': never executed"),
-    "an error": (2, {"outputs": [ERROR]}, "holds an error"),
-    "no error": (4, {"outputs": []}, "is tagged raises-exception and holds no error"),
-    "a warning": (2, {"outputs": [WARNING]}, "holds a warning or other text on stderr: 'UserWarning: look out'"),
-    "no alt text": (3, {"outputs": [PICTURE]}, "ja/07_line.ipynb, cell 'class Picture:': a picture without alt text"),
-    "too large": (2, {"outputs": [LARGE]}, "ja/07_line.ipynb has 2.0 MB, more than 2 MB"),
+    "id": (3, {"id": "other"}, "code, ids or outputs differ between the two notebooks"),
+    "outputs": (3, {"outputs": []}, "code, ids or outputs differ between the two notebooks"),
+    "never executed": (3, {"execution_count": None}, "ja/07_line.ipynb, cell 'import base64, os': never executed"),
+    "an error": (3, {"outputs": [ERROR]}, "holds an error"),
+    "no error": (5, {"outputs": []}, "is tagged raises-exception and holds no error"),
+    "a warning": (3, {"outputs": [WARNING]}, "holds a warning or other text on stderr: 'UserWarning: look out'"),
+    "no alt text": (4, {"outputs": [PICTURE]}, "ja/07_line.ipynb, cell 'class Picture:': a picture without alt text"),
+    "too large": (3, {"outputs": [LARGE]}, "ja/07_line.ipynb has 2.0 MB, more than 2 MB"),
 }
 
 
@@ -325,11 +377,11 @@ def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
     maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}
     maps["lesson 00"] = start.read_text(encoding="utf-8").replace("\n# |", "\n|")
     for source in sorted(start.parent.glob("[0-9][0-9]_*.py")):
-        minutes, _ = build.stated_time(build.read_source(source), "en")
+        to_read, in_all, _ = build.stated_time(build.read_source(source), "en")
         for name, text in maps.items():
             rows = re.findall(rf"^\| {source.name[:2]} \|(.*)\|$", text, flags=re.MULTILINE)
-            said = [cell.strip() for row in rows for cell in row.split("|") if cell.strip().isdigit()]
-            assert said == [str(minutes)] * (2 if name == "lesson 00" else 1), (source.stem, name)
+            said = [tuple(map(int, re.findall(r"\d+", "".join(re.findall(r"\| \d+ [/|] \d+ ", row))))) for row in rows]
+            assert said == [(to_read, in_all)] * (2 if name == "lesson 00" else 1), (source.stem, name)
 
 
 def texts():
@@ -357,3 +409,44 @@ def test_the_example_of_a_source_in_the_contributors_guide_is_right(tmp_path):
     example = tmp_path / "02_example.py"
     example.write_text(re.search(r"```python\n(.*?)```", guide, flags=re.DOTALL)[1], encoding="utf-8")
     assert list(build.source_problems(build.read_source(example))) == []
+
+
+CLAIMS = "lesson\tclaim\tdecided by\n"
+WHY = "# It is so because\n# the sum is 2. Nobody asked.\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("", "claims.tsv has no row for 'It is so because the sum is 2.'"),
+        ("07\tbecause the sum is 2\tcell: print(Path.cwd().name", ""),
+        ("07\tbecause the sum is 2\ttests/lessons/test_notebooks.py::test_the_committed_lessons_keep_every_rule", ""),
+        ("07\tbecause the sum is 3\tcell: print(Path", "lesson 07 does not say 'because the sum is 3'"),
+        ("07\tbecause the sum is 2\tcell: import", "decided by a cell with 'import', of which there are 2"),
+        ("07\tbecause the sum is 2\tcell: nowhere", "decided by a cell with 'nowhere', of which there are 0"),
+        ("07\tbecause the sum is 2\tcommon sense", "which is neither 'cell: ...' nor a test's file"),
+        ("07\tbecause the sum is 2\ttests/lessons/test_notebooks.py::test_x", "decided by 'test_x', which"),
+        ("07\tbecause the sum is 2\ttests/lessons/gone.py::test_x", "nor a test's file"),
+    ],
+)
+def test_what_a_lesson_gives_as_a_reason_has_a_row_that_decides_it(lesson, monkeypatch, row, complaint):
+    edit(source(lesson), "# See $y", WHY + "# See $y")
+    edit(source(lesson), "import base64, os\n", "import base64, os\nimport re\n")
+    edit(source(lesson), "# %%\nclass Picture:", "# %%\nimport abc\n\n\nclass Picture:")
+    (lesson / "claims.tsv").write_text(CLAIMS + row + "\n", encoding="utf-8")
+    rows = build.claims.read(lesson)
+    found = list(build.claims.problems("07", build.read_source(source(lesson)), rows, ROOT))
+    assert (found == []) == (complaint == "")
+    assert complaint in "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Is it so because the sum is 2?\n",
+        "# <details><summary>Hint</summary>\n#\n# It is so because the sum is 2.\n#\n# </details>\n",
+    ],
+)
+def test_questions_and_hints_claim_nothing(lesson, text):
+    edit(source(lesson), "# See $y", text + "#\n# See $y")
+    assert list(build.claims.problems("07", build.read_source(source(lesson)), [], ROOT)) == []

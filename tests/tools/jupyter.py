@@ -127,19 +127,25 @@ def chromium() -> Iterator[Browser]:
 
 
 def run_all_cells(page: Page, address: str) -> None:
-    """Open a notebook, wait until its kernel is ready, and run every cell."""
+    """Open a notebook, wait until its kernel is ready, and run every cell.
+
+    Raises where not every code cell was run: the command itself is content with those before the first error.
+    """
     page.goto(address)
     status = page.locator("#jp-main-statusbar").filter(has_text="| Idle")
     status.wait_for(timeout=START_SECONDS * 1000)
     page.evaluate("() => jupyterapp.commands.execute('notebook:run-all-cells')")
     status.wait_for(timeout=CELLS_SECONDS * 1000)
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
+    if prompts != [f"[{number}]:" for number in range(1, len(prompts) + 1)]:
+        raise RuntimeError(f"{address}: not every cell was run, but {', '.join(prompts)}")
 
 
 def sliders(page: Page) -> list[tuple[Locator, list[tuple[str, Locator]]]]:
     """Every live picture of an open notebook, and the sliders that belong to it, with their labels."""
     found = []
-    for picture in page.locator("img.widget-image").all():
-        view = picture.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')][1]")
+    for view in page.locator(".titans-live").all():
+        picture = view.locator(".widget-html:has(img)")
         rows = view.locator(".widget-slider").filter(has=page.get_by_role("slider")).all()
         labels = [row.locator(".widget-label").inner_text() for row in rows]
         found.append((picture, list(zip(labels, (row.get_by_role("slider") for row in rows), strict=True))))

@@ -1,16 +1,58 @@
 """Live pictures: controls, and a figure that follows them, in JupyterLab and Colab, with core
 ipywidgets only."""
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import torch
+from IPython.display import display
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from titans.lesson.kit.figures import mimebundle, png, strip
+from titans.lesson.kit.figures import DPI, SHARP, img, mimebundle, png, quick_png, strip
+from titans.lesson.kit.host import in_words, session
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+# In the picture: what to do when the kernel that moved it is gone.
+LOST_STYLE = (
+    """<style>.titans-lost { display: none } .jupyter-widgets-disconnected .titans-lost { display: block }</style>"""
+)
+# After the picture, for a notebook that is opened again: shown where no live picture stands before it, in its place.
+STORED_STYLE = """<style>
+.jp-OutputArea-child:has(.titans-live) + .jp-OutputArea-child:has(.titans-stored) { display: none }
+.jp-OutputArea-child:not(:has(.titans-live)):has(+ .jp-OutputArea-child .titans-stored) { display: none }
+</style>"""
+AGAIN = (
+    "Nothing moves this picture any more: its kernel is gone. Run this lesson's first cells, then this one.",
+    "この図を動かすカーネルは、もう動いていません。レッスンの最初のセルを実行してから、このセルを実行してください。",
+)
+RUN = (
+    "A stored picture. To move it, run this lesson's first cells, then this one.",
+    "保存された図です。動かすには、レッスンの最初のセルを実行してから、このセルを実行してください。",
+)
+# Names for those who hear a page, which ipywidgets leaves out; and plain keys belong to the control that has the
+# focus, not to the notebook around it (where "b" would insert a cell, and ArrowDown go to the next one).
+READY = """
+const view = this.closest('.titans-live')
+for (const row of view.querySelectorAll('.widget-slider')) {
+    const handle = row.querySelector('[role=slider]'), readout = row.querySelector('.widget-readout')
+    handle.setAttribute('aria-label', row.querySelector('.widget-label').textContent)
+    if (readout) handle.setAttribute('aria-valuetext', readout.textContent)
+}
+for (const play of view.querySelectorAll('.widget-play'))
+    ['play or pause', 'stop', 'repeat'].forEach((name, n) => play.children[n]?.setAttribute('aria-label', name))
+for (const button of view.querySelectorAll('.widget-toggle-button'))
+    button.setAttribute('aria-pressed', button.classList.contains('mod-active'))
+window.titansKeys ||= window.addEventListener('keydown', event => {
+    if (event.target.closest?.('.titans-live'))
+        event.target.toggleAttribute('data-lm-suppress-shortcuts', !(event.ctrlKey || event.metaKey || event.shiftKey))
+}, true) || true
+"""
 
 
 class Drawing:
@@ -33,7 +75,8 @@ class LivePicture:
         widgets.
     states: what a committed notebook shows, one dictionary of values a picture, drawn by the same
         function.
-    alt, alt_ja: what the picture shows, in words.
+    shows, shows_ja: what stands where in the picture, in words.
+    alt, alt_ja: what the states show.
     """
 
     def __init__(
@@ -42,20 +85,24 @@ class LivePicture:
         controls: Mapping[str, widgets.Widget],
         rows: Sequence[Sequence[str | widgets.Widget]],
         states: Sequence[Mapping[str, Any]],
+        shows: str,
+        shows_ja: str,
         alt: str,
         alt_ja: str,
     ) -> None:
         self.figure, self.draw, self.controls = drawing.figure, drawing.draw, dict(controls)
-        self.alt, self.alt_ja = alt, alt_ja
+        self.shows, self.alt, self.alt_ja = in_words(shows, shows_ja), f"{shows} {alt}", f"{shows_ja}{alt_ja}"
         self.states = [dict(state) for state in states]
-        self.moving, self.background = list(drawing.moving), None
+        self.moving, self.backgrounds = list(drawing.moving), dict[int, Any]()
         for artist in self.moving:
             artist.set_animated(True)  # a drawing of the whole figure leaves these out
-        layout = widgets.Layout(align_self="flex-start", max_width="100%")
-        self.image = widgets.Image(value=self._render(self.values()), format="png", layout=layout)
-        self.view = widgets.VBox([*map(self._row, rows), self.image])
+        self.image = widgets.HTML()
+        lost = widgets.HTML(f'{LOST_STYLE}<b class="titans-lost" role="status">{in_words(*AGAIN)}</b>')
+        self.view = widgets.VBox([lost, *map(self._row, rows), self.image])
+        self.view.add_class("titans-live")
         for control in self.controls.values():
             control.observe(self._changed, names="value")
+        self._show()
 
     def _row(self, items: Sequence[str | widgets.Widget]) -> widgets.HBox:
         children = [self.controls[item] if isinstance(item, str) else item for item in items]
@@ -66,23 +113,30 @@ class LivePicture:
         return {name: control.value for name, control in self.controls.items()}
 
     def _changed(self, change: object) -> None:
-        self.image.value = self._render(self.values())
+        # JupyterLab calls this in a thread of its own, and a number of threads is each thread's own.
+        torch.set_num_threads(1)
+        self._show()
 
-    def pixels(self) -> np.ndarray:
-        """The figure as it is now: [height, width, 3] bytes."""
+    def _show(self) -> None:
+        self.draw(**self.values())
+        self.png = quick_png(self.pixels(SHARP))
+        words = [artist.get_text() for artist in self.moving if isinstance(artist, Text) and artist.get_visible()]
+        alt = f"{self.shows} {'; '.join(filter(str.strip, words))}".replace("$", "")
+        self.image.value = img(self.png, alt, SHARP, f'decoding="sync" onload="{html.escape(READY)}"')
+
+    def pixels(self, scale: int = 1) -> np.ndarray:
+        """The figure as it is now: [height, width, 3] bytes; scale: pixels for one of a page."""
         canvas = self.figure.canvas
         assert isinstance(canvas, FigureCanvasAgg)
-        if self.background is None:
+        if self.figure.dpi != scale * DPI:
+            self.figure.set_dpi(scale * DPI)
+        if scale not in self.backgrounds:
             canvas.draw()
-            self.background = canvas.copy_from_bbox(self.figure.bbox)
-        canvas.restore_region(self.background)
+            self.backgrounds[scale] = canvas.copy_from_bbox(self.figure.bbox)
+        canvas.restore_region(self.backgrounds[scale])
         for artist in self.moving:
             artist.draw(canvas.get_renderer())
         return np.asarray(canvas.buffer_rgba())[..., :3]
-
-    def _render(self, values: Mapping[str, Any]) -> bytes:
-        self.draw(**values)
-        return png(self.pixels(), compress=1)
 
     def strip(self) -> bytes:
         """The PNG of all `states`, below one another; the live figure is left as it was."""
@@ -98,8 +152,19 @@ class LivePicture:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
         data, metadata = mimebundle(self.strip(), repr(self), self.alt, self.alt_ja)
-        view = {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
-        return {**data, "application/vnd.jupyter.widget-view+json": view}, metadata
+        return {**data, WIDGET_VIEW: self._view()}, metadata
+
+    def _view(self) -> dict[str, Any]:
+        return {"version_major": 2, "version_minor": 0, "model_id": self.view.model_id}
+
+    def _ipython_display_(self) -> None:
+        """In JupyterLab: the live picture, and what takes its place when the saved notebook is opened again."""
+        if session() is None:
+            raise NotImplementedError  # which IPython takes for: show the bundle
+        note = f'{STORED_STYLE}<p class="titans-stored"><b>{in_words(*RUN)}</b></p>'
+        stored = note + img(self.strip(), in_words(self.alt, self.alt_ja))
+        display({WIDGET_VIEW: self._view(), "text/plain": repr(self)}, raw=True)
+        display({"text/html": stored, "text/plain": in_words(*RUN)}, raw=True)
 
 
 def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
@@ -116,10 +181,19 @@ def count(name: str, value: int, low: int, high: int, step: int = 1) -> widgets.
     )
 
 
-def choice(name: str, options: Sequence[str], width: int, value: str | None = None) -> widgets.Dropdown:
-    """A list to choose from, its first entry chosen unless another is named; width in pixels."""
-    return widgets.Dropdown(
-        options=options, value=value or options[0], description=name, layout=widgets.Layout(width=f"{width}px")
+def choice(name: str, options: Sequence[str], value: str | None = None) -> widgets.ToggleButtons:
+    """A few buttons of which one is pressed, the first unless another is named."""
+    buttons = widgets.ToggleButtons(options=options, value=value or options[0], description=name)
+    buttons.layout.width = "auto"
+    buttons.add_class("widget-inline-hbox")  # its name before it, as that of a slider
+    buttons.style.button_width = "auto"
+    return buttons
+
+
+def notches(name: str, options: Sequence[Any], value: Any, width: int = 290) -> widgets.SelectionSlider:
+    """A slider over anything that can be put in order, words too; width in pixels."""
+    return widgets.SelectionSlider(
+        options=options, value=value, description=name, layout=widgets.Layout(width=f"{width}px")
     )
 
 

@@ -78,18 +78,26 @@ def memory_player(
     story: Story, recorder: Recorder, look: Look, states: Sequence[Mapping[str, object]], alt: str, alt_ja: str
 ) -> LivePicture:
     """The live picture. Left: the memory as it is; right: the same stream with what the switches
-    take away."""
+    take away. alt, alt_ja: what the states show."""
+    shows = (
+        "Memory player, the memory as it is on the left and another run on the right: heat maps of memory, momentum "
+        f"and last write, the surprise at each of {len(story.tokens)} tokens, and what is answered to a probe."
+    )
+    shows_ja = (
+        "メモリプレーヤー。左がそのままのメモリ、右がもう1つの実行です。メモリ、モーメンタム、最後の書き込みのヒートマップと、"
+        f"{len(story.tokens)}トークンの驚き、問い合わせへの答えを示した図。"
+    )
     controls: dict[str, widgets.Widget] = {
         "token": count("token", 0, 0, len(story.tokens) - 1),
-        "probe": choice("probe", story.probes, 200),
+        "probe": choice("probe", story.probes),
         "no_momentum": switch("no momentum"),
         "no_forgetting": switch("no forgetting"),
-        "freeze": choice("freeze", list(story.freezes), 300),
+        "freeze": choice("freeze", list(story.freezes)),
     }
     for name, value in states[0].items():
         controls[name].value = value
-    rows = (("token", play_button(controls["token"]), "probe"), ("no_momentum", "no_forgetting", "freeze"))
-    return LivePicture(PlayerDrawing(story, recorder, look), controls, rows, states, alt, alt_ja)
+    rows = (("token", play_button(controls["token"])), ("probe",), ("freeze",), ("no_momentum", "no_forgetting"))
+    return LivePicture(PlayerDrawing(story, recorder, look), controls, rows, states, shows, shows_ja, alt, alt_ja)
 
 
 class PlayerDrawing(Drawing):
@@ -98,18 +106,25 @@ class PlayerDrawing(Drawing):
 
     def __init__(self, story: Story, recorder: Recorder, look: Look) -> None:
         self.story, self.recorder, self.look = story, recorder, look
-        self.figure, self.as_it_is = new_figure(5.9), recorder(False, False, None)
+        self.figure, self.as_it_is = new_figure(5.2), recorder(False, False, None)
         self._draw_maps()
         self._draw_headings()
         self._draw_curves_and_bars()
         curves = [curve for pair in zip(self.surprise, self.answer, strict=True) for curve in pair]
         bars = [bar for group in self.bars for bar in group]
         texts = [self.now, self.other, self.answer_title, self.bar_title]
-        self.moving = [*self.maps, *curves, *bars, *self.cursors, *texts]
+        frames = [spine for image in self.maps for spine in image.axes.spines.values()]
+        self.moving = [*self.maps, *frames, *curves, *bars, *self.cursors, *texts]
 
     def _draw_maps(self) -> None:
         grid = self.figure.add_gridspec(
-            1, 7, left=0.07, right=0.995, top=0.83, bottom=0.6, width_ratios=(1, 1, 1, 0.2, 1, 1, 1)
+            1,
+            7,
+            left=0.07,
+            right=0.995,
+            top=0.83,
+            bottom=0.6 if self.story.columns else 0.56,
+            width_ratios=(1, 1, 1, 0.2, 1, 1, 1),
         )
         story, look, blank = self.story, self.look, np.zeros(self.as_it_is.memory.shape[1:])
         names = ("memory $M_t$", "momentum $S_t$", r"write $-\theta_t u_t$")
@@ -122,9 +137,9 @@ class PlayerDrawing(Drawing):
             axes.set_aspect("auto")
             axes.title.set_fontsize(9)
             if story.columns:
-                axes.set_xticks(range(len(story.columns)), story.columns, fontsize=6.5, rotation=90)
+                axes.set_xticks(range(len(story.columns)), story.columns, fontsize=8, rotation=90)
             if story.columns and place == 0:
-                axes.set_yticks(range(len(story.choices)), story.choices, fontsize=7)
+                axes.set_yticks(range(len(story.choices)), story.choices, fontsize=8)
             axes.tick_params(length=0, pad=2)
             self.maps.append(image)
 
@@ -159,7 +174,7 @@ class PlayerDrawing(Drawing):
         surprise.set(xlim=(-1, tokens), ylim=(0, look.surprise))
         answer.set(xlim=(-1, tokens), ylim=look.answer)
         bars.set(xlim=(-0.6, len(places) - 0.4), ylim=look.answer)
-        bars.set_xticks(places, story.choices, fontsize=7.5)
+        bars.set_xticks(places, story.choices, fontsize=8)
         for axes in (answer, bars):
             axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         self.cursors = [axes.axvline(0, color=BLACK, linewidth=1) for axes in (surprise, answer)]

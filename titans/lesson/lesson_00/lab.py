@@ -7,8 +7,8 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from titans.lesson.kit.figures import RED, new_figure, share_map
-from titans.lesson.kit.live import Drawing, LivePicture, choice
+from titans.lesson.kit.figures import FRAME, GREY, new_figure, share_map
+from titans.lesson.kit.live import Drawing, LivePicture, choice, notches
 from titans.lesson.lesson_00.trials import chances, models
 from titans.lesson.lesson_00.words import NAMES, PLACES, filler, ids, told_words
 from titans.model import ModelState
@@ -54,13 +54,13 @@ class TellingDrawing(Drawing):
         axes.set_yticks(range(len(WHO)), [f"{name}?" for name in WHO], fontsize=9)
         axes.tick_params(length=0)
         self.title = axes.set_title("", fontsize=10, loc="left")
-        self.frames = [Rectangle((0, row - 0.45), 0.9, 0.9, fill=False, ec=RED, lw=2) for row in range(len(WHO))]
+        self.frames = [Rectangle((0, row - 0.45), 0.9, 0.9, fill=False, ec=FRAME, lw=2) for row in range(len(WHO))]
         for frame in self.frames:
             axes.add_patch(frame)
-        axes.text(1.02, 1.04, "answer, probability", transform=axes.transAxes, fontsize=8, color="0.35")
+        axes.text(1.02, 1.04, "answer, probability", transform=axes.transAxes, fontsize=8, color=GREY)
         self.replies = [axes.text(32.2, row, "", fontsize=9, va="center") for row in range(len(WHO))]
         bar = self.figure.add_axes((0.955, 0.2, 0.012, 0.66))
-        self.figure.colorbar(self.image, cax=bar, ticks=(0, 0.5, 1)).ax.tick_params(labelsize=7)
+        self.figure.colorbar(self.image, cax=bar, ticks=(0, 0.5, 1)).ax.tick_params(labelsize=8)
         self.moving = [self.image, *self.frames, *self.replies, self.title]
 
     def draw(self, memory: str, wait: int, **chosen: str) -> None:
@@ -83,37 +83,24 @@ def telling_lab() -> LivePicture:
     """The live picture: six places, the wait and the memory as controls; every place's probability
     for every name."""
     controls: dict[str, widgets.Widget] = {
-        name: choice(name, PLACES, 190, place) for name, place in zip(WHO, WHERE, strict=True)
+        name: notches(name, PLACES, place) for name, place in zip(WHO, WHERE, strict=True)
     }
     for control in controls.values():
         control.style.description_width = "48px"
-    controls["wait"] = widgets.SelectionSlider(
-        options=[(f"{wait:,}", wait) for wait in WAITS],
-        value=2000,
-        description="tokens",
-        layout=widgets.Layout(width="330px"),
-    )
-    controls["memory"] = choice("memory", list(MEMORY), 240)
-    rows = (WHO[:3], WHO[3:], ("wait", "memory"))
+    controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 500, 330)  # 2,000 take longer to read
+    controls["memory"] = choice("memory", list(MEMORY))
+    rows = (WHO, ("wait",), ("memory",))
     told = dict(zip(WHO, WHERE, strict=True))
     return LivePicture(
         TellingDrawing(),
         controls,
         rows,
-        states=(
-            {**told, "memory": "on", "wait": 2000},
-            {**told, "memory": "off (never written)", "wait": 2000},
-            {**told, WHO[0]: "Tokyo", WHO[1]: "Tokyo", "memory": "on", "wait": 2000},
-            {**told, "memory": "on", "wait": 0},
-        ),
-        alt="Telling lab in four settings, below one another: 2,000 tokens later with the memory "
-        "on, the same with the memory never written, with two facts changed to Tokyo, and asked at "
-        "once. Each is a map of the probability of 32 places for six names, a frame around the "
-        "place that was told. With the memory on the framed places are answered; never written, "
-        "the answers have nothing to do with the frames; asked at once, the last fact fails.",
-        alt_ja="伝言実験室の4通りの設定を上から順に示した図。メモリありで2,000トークン後、"
-        "同じ条件でメモリに書き込まない場合、2つの事実を Tokyo に変えた場合、"
-        "すぐにたずねた場合です。それぞれ、6つの名前に対する32の場所の確率を色で表し、"
-        "伝えた場所を枠で囲みます。メモリありでは枠の場所を答えます。書き込まない場合、"
-        "答えは枠と関係がありません。すぐにたずねると、最後の事実だけ答えられません。",
+        states=({**told, "memory": "on", "wait": 2000}, {**told, "memory": "off (never written)", "wait": 2000}),
+        shows="Telling lab: a map of the probability of 32 places for six names, a frame around the place that was "
+        "told, and each name's likeliest place.",
+        shows_ja="伝言実験室。6つの名前に対する32の場所の確率を色で表し、伝えた場所を枠で囲んだ図。右に、名前ごとに最も確率の高い場所が並びます。",
+        alt="Asked 2,000 tokens later, with the memory on and, below, with the memory never written. With it on all "
+        "six framed places are answered; never written, the answers have nothing to do with the frames.",
+        alt_ja="2,000トークン後にたずねた様子で、上はメモリあり、下はメモリに何も書き込まない場合です。"
+        "メモリありでは、6つとも枠の場所を答えます。書き込まない場合、答えは枠と関係がありません。",
     )

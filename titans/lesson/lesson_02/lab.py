@@ -14,7 +14,7 @@ class MemoryDrawing(Drawing):
     """The weights of every layer, the error of every pair, and the mean error over the writes."""
 
     def __init__(self) -> None:
-        self.figure = new_figure(5.4)
+        self.figure = new_figure(5)
         grid = self.figure.add_gridspec(
             2, 1, height_ratios=(1.15, 1), hspace=0.5, left=0.09, right=0.97, top=0.93, bottom=0.1
         )
@@ -80,17 +80,13 @@ def memory_lab() -> LivePicture:
         states=(
             {"depth": 1, "width": 4, "pairs": 16, "step": WRITES},
             {"depth": 2, "width": 4, "pairs": 16, "step": WRITES},
-            {"depth": 2, "width": 4, "pairs": 48, "step": WRITES},
-            {"depth": 3, "width": 4, "pairs": 48, "step": WRITES},
         ),
-        alt="Memory lab after 200 writes, in four settings below one another: a matrix with 16 "
-        "pairs, then depth 2 with 16 pairs, depth 2 with 48 and depth 3 with 48. Each shows the "
-        "weights as heat maps, the error of every pair as bars, and the mean error over the "
-        "writes. The matrix stops at an error near 0.5; the deeper memories go below the dotted "
-        "line that bounds a matrix.",
-        alt_ja="メモリ実験室で200回書き込んだ後の様子を、4通りの設定で上から順に示した図。"
-        "行列に16ペア、深さ2に16ペア、深さ2に48ペア、深さ3に48ペアです。それぞれ、"
-        "各層の重みのヒートマップ、ペアごとの誤差の棒グラフ、"
-        "書き込み回数に対する平均誤差を示します。行列の誤差は約0.5で止まりますが、"
-        "深いメモリの誤差は、行列の限界を示す点線より下まで下がります。",
+        shows="Memory lab: the weights as heat maps, the error of every pair as bars, and the mean error over the "
+        "writes, with a dotted line for about the best that a matrix can do.",
+        shows_ja="メモリ実験室。各層の重みのヒートマップ、ペアごとの誤差の棒グラフ、書き込み回数に対する平均誤差を示した図。"
+        "点線は、行列で達成できるおおよその限界です。",
+        alt="After 200 writes of 16 pairs, a matrix and, below, a memory of depth 2. The matrix stops at an error near "
+        "0.5, at the dotted line; the deeper memory goes below it.",
+        alt_ja="16ペアを200回書き込んだ後の様子で、上は行列、下は深さ2のメモリです。行列の誤差は点線の約0.5で止まりますが、"
+        "深いメモリの誤差は、それより下まで下がります。",
     )

@@ -19,15 +19,16 @@ class GatesDrawing(Drawing):
     still answered."""
 
     def __init__(self) -> None:
-        self.figure, self.stream = new_figure(5.6), eventful_stream()
+        self.figure, self.stream = new_figure(5), eventful_stream()
         self.read = lru_cache(maxsize=1)(partial(trace, self.stream.k, self.stream.v))
         grid = self.figure.add_gridspec(
-            3, 3, height_ratios=(1.5, 1, 1), hspace=0.45, left=0.08, right=0.95, top=0.94, bottom=0.09
+            3, 3, height_ratios=(1.5, 1, 1), hspace=0.45, left=0.08, right=0.95, top=0.87, bottom=0.1
         )
+        self.now = self.figure.text(0.08, 0.96, "", fontsize=11, weight="bold")
         self._draw_maps(grid)
         self._draw_curves(grid)
         frames = [spine for image in self.maps for spine in image.axes.spines.values()]
-        self.moving = [*self.maps, *frames, self.surprise, self.answer, *self.cursors, *self.notes]
+        self.moving = [*self.maps, *frames, self.surprise, self.answer, *self.cursors, *self.notes, self.now]
 
     def _draw_maps(self, grid: GridSpec) -> None:
         names = ("memory $M_t$", "momentum $S_t$", r"this token's write $-\theta_t u_t$")
@@ -38,7 +39,7 @@ class GatesDrawing(Drawing):
         ]
         for image in self.maps:
             bar = self.figure.colorbar(image, ax=image.axes, fraction=0.046, pad=0.04)
-            bar.ax.tick_params(labelsize=7)
+            bar.ax.tick_params(labelsize=8)
 
     def _draw_curves(self, grid: GridSpec) -> None:
         top = tidy(self.figure.add_subplot(grid[1, :]), y="surprise $|u_t|$")
@@ -59,6 +60,7 @@ class GatesDrawing(Drawing):
 
     def draw(self, theta: float, eta: float, alpha: float, token: int) -> None:
         seen = self.read(theta, eta, alpha)
+        self.now.set_text(f"θ = {theta:g}, η = {eta:g}, α = {alpha:g}; token {token}")
         for image, states in zip(self.maps, (seen.memory, seen.momentum, seen.write), strict=True):
             image.set_data(states[token].numpy())
         answers = early_answer(self.stream, seen.memory)
@@ -88,18 +90,15 @@ def gates_lab() -> LivePicture:
         controls,
         rows,
         states=(
-            {"theta": 0.25, "eta": 0.0, "alpha": 0.0, "token": 20},
             {"theta": 0.25, "eta": 0.8, "alpha": 0.0, "token": 20},
             {"theta": 0.25, "eta": 0.0, "alpha": 0.1, "token": 20},
         ),
-        alt="Gates lab at token 20 in three settings, below one another: step size alone (theta "
-        "0.25), with momentum (eta 0.8), with forgetting (alpha 0.1). Each shows heat maps of the "
-        "memory, the momentum and the token's own write, the surprise over 64 tokens, and how much "
-        "of the early pair is still answered. Momentum makes surprise ring after every event; "
-        "forgetting lets the early pair fade to nothing.",
-        alt_ja="ゲート実験室のトークン20での様子を、3通りの設定で上から順に示した図。"
-        "ステップ幅のみ（θ = 0.25）、モーメンタムあり（η = 0.8）、忘却あり（α = 0.1）です。"
-        "それぞれ、メモリ、モーメンタム、そのトークン自身の書き込みのヒートマップと、"
-        "64トークンにわたる驚きの大きさ、最初のペアをどれだけ答えられるかを示します。"
+        shows="Gates lab: heat maps of the memory, the momentum and the token's own write, the surprise over 64 "
+        "tokens, and how much of the early pair is still answered.",
+        shows_ja="ゲート実験室。メモリ、モーメンタム、そのトークン自身の書き込みのヒートマップと、64トークンにわたる驚きの大きさ、"
+        "最初のペアをどれだけ答えられるかを示した図。",
+        alt="At token 20 with theta 0.25, with momentum (eta 0.8) and, below, with forgetting instead (alpha 0.1). "
+        "Momentum makes surprise ring after every event; forgetting lets the early pair fade to nothing.",
+        alt_ja="θ = 0.25、トークン20での様子で、上はモーメンタムあり（η = 0.8）、下は代わりに忘却あり（α = 0.1）です。"
         "モーメンタムがあると出来事のたびに驚きが振動し、忘却があると最初のペアは消えていきます。",
     )

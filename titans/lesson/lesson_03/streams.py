@@ -1,10 +1,14 @@
-"""The stream of key-value pairs of lesson 03: a rule to learn, and what may happen to it."""
+"""The streams of key-value pairs of lesson 03: a rule to learn and what may happen to it; keys that
+are much alike; topics that replace one another."""
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from titans.lesson.kit.draws import random_draw
 
 
 class EventfulStream(NamedTuple):
@@ -43,3 +47,59 @@ def early_answer(stream: EventfulStream, memories: Tensor) -> Tensor:
     [tokens]"""
     k, v = stream.k[stream.early], stream.v[stream.early]
     return (memories @ k) @ v / v.square().sum()
+
+
+class Streams(NamedTuple):
+    """Several streams of pairs side by side, one for each seed, and what is asked about them."""
+
+    k: Tensor  # [seeds, tokens, dim], unit keys
+    v: Tensor  # [seeds, tokens, dim], unit values
+    asked_after: list[int]  # the tokens after which questions come
+    q: Tensor  # [seeds, times, questions, dim], the keys that are asked
+    wanted: Tensor  # [seeds, times, questions, dim], the values that they should be answered with
+
+
+SEEDS = 20  # streams in each trial
+
+
+def keys_alike(
+    cosine: float, pairs: int = 4, tellings: int = 10, noise: float = 0.0, dim: int = 8, seed: int = 3
+) -> Streams:
+    """Pairs told `tellings` times one after another, in an order that changes; asked at the end, by their keys.
+
+    Any two keys have the same cosine: each is a direction that all share plus one of its own. `noise` is the
+    length of what is added to each telling of a value, on average.
+    """
+    draw = random_draw(seed)
+    basis, _ = torch.linalg.qr(draw(SEEDS, dim, dim))
+    keys = math.sqrt(cosine) * basis[:, :1] + math.sqrt(1 - cosine) * basis[:, 1 : pairs + 1]
+    values = F.normalize(draw(SEEDS, pairs, dim), dim=-1)
+    order = draw(SEEDS, tellings, pairs).argsort(-1).flatten(1)
+    seeds = torch.arange(SEEDS)[:, None]
+    k, v = keys[seeds, order], values[seeds, order]
+    v = v + noise / math.sqrt(dim) * draw(*v.shape)
+    return Streams(k, v, [pairs * tellings - 1], keys[:, None], values[:, None])
+
+
+def topics(near: float, count: int = 12, pairs: int = 4, dim: int = 16, seed: int = 4) -> Streams:
+    """Topic after topic, each with pairs of its own that are told once; after each, its pairs are asked.
+
+    The keys of all topics are random directions, many more than `dim`. A question is a key whose cosine with
+    the one that was told is `near`.
+    """
+    draw = random_draw(seed)
+    k, v, other = F.normalize(draw(3, SEEDS, count, pairs, dim), dim=-1)
+    across = F.normalize(other - (other * k).sum(-1, keepdim=True) * k, dim=-1)
+    q = near * k + math.sqrt(1 - near**2) * across
+    ends = list(range(pairs - 1, count * pairs, pairs))
+    return Streams(k.flatten(1, 2), v.flatten(1, 2), ends, q, v)
+
+
+def apart(streams: Streams) -> tuple[Streams, Streams]:
+    """The same streams, asked for what their pairs share (the mean key), and for what each has of its own.
+
+    A linear memory's squared error over the pairs is the sum of the two.
+    """
+    q, wanted = streams.q, streams.wanted
+    shared_q, shared = q.mean(2, keepdim=True), wanted.mean(2, keepdim=True)
+    return streams._replace(q=shared_q, wanted=shared), streams._replace(q=q - shared_q, wanted=wanted - shared)

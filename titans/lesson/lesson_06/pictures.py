@@ -16,7 +16,6 @@ from titans.lesson.kit.figures import (
     chart,
     legend_outside,
     new_figure,
-    plot_curves,
     share_map,
     tidy,
 )
@@ -30,11 +29,11 @@ def sinks() -> Picture:
     figure.subplots_adjust(left=0.08, right=0.98, top=0.88, bottom=0.17, wspace=0.08)
     for axes, persistent in zip(panels, (0, 4), strict=True):
         tidy(axes, f"{persistent} persistent tokens", "column (persistent tokens: < 0)", "")
-        columns = range(-persistent, 32)
-        axes.bar(range(-persistent, 0), received(persistent)[:persistent].numpy(), width=0.85, color="#F5D79B")
-        kinds = {"all scores equal": 0, "random": 500}
-        curves = {name: (columns, received(persistent, draws=draws)) for name, draws in kinds.items()}
-        plot_curves(axes, curves, markersize=3, linewidth=1)
+        columns, equal = range(-persistent, 32), received(persistent).tolist()
+        axes.bar(columns[persistent:], equal[persistent:], width=0.8, color=BLUE, label="all scores equal")
+        axes.bar(columns[:persistent], equal[:persistent], width=0.8, color=ORANGE, edgecolor=BLACK, hatch="//")
+        random = received(persistent, draws=500)
+        axes.plot(columns, random, "o", color=BLACK, markersize=5, markerfacecolor="none", label="random scores")
         axes.set_xlim(-5, 32)
     panels[0].set_ylabel("share received, mean of 32 queries", fontsize=9)
     panels[0].legend(frameon=False, fontsize=9)
@@ -42,10 +41,10 @@ def sinks() -> Picture:
         figure,
         alt="Attention that each of 32 columns receives before anything is learned. Without persistent tokens the "
         "first token receives about 13 percent and the last 0.1; with four in front, each of them receives 6 to 7 "
-        "percent and the first token about as much. Equal scores and random ones give nearly the same curve.",
+        "percent and the first token about as much. The circles of random scores sit on the bars of equal ones.",
         alt_ja="何も学習していないときに32個の列が受け取るアテンション。永続トークンがないと、最初のトークンは約13%、最後は約0.1%を受け取ります。"
-        "4個を先頭に置くと、それぞれが6〜7%を受け取り、最初のトークンも同じくらいになります。スコアがすべて等しい場合とランダムな場合で、"
-        "曲線はほぼ同じです。",
+        "4個を先頭に置くと、それぞれが6〜7%を受け取り、最初のトークンも同じくらいになります。ランダムなスコアの丸印は、"
+        "スコアがすべて等しい場合の棒の先端にほぼ重なります。",
     )
 
 

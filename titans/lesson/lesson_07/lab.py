@@ -56,7 +56,7 @@ class MACDrawing(Drawing):
     reaches its output."""
 
     def __init__(self) -> None:
-        self.figure = new_figure(5.6)
+        self.figure = new_figure(5)
         grid = self.figure.add_gridspec(
             2, 1, height_ratios=(1.7, 1), hspace=0.42, left=0.08, right=0.97, top=0.94, bottom=0.09
         )
@@ -115,25 +115,24 @@ def mac_lab() -> LivePicture:
     controls: dict[str, widgets.Widget] = {
         "segment_len": count("segment", 6, 2, 16),
         "persistent": count("persistent", 2, 0, MOST_PERSISTENT),
-        "mode": choice("mode", list(MODES), 290),
+        "mode": choice("mode", list(MODES)),
         "query": count("query token", 8, 0, TOKENS - 1),
     }
-    states = [{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in MODES]
-    rows = (("segment_len", "persistent"), ("mode", "query"))
+    states = [{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in ("literal", "both")]
+    rows = (("segment_len", "persistent", "query"), ("mode",))
     return LivePicture(
         MACDrawing(),
         controls,
         rows,
         states=states,
-        alt="MAC lab for token 8 in segments of 6 with two persistent tokens, in four modes below "
-        "one another: literal, mask on h only, read per token only, both. Each shows which entries "
-        "of P, h and x every token sees in attention, and how strongly each input token reaches "
-        "output 8. In the first three modes tokens 9 to 11, later ones of the same segment, reach "
-        "it; with both rules they do not. Tokens of earlier segments always do.",
-        alt_ja="MAC 実験室。セグメントの長さ6、永続トークン2個で、トークン8を調べたものです。"
-        "文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方の4通りを、"
-        "上から順に示します。それぞれ、各トークンがアテンションで P、h、x のどこを見るかと、"
-        "各入力トークンが出力8にどれだけ届くかを示します。最初の3通りでは、"
-        "同じセグメントの後ろにあるトークン9から11が届いてしまいます。"
-        "両方の規則があると届きません。前のセグメントのトークンは、いつも届きます。",
+        shows="MAC lab: which entries of P, h and x every token sees in attention, and how strongly each input token "
+        "reaches one token's output.",
+        shows_ja="MAC 実験室。各トークンがアテンションで P、h、x のどこを見るかと、各入力トークンが1つのトークンの"
+        "出力にどれだけ届くかを示した図。",
+        alt="Token 8 in segments of 6 with two persistent tokens, computed literally and, below, with both rules. "
+        "Literally, tokens 9 to 11, later ones of the same segment, reach output 8; with both rules they do not. "
+        "Tokens of earlier segments always do.",
+        alt_ja="セグメントの長さ6、永続トークン2個で、トークン8を調べたものです。上は文字どおりの計算、下は両方の規則がある場合です。"
+        "文字どおりでは、同じセグメントの後ろにあるトークン9から11が出力8に届いてしまいます。両方の規則があると届きません。"
+        "前のセグメントのトークンは、いつも届きます。",
     )

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import torch
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from titans.lesson.kit.figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, Picture, chart, new_figure, plot_curves
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, Picture, chart, new_figure, plot_curves
 from titans.lesson.lesson_07.trials import PAIRS, SYMBOLS, crossing_off
 from titans.training import Trained
 
@@ -66,19 +67,21 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         image = axes.imshow(shown.numpy(), cmap="cividis", vmin=-3, vmax=torch.tensor(bound).log10().item())
         axes.set_facecolor("white")
         rows, columns = torch.nonzero(size.triu(1), as_tuple=True)
-        axes.plot(columns, rows, color=RED, marker="x", linestyle="none", markersize=4)
+        axes.plot(
+            columns, rows, "x", color=BLACK, markersize=4, path_effects=[withStroke(linewidth=3, foreground="white")]
+        )
         for border in range(segment_len, tokens, segment_len):
             axes.axhline(border - 0.5, color=GREY, linewidth=0.6)
             axes.axvline(border - 0.5, color=GREY, linewidth=0.6)
         axes.set_title(name, fontsize=9)
         axes.set_xlabel("input token j", fontsize=8)
         axes.set_ylabel("output token i" if place == 0 else "", fontsize=8)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=8)
         axes.set_xticks(range(0, tokens, 5))
         axes.set_yticks(range(0, tokens, 5))
         all_axes.append(axes)
     bar = figure.colorbar(image, ax=all_axes, fraction=0.012, pad=0.015, ticks=(-3, -2, -1, 0, 1))
-    bar.ax.set_yticklabels(["0.001", "0.01", "0.1", "1", "10"], fontsize=7)
+    bar.ax.set_yticklabels(["0.001", "0.01", "0.1", "1", "10"], fontsize=8)
     return Picture(
         figure,
         alt="Four heat maps of how strongly input j reaches output i, for 11 tokens in segments of 4: literal, mask on "

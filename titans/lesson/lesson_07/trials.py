@@ -7,6 +7,7 @@ from torch import Tensor
 
 from titans.blocks import MAC, MemoryAsContext
 from titans.config import TitansConfig
+from titans.lesson.kit.host import session
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.recipes import small
 from titans.tasks import Recall
@@ -47,8 +48,8 @@ def by_question(model: TitansLM, task: Recall = TASK, between: int = 20, rows: i
 
 
 def train_variant(run: Run, mixer: type[MemoryAsContext] = MAC, seed: int = 2, progress: bool = True) -> Trained:
-    """Train a model whose MAC is `mixer`."""
-    return train(run, seed, progress=progress, mixers={"mac": mixer})
+    """Train a model whose MAC is `mixer`; the bar is shown where it moves, not where a notebook is built."""
+    return train(run, seed, progress=progress and session() is not None, mixers={"mac": mixer})
 
 
 def without_memory(run: Run) -> Run:

@@ -91,22 +91,13 @@ def bare_player() -> LivePicture:
         record,
         look,
         states=(
-            {"token": 11, "probe": "Ana", "no_momentum": True, "no_forgetting": False, "freeze": "never"},
             {"token": 19, "probe": "Ana", "no_momentum": False, "no_forgetting": False, "freeze": "before Anna"},
             {"token": 39, "probe": "Ben", "no_momentum": False, "no_forgetting": True, "freeze": "never"},
         ),
-        alt="Memory player in three moments below one another, each with the memory as it is on "
-        "the left and another run on the right: heat maps of memory, momentum and last write, the "
-        "surprise at each of 40 tokens, and what is answered to a probe. First: after three "
-        "readings, without momentum on the right; both answer tea for Ana. Second: Anna's cola has "
-        "spoiled the answer for Ana on the left, while the frozen memory on the right still "
-        "answers tea. Third: at the end, without forgetting on the right; Ben's answer is tea in "
-        "both, weaker on the left.",
-        alt_ja="メモリプレーヤーの3つの時点を上から順に示した図。どの時点でも、"
-        "左がそのままのメモリ、右がもう1つの実行です。メモリ、モーメンタム、"
-        "最後の書き込みのヒートマップと、40トークンの驚き、問い合わせへの答えが並びます。"
-        "1つ目は3回読んだ後で、右はモーメンタムなしです。どちらも Ana には tea と答えます。"
-        "2つ目では、左は Anna の cola のために Ana の答えが崩れていますが、"
-        "凍結した右は tea のままです。3つ目は最後の時点で、右は忘却なしです。"
-        "Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
+        alt="Two moments, one below the other. First: Anna's cola has spoiled the answer for Ana on the left, while "
+        "the frozen one on the right still answers tea. Second: at the end, without forgetting on the right; Ben's "
+        "answer is tea in both, weaker on the left.",
+        alt_ja="2つの時点を上下に並べました。上では、左は Anna の cola のために Ana の答えが崩れていますが、"
+        "凍結した右は tea のままです。"
+        "下は最後の時点で、右は忘却なしです。Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
     )

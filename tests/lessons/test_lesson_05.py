@@ -1,0 +1,90 @@
+"""Lesson 05: what it says of chunks, their gradients and their limits is so."""
+
+import pytest
+import torch
+
+from titans.lesson.lesson_05 import lab, trials
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_surprise_of_chunks_of_16_is_smaller_by_its_yardstick_alone(seed):
+    one, sixteen = (trials.read_passage(size, seed=seed) for size in (1, 16))
+    assert (sixteen.stale < one.stale).all()
+    assert sixteen.left[-1] > one.left[-1]
+    assert (one.blocks - sixteen.stale).abs().max() < 0.04
+
+
+def test_the_library_is_as_surprised_as_the_trial():
+    """The trial writes the update out; the memory of the library must measure the same."""
+    from titans.chunked import chunked_scan
+    from titans.lesson.kit.draws import random_pairs
+    from titans.memory import DeepMemory
+    from titans.scan import Gates
+
+    k, v = (part.double()[None, None] for part in random_pairs(32, 32))
+    memory = DeepMemory(32, depth=1).double()
+    gates = Gates(*(torch.full((1, 1, 32), gate, dtype=torch.float64) for gate in (0.25, 0.0, 0.0)))
+    _, state = chunked_scan(memory, memory.initial_state(1), k, k, v, gates, 16)
+    left = (2 * (k[0, 0] @ state.weights[0][0, 0].mT - v[0, 0])).norm(dim=1).mean()
+    assert left.item() == pytest.approx(float(trials.read_passage(16, readings=1).left[0]), rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 40])
+@pytest.mark.parametrize("dim", [4, 16])
+def test_a_chunk_explodes_beyond_the_step_that_its_keys_give(count, dim):
+    k = trials.random_keys(count, dim)
+    limit = 1 / float(torch.linalg.eigvalsh(k.mT @ k)[-1])
+    assert trials.grown(k, 0.97 * limit, 1000) < 1
+    assert trials.grown(k, 1.03 * limit, 1000) > 1e3
+
+
+def test_a_bound_on_surprise_keeps_it_finite_and_does_not_cure_it():
+    k = trials.random_keys(64, 16)
+    limit = 1 / float(torch.linalg.eigvalsh(k.mT @ k)[-1])
+    assert 1 < trials.grown(k, 1.2 * limit, 1000, bound=40.0) < 100
+    assert trials.grown(k, 1.2 * limit, 1000) > 1e100
+    assert trials.grown(k, 0.9 * limit, 200, bound=40.0) < 1e-6
+
+
+def test_what_a_memory_holds_most_of_moves_back_with_momentum():
+    def most(eta: float, alpha: float) -> int:
+        return int(lab.mask(1.0, eta, alpha)[12].argmax())
+
+    assert (most(0.5, 0.1), most(0.0, 0.1)) == (10, 12)
+    shares = lab.mask(1.0, 0.9, 0.1)[12]
+    assert shares[3].item() == pytest.approx(shares[4].item(), rel=1e-12)
+    assert shares.max().item() == pytest.approx(shares[3].item())
+    assert torch.allclose(
+        lab.mask(1.0, 0.5, 1.0)[12], 0.5 ** (12 - torch.arange(16).double()) * (torch.arange(16) < 13)
+    )
+
+
+def test_gradients_of_a_chunk_stand_in_one_row_of_g():
+    assert lab.same_chunk(4)[12].tolist() == [i == 12 for i in range(16)]
+    assert lab.same_chunk(16)[12].tolist() == [i <= 12 for i in range(16)]
+
+
+def test_large_chunks_break_down_first():
+    """At 0.35 a chunk of 64, at 0.4 one of 32; chunks up to 8 hardly change."""
+    small, large = trials.passage_left(8, 0.35), trials.passage_left(64, 0.35)
+    assert large > 1.5 * small
+    assert trials.passage_left(32, 0.4) > 2 * trials.passage_left(8, 0.4)
+    assert trials.passage_left(8, 0.4) < 1.05 * trials.passage_left(1, 0.4)
+    assert 1.005 < trials.passage_left(32, 0.25) / trials.passage_left(1, 0.25) < 1.035
+
+
+def test_what_chunks_of_64_lose_is_lost_in_training():
+    """Where nothing is stale the model of 64 stays lost; where much is, the model of 16 hardly loses anything."""
+    shares = trials.crossed_chunks(rows=8)
+    assert shares[16, 64] > 0.8
+    assert max(shares[64, read] for read in (1, 16, 64)) < 0.4
+
+
+def test_the_card_says_what_the_lesson_says():
+    right = {name: run["right"] for name, run in trials.chunks_card()["runs"].items()}
+    assert min(right[f"chunk {size}"]["56"]["worst"] for size in (1, 16, 64)) > 0.98
+    assert min(right[f"chunk {size}"]["4096"]["worst"] for size in (1, 16)) > 0.98
+    assert max(right["chunk 64"]["1024"]["each"]) < 0.5
+    assert right["chunk 64, trained longer"]["1024"]["worst"] > 0.9
+    assert right["chunk 64, trained longer"]["4096"]["median"] < 0.8
+    assert right["chunk 16, trained longer"]["4096"]["worst"] > 0.95

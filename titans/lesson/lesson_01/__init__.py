@@ -1,0 +1,1 @@
+"""Lesson 01: three memories for pairs, and how much each holds."""

@@ -1,0 +1,145 @@
+"""The labs of lesson 01: one write seen from every direction of the plane, and pairs against dimensions."""
+
+import torch
+from torch import Tensor
+
+from titans.lesson.kit.figures import BLACK, BLUE, CYCLE, GREEN, GREY, RED, new_figure, tidy
+from titans.lesson.kit.live import Drawing, LivePicture, count, slider
+from titans.lesson.lesson_01.pictures import direction
+from titans.lesson.lesson_01.trials import MEMORIES, measured, predicted
+
+OLD_ANGLE, OLD_VALUE, NEW_VALUE = 30.0, 1.0, -0.5
+DEGREES = torch.arange(-180.0, 181.0, 3)
+
+
+def one_write(angle: float, length: float, beta: float) -> dict[str, Tensor]:
+    """A memory of one row that knows the old pair, and what becomes of it: before, after adding, after the "
+    "delta rule."""
+    before = OLD_VALUE * direction(OLD_ANGLE)
+    key = length * direction(angle)
+    return {
+        "before": before,
+        "adding": before + beta * NEW_VALUE * key,
+        "delta rule": before + beta * (NEW_VALUE - before @ key) * key,
+    }
+
+
+class KeyDrawing(Drawing):
+    """Left the two keys in the plane; right the answer to every direction, before and after the write."""
+
+    def __init__(self) -> None:
+        self.figure = new_figure(3.5)
+        plane, axes = self.figure.subplots(1, 2, width_ratios=(1, 2.1))
+        self.figure.subplots_adjust(left=0.05, right=0.98, top=0.88, bottom=0.15, wspace=0.2)
+        tidy(plane, "two keys")
+        plane.set(xlim=(-2.1, 2.1), ylim=(-2.1, 2.1), aspect="equal")
+        circle = direction(DEGREES)
+        plane.plot(circle[:, 0], circle[:, 1], color=GREY, linewidth=0.8, linestyle=":")
+        old = direction(OLD_ANGLE)
+        plane.plot([0, old[0]], [0, old[1]], color=GREEN, linewidth=2.5, marker="o", markevery=[1])
+        plane.text(1.15 * float(old[0]), 1.15 * float(old[1]), "A", fontsize=11)
+        self.name = plane.text(0, 0, "B", fontsize=11, ha="center", va="center")
+        (self.key,) = plane.plot([0, 1], [0, 0], color=BLACK, linewidth=2.5, marker="s", markevery=[1])
+        tidy(axes, "", "direction of the key that is asked for, in degrees", "answer")
+        axes.set(xlim=(-180, 180), xticks=range(-180, 181, 60), ylim=(-2.5, 2.5))
+        looks = {"before the write": (GREY, ":"), "after adding": (RED, "--"), "after the delta rule": (BLUE, "-")}
+        self.lines = [
+            axes.plot(DEGREES, 0 * DEGREES, color=colour, linestyle=line, label=name)[0]
+            for name, (colour, line) in looks.items()
+        ]
+        axes.plot([OLD_ANGLE], [OLD_VALUE], "o", color=GREEN, markersize=8, label="A, told before")
+        (self.wanted,) = axes.plot([0], [NEW_VALUE], "s", color=BLACK, markersize=8, label="B, written now")
+        axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
+        self.note = axes.set_title("", fontsize=9, loc="left")
+        self.moving = [self.key, self.name, *self.lines, self.wanted, self.note]
+
+    def draw(self, angle: int, length: float, beta: float) -> None:
+        key = length * direction(angle)
+        self.key.set_data([0, float(key[0])], [0, float(key[1])])
+        self.name.set_position(((length + 0.25) * direction(angle)).tolist())
+        memories = one_write(angle, length, beta)
+        for line, memory in zip(self.lines, memories.values(), strict=True):
+            line.set_ydata(direction(DEGREES) @ memory)
+        self.wanted.set_data([angle], [NEW_VALUE / length if length else float("nan")])
+        answers = [float(memories[name] @ direction(OLD_ANGLE)) for name in ("adding", "delta rule")]
+        self.note.set_text(
+            f"A, 1.00 before: {answers[0]:.2f} after adding, {answers[1]:.2f} after the delta rule"
+            f"    β|k|² = {beta * length**2:.2f}"
+        )
+
+
+def key_lab() -> LivePicture:
+    """The live picture: angle and length of the new key, and the step."""
+    controls = {
+        "angle": count("angle of B", 90, -180, 180, 5),
+        "length": slider("length of B", 1.0, 0.1, 2.0, 0.1),
+        "beta": slider("step β", 1.0, 0.0, 2.0, 0.1),
+    }
+    return LivePicture(
+        KeyDrawing(),
+        controls,
+        (("angle", "length", "beta"),),
+        states=({"angle": 120}, {"angle": 60}),
+        shows="Key lab: left the keys A and B as arrows in the plane, right the answer to every direction, "
+        "before the write, after adding and after the delta rule.",
+        shows_ja="キー実験室。左は平面上のキー A と B を表す矢印、右はあらゆる向きのキーへの答えで、書く前、"
+        "足した後、デルタ則の後の3本の曲線です。",
+        alt="Above, B at a right angle to A: both rules leave A's answer at 1 and give B its value. Below, B 30 "
+        "degrees from A: adding misses both; the delta rule answers B exactly, and A with less than nothing.",
+        alt_ja="上は B が A と直角のときで、どちらの規則でも A への答えは1のままで、B は自分の値になります。"
+        "下は B が A から30度のときで、足し算では両方とも外れ、デルタ則では B が正確になる代わりに、A "
+        "への答えはゼロより下になります。",
+    )
+
+
+class CapacityDrawing(Drawing):
+    """The three memories' errors, predicted and measured, with a cursor; and the numbers that each keeps."""
+
+    PAIRS = (2, 4, 8, 16, 32, 48, 64)
+
+    def __init__(self) -> None:
+        self.figure = new_figure(3.6)
+        axes, sizes = self.figure.subplots(1, 2, width_ratios=(2.4, 1))
+        self.figure.subplots_adjust(left=0.07, right=0.97, top=0.88, bottom=0.15, wspace=0.45)
+        tidy(axes, "", "pairs told", r"mean error $|{\rm answer}-v|^2$")
+        axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
+        axes.set(xlim=(0, 65), ylim=(0, 2.5))
+        self.lines, self.dots = [], []
+        for name, (colour, marker, line) in zip(MEMORIES, CYCLE, strict=False):
+            self.lines += axes.plot(range(1, 65), [0.0] * 64, color=colour, linestyle=line)
+            self.dots += axes.plot(self.PAIRS, [0.0] * len(self.PAIRS), marker, color=colour, label=name)
+        axes.legend(frameon=False, fontsize=9, loc="upper left")
+        self.cursor = axes.axvline(1, color=BLACK, linewidth=1)
+        self.note = axes.set_title("", fontsize=9, loc="left")
+        tidy(sizes, "numbers kept")
+        self.bars = sizes.barh(["matrix", "look-up"], [0, 0], color=[CYCLE[1][0], CYCLE[0][0]])
+        sizes.set(xlim=(0, 8400), xticks=(0, 4000, 8000))
+        self.moving = [*self.lines, *self.dots, self.cursor, self.note, *self.bars]
+
+    def draw(self, dim: int, pairs: int) -> None:
+        for name, line, dots in zip(MEMORIES, self.lines, self.dots, strict=True):
+            line.set_ydata([predicted(name, n, dim) for n in range(1, 65)])
+            dots.set_ydata([measured(name, n, dim, rows=16).mean for n in self.PAIRS])
+        self.cursor.set_xdata([pairs, pairs])
+        errors = ", ".join(f"{name} {predicted(name, pairs, dim):.2f}" for name in MEMORIES)
+        self.note.set_text(f"{pairs} pairs in {dim} dimensions, predicted: {errors}")
+        for bar, numbers in zip(self.bars, (dim * dim, 2 * pairs * dim), strict=True):
+            bar.set_width(numbers)
+
+
+def capacity_lab() -> LivePicture:
+    """The live picture: dimensions and pairs."""
+    return LivePicture(
+        CapacityDrawing(),
+        {"dim": count("dimensions", 16, 4, 64, 4), "pairs": count("pairs", 16, 1, 64)},
+        (("dim", "pairs"),),
+        states=({"dim": 8}, {"dim": 32}),
+        shows="Capacity lab: the mean error of the look-up, of adding and of the delta rule against the pairs "
+        "told, lines predicted and dots measured; beside it the numbers that a look-up and a matrix keep.",
+        shows_ja="容量実験室。検索、足し算、デルタ則の平均誤差を、伝えたペアの数に対して示した図で、線は予測、"
+        "点は測った値です。横に、検索と行列が保持する数値の個数があります。",
+        alt="Above 8 dimensions, below 32. In 8, adding is worse than no answer from 10 pairs on, the delta "
+        "rule from 16; in 32, from 34 and from about 60.",
+        alt_ja="上は8次元、下は32次元です。8次元では、足し算は10ペアから、デルタ則は16ペアから、"
+        "何も答えないより悪くなります。32次元では、34ペアと約60ペアからです。",
+    )

@@ -1,0 +1,140 @@
+"""What lesson 05 measures: how long chunks take, what their gradients miss, and when they explode."""
+
+import json
+import statistics
+import time
+from functools import cache, lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.chunked import chunked_scan
+from titans.lesson.kit.draws import random_pairs
+from titans.lesson.kit.watching import memory_of
+from titans.memory import DeepMemory
+from titans.scan import Gates
+from titans.tasks import Recall
+from titans.training import share_right
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Seconds(NamedTuple):
+    """Milliseconds for one pass over the tokens, medians."""
+
+    forward: float
+    backward: float
+
+
+def milliseconds(chunk_size: int, rows: int = 1, tokens: int = 256, dim: int = 64, rounds: int = 7) -> Seconds:
+    """The library's closed form on `rows` sequences of `tokens` tokens, forward and backward."""
+    memory = DeepMemory(dim, depth=1)
+    draw = torch.randn(3, rows, 1, tokens, dim, generator=torch.Generator().manual_seed(0))
+    gates = Gates(*(torch.full((rows, 1, tokens), gate) for gate in (0.05, 0.5, 0.01)))
+    times = []
+    for _ in range(rounds + 1):
+        q, k, v = (F.normalize(part, dim=-1).requires_grad_() for part in draw)
+        begin = time.perf_counter()
+        y, _ = chunked_scan(memory, memory.initial_state(rows), q, k, v, gates, chunk_size)
+        middle = time.perf_counter()
+        y.sum().backward()
+        times.append((middle - begin, time.perf_counter() - middle))
+    return Seconds(*(1e3 * statistics.median(column) for column in zip(*times[1:], strict=True)))
+
+
+@cache
+def all_milliseconds() -> dict[int, Seconds]:
+    """Of every size, once."""
+    return {size: milliseconds(size) for size in SIZES}
+
+
+# A passage read again and again, without momentum and forgetting.
+
+
+class Passage(NamedTuple):
+    """Mean |u| of every reading, measured in two ways, and the error of the memory that each reading leaves."""
+
+    stale: Tensor  # at the weights where the memory takes its gradients: [readings]
+    blocks: Tensor  # at the weights of the last block of 16 tokens, wherever gradients are taken
+    left: Tensor  # |2 (M k - v)| over the whole passage, asked after the reading
+
+
+def read_passage(
+    chunk_size: int, theta: float = 0.25, readings: int = 4, length: int = 32, dim: int = 32, seed: int = 0
+) -> Passage:
+    """A matrix memory reads `length` random pairs `readings` times, each gradient at its chunk's first weights."""
+    k, v = (part.double() for part in random_pairs(length, dim, seed))
+    M = torch.zeros(dim, dim, dtype=torch.float64)
+    at = block = M
+    stale, blocks, left = [], [], []
+    for reading in range(readings):
+        for t in range(length):
+            token = reading * length + t
+            at = M if token % chunk_size == 0 else at
+            block = M if token % 16 == 0 else block
+            error = 2 * (at @ k[t] - v[t])
+            stale.append(error.norm())
+            blocks.append((2 * (block @ k[t] - v[t])).norm())
+            M = M - theta * torch.outer(error, k[t])
+        left.append((2 * (k @ M.mT - v)).norm(dim=1).mean())
+    at_stale, at_blocks = (torch.stack(part).view(readings, length).mean(1) for part in (stale, blocks))
+    return Passage(at_stale, at_blocks, torch.stack(left))
+
+
+@lru_cache(maxsize=64)
+def passage_left(chunk_size: int, theta: float = 0.25, draws: int = 5) -> float:
+    """The error that three readings of a passage leave, the mean over draws."""
+    return float(torch.stack([read_passage(chunk_size, theta, 3, seed=seed).left[-1] for seed in range(draws)]).mean())
+
+
+# Stability.
+
+
+def grown(k: Tensor, theta: float, readings: int = 100, bound: float | None = None) -> float:
+    """The size of the error of a memory that reads the same chunk of keys again and again, as one chunk each "
+    "time, with
+    a start at random and all values zero; in parts of what it was. bound: the largest surprise of a token (D12)."""
+    M = torch.randn(k.shape[1], k.shape[1], generator=torch.Generator().manual_seed(0), dtype=k.dtype)
+    start = (k @ M.mT).norm()
+    for _ in range(readings):
+        e = 2 * (k @ M.mT)
+        if bound is not None:
+            e = e * (bound / (e.norm(dim=1) * k.norm(dim=1))).clamp(max=1)[:, None]
+        M = M - theta * e.mT @ k
+    return float((k @ M.mT).norm() / start)
+
+
+def random_keys(count: int, dim: int, seed: int = 0) -> Tensor:
+    """Keys of length 1 in random directions: [count, dim]."""
+    return random_pairs(count, dim, seed)[0].double()
+
+
+def chunks_card() -> dict:
+    """The card of the recipe `chunks`: what became of models with chunks of 1, 16 and 64 tokens."""
+    return json.loads((SHIPPED / "chunks" / "card.json").read_text(encoding="utf-8"))
+
+
+def chunks_table(card: dict, longer: bool = False) -> str:
+    """The card's results as text, of the models that were trained longer or of the others: percent right, the median
+    seed and (the worst)."""
+    runs = {name.partition(",")[0]: run for name, run in card["runs"].items() if ("longer" in name) == longer}
+    between = next(iter(runs.values()))["right"]
+    lines = [" " * 10 + "".join(f"{int(tokens):>14,}" for tokens in between)]
+    for name, run in runs.items():
+        cells = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
+        lines.append(f"{name:10}" + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def crossed_chunks(tokens: int = 1024, rows: int = 16) -> dict[tuple[int, int], float]:
+    """The share of right answers of the shipped models, (chunk in training, chunk at test time) -> share."""
+    found = {}
+    for trained, read in ((16, 16), (16, 64), (64, 64), (64, 16), (64, 1)):
+        model, _, _ = load_checkpoint(f"chunks/chunk-{trained}")
+        memory_of(model).chunk_size = read
+        found[trained, read] = share_right(model, Recall(), tokens, rows)
+    return found

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.exercise import Exercise, Mistake, seed_of, values
 
 torch.set_num_threads(1)
-LESSONS = ("00", "02", "03", "06", "07", "09")
+LESSONS = ("00", "01", "02", "03", "05", "06", "07", "09")
 ROOMS = {lesson: import_module(f"titans.lesson.lesson_{lesson}.exercises") for lesson in LESSONS}
 EXERCISES = {
     f"{lesson}.{name}": value
@@ -187,6 +187,54 @@ def slope_in_a_loop(theta, alpha, tokens):
     return effect
 
 
+def interference_in_place(k, v, j):
+    v[j] = 0
+    return (k @ k[j]) @ v
+
+
+def interference_in_a_loop(k, v, j):
+    return sum((k[i] @ k[j]) * v[i] for i in range(len(k)) if i != j)
+
+
+def errors_one_by_one(q, k, v):
+    for t in range(len(k)):
+        v[t] -= (k[:t] @ k[t]) @ v[:t]
+    return (q @ k.T).tril() @ v
+
+
+def errors_at_once(q, k, v):
+    lower = torch.eye(len(k)) + (k @ k.T).tril(-1)
+    return (q @ k.T).tril() @ torch.linalg.solve_triangular(lower, v, upper=False)
+
+
+def shares_as_products(theta, eta, alpha):
+    def through(keep):
+        tokens = range(len(keep))
+        return torch.stack([torch.stack([keep[i + 1 : t + 1].prod() * (i <= t) for i in tokens]) for t in tokens])
+
+    return through(1 - alpha) @ through(eta) * theta
+
+
+def shares_by_recursion(theta, eta, alpha):
+    tokens = range(len(theta))
+    G = [[0.0] * len(theta) for _ in tokens]
+    for i in tokens:
+        S = float(theta[i])
+        for t in range(i, len(theta)):
+            S *= float(eta[t]) if t > i else 1.0
+            G[t][i] = (1 - float(alpha[t])) * (G[t - 1][i] if t > i else 0.0) + S
+    return G
+
+
+def answers_at_once(W, q, k, v, G, beta):
+    return beta[:, None] * (q @ W.T) - (G * (q @ k.T)) @ (2 * (k @ W.T - v))
+
+
+def answers_by_einsum(W, q, k, v, G, beta):
+    v -= torch.einsum("od,td->to", W, k)
+    return torch.einsum("t,od,td->to", beta, W, q) + 2 * torch.einsum("ti,td,id,io->to", G, q, k, v)
+
+
 def count_orders(n):
     return sum(Fraction(1, left) for left in range(1, n + 1)) / n
 
@@ -216,6 +264,15 @@ def calm_then_still(token):
 ANSWERS = {
     "00.CROSSING_OFF": [lambda n: sum(1 / i for i in range(1, n + 1)) / n, count_orders],
     "00.SEGMENTS_BETWEEN": [lambda told, filler, size: (told + filler) // size - (told - 1) // size, crossed],
+    "01.INTERFERENCE": [interference_in_place, interference_in_a_loop],
+    "01.EXACT_STEP": [lambda k: 1 / (k @ k), lambda k: k.norm() ** -2],
+    "01.DELTA_AS_ATTENTION": [errors_one_by_one, errors_at_once],
+    "05.MASK": [shares_as_products, shares_by_recursion],
+    "05.ANSWERS": [answers_at_once, answers_by_einsum],
+    "05.LARGEST_STEP": [
+        lambda k: 1 / torch.linalg.eigvalsh(k.T @ k).max(),
+        lambda k: np.linalg.svd(k.numpy())[1][0] ** -2,
+    ],
     "02.ONE_WRITE": [
         lambda k: 1 / (2 * (k @ k)),
         lambda k: 0.5 / sum(x * x for x in k),

@@ -123,8 +123,8 @@ UPDATE = Exercise(
         ),
         "averaging": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, (1 - eta) * theta, eta, alpha),
-            "The surprise is multiplied by (1 − η): that is an average. Equation 10 takes the whole new surprise.",
-            "驚きに (1 − η) を掛けて、平均にしています。式(10)では、新しい驚きを丸ごと足します。",
+            "The surprise is multiplied by (1 − η): that is an average. Equation 14 takes the whole new surprise.",
+            "驚きに (1 − η) を掛けて、平均にしています。式(14)では、新しい驚きを丸ごと足します。",
         ),
         "theta outside": Mistake(
             _update_theta_outside,

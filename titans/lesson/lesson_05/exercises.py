@@ -1,5 +1,7 @@
 """The exercises of lesson 05: G by its definition, the answers of a chunk, and the largest stable step."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ def _gates(seed: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     return 0.1 + 0.4 * draw[0], 0.2 + 0.7 * draw[1], 0.05 + 0.4 * draw[2]
 
 
-def _mask_cases() -> list[tuple]:
-    return [_gates(seed, tokens) for seed, tokens in ((1, 4), (2, 7), (3, 5))]
+def _mask_cases(seed: int) -> list[tuple]:
+    return [_gates(seed + tokens, tokens) for tokens in Random(seed).sample(range(3, 8), 3)]
 
 
 def _mask_truth(theta: Tensor, eta: Tensor, alpha: Tensor) -> Tensor:
@@ -92,12 +94,12 @@ MASK = Exercise(
 # Exercise 2: the answers of a chunk, from G.
 
 
-def _answer_cases() -> list[tuple]:
-    cases = []
-    for seed, (tokens, dim, out) in enumerate(((5, 3, 2), (3, 4, 6), (6, 2, 3))):
-        draw = random_draw(seed)
+def _answer_cases(seed: int) -> list[tuple]:
+    draw, pick, cases = random_draw(seed), Random(seed), []
+    for _ in range(3):
+        tokens, dim, out = pick.sample(range(2, 7), 3)
         q, k, v = draw(tokens, dim), draw(tokens, dim), draw(tokens, out)
-        theta, eta, alpha = _gates(seed, tokens)
+        theta, eta, alpha = _gates(pick.randrange(10**6), tokens)
         cases.append((draw(out, dim), q, k, v, _mask_truth(theta, eta, alpha), torch.cumprod(1 - alpha, 0)))
     return cases
 
@@ -172,9 +174,10 @@ def _step_truth(k: Tensor) -> Tensor:
     return torch.tensor(low, dtype=k.dtype)
 
 
-def _step_cases() -> list[tuple]:
-    draw = random_draw(7)
-    return [(draw(tokens, dim) / dim**0.5,) for tokens, dim in ((3, 5), (8, 4), (6, 6))]
+def _step_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(2, 9), 2) for _ in range(3)]
+    return [(draw(tokens, dim) / dim**0.5,) for tokens, dim in sizes]
 
 
 LARGEST_STEP = Exercise(

@@ -126,8 +126,9 @@ def _one_copy(batch: int, heads: int, dim: int, depth: int, expansion: int) -> i
 
 def _state_sizes(seed: int) -> list[tuple]:
     pick, cases = Random(seed), []
-    for depth in (1, 2, 3, 2):
-        batch, heads, features, expansion = pick.sample(range(2, 7), 4)
+    batches = pick.sample(range(2, 7), 4)
+    for depth, batch in zip((1, 2, 3, 2), batches, strict=True):
+        heads, features, expansion = pick.sample([size for size in range(2, 8) if size != batch], 3)
         cases.append((batch, heads, heads * features, depth, expansion))
     return cases
 

@@ -1,8 +1,8 @@
 """Every check of every lesson: right answers written in many ways pass, wrong ones never do, and no answer, however
 odd, meets a traceback.
 
-For a new lesson: add its exercises' solutions to ANSWERS, written at least twice, and wrong ones to `tests/lessons`'s
-file of that lesson. All else is generated.
+For a new lesson: add its number to LESSONS, and right answers, written at least twice, to ANSWERS. All else is
+generated. Wrong answers as a reader might write them stand in the lesson's own file.
 """
 
 import itertools
@@ -561,6 +561,12 @@ def test_changed_arguments_reach_neither_truth_nor_slips():
     assert DOUBLE.check(lambda x, rest: x.add_(x)).outcome == "passed"
 
 
+def test_a_slip_that_divides_by_zero_does_not_speak_for_the_answer():
+    slips = {"infinite": Mistake(lambda x, rest: x * math.inf, "Infinite.", "無限大です。"), **DOUBLE.mistakes}
+    assert DOUBLE._replace(mistakes=slips).check(lambda x, rest: 3 * x).outcome == "three"
+    assert DOUBLE._replace(mistakes=slips).check(lambda x, rest: 4 * x).outcome == "different"
+
+
 def test_a_buffer_that_is_used_again_is_read_at_once():
     buffer = torch.zeros((), dtype=torch.float64)
     assert EXERCISES["03.HALF_LIFE"].check(lambda n: buffer.fill_(1 - 0.5 ** (1 / n))).outcome == "passed"
@@ -592,7 +598,7 @@ def test_a_rounded_answer_is_near():
         (
             "06.MASK",
             lambda t, p, w: torch.zeros(t, p + t),
-            r"row 0, column 0 \(token 0 looks at persistent token 0\) is False",
+            r"row 0, column 0 \(x0 looks at p1\) is False",
         ),
         (
             "07.MASK",

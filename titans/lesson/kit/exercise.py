@@ -53,6 +53,16 @@ class Mistake(NamedTuple):
     english: str
     japanese: str
 
+    def on(self, cases: Sequence[tuple]) -> list[Values]:
+        """What it computes; an empty answer, which nothing agrees with, where that is no number."""
+        found: list[Values] = []
+        for case in cases:
+            try:
+                found.append(values(self.answer(*deepcopy(case))))
+            except RefusedError:
+                found.append(())
+        return found
+
 
 class Exercise(NamedTuple):
     """A function to write: arguments to try it on, the truth, the slips to recognise, and the
@@ -103,7 +113,7 @@ class Exercise(NamedTuple):
                 "passed", f"{self.english} (In the precision of float32.)", f"{self.japanese}（float32の精度で）"
             )
         for name, mistake in self.mistakes.items():
-            if _agree(given, [values(mistake.answer(*deepcopy(case))) for case in cases], SINGLE):
+            if _agree(given, mistake.on(cases), SINGLE):
                 return Verdict(name, mistake.english, mistake.japanese)
         first = next(
             n for n, pair in enumerate(zip(given, truths, strict=True)) if not _agree(pair[:1], pair[1:], SINGLE)

@@ -188,8 +188,8 @@ def _mask_cases(seed: int) -> list[tuple]:
 def _cell(case: tuple, row: int, column: int) -> tuple[str, str]:
     persistent = case[1]
     if column < persistent:
-        return f"token {row} looks at persistent token {column}", f"トークン{row}から見た永続トークン{column}"
-    return f"token {row} looks at token {column - persistent}", f"トークン{row}から見たトークン{column - persistent}"
+        return f"x{row} looks at p{column + 1}", f"x{row} から見た p{column + 1}"
+    return f"x{row} looks at x{column - persistent}", f"x{row} から見た x{column - persistent}"
 
 
 MASK = Exercise(

@@ -82,7 +82,8 @@ def _stretches(seed: int) -> list[tuple]:
             (segments * segment_len, rest, segment_len),
             (told, -told % segment_len + (rest % 3) * segment_len, segment_len),
             (segments * segment_len + 1, 1, segment_len),
-            (told, segment_len - 1, segment_len),
+            (segments * segment_len, segment_len - 1, segment_len),
+            (1, segments * segment_len - 1, segment_len),
             (told, segments * segment_len, segment_len),
         ]
     return cases
@@ -134,6 +135,6 @@ SEGMENTS_BETWEEN = Exercise(
             "埋め草に入る数に1を足しても、正しいとは限りません。伝え終わりがセグメントのどこにあるかで変わります。",
         ),
     },
-    "Correct: it agrees with numbering every token, in eighteen settings.",
-    "正解です。トークンに1つずつ番号を付けて数えた結果と、18通りの設定で一致しました。",
+    "Correct: it agrees with numbering every token, in 21 settings.",
+    "正解です。トークンに1つずつ番号を付けて数えた結果と、21通りの設定で一致しました。",
 )

@@ -13,11 +13,12 @@ from titans.lesson.kit.exercise import Exercise, Mistake
 
 def _interference_cases(seed: int) -> list[tuple]:
     draw, pick = random_draw(seed), Random(seed)
-    sizes = [pick.sample(range(2, 7), 3) for _ in range(2)] + [[3, 5, 4]]
+    sizes = [pick.sample(range(3, 7), 3) for _ in range(3)]
     cases = []
     for pairs, d, out in sizes:
         k, v, j = draw(pairs, d), draw(pairs, out), pick.randrange(pairs)
-        k[j - 1] *= -torch.sign(k[j - 1] @ k[j])  # at least one product is negative
+        k[j - 1] *= -torch.sign(k[j - 1] @ k[j])  # one product is negative, one positive
+        k[j - 2] *= torch.sign(k[j - 2] @ k[j])
         cases.append((k, v, j))
     return cases
 

@@ -541,7 +541,6 @@ fastest = min(totals, key=totals.get)
 print(
     f"fastest: {fastest}, {totals[1] / totals[fastest]:.0f} times as fast as 1"
 )
-assert totals[1] > 5 * totals[64]
 
 # %% tags=["nbval-ignore-output"]
 pictures.speed()
@@ -556,6 +555,9 @@ pictures.speed()
 # 小さな演算でも大きな演算でも、その時間は変わりません。チャンクが大きければ、ステップの数が減ります。
 # 本当に、これが理由でしょうか。そうだとすれば、**行**を4倍にしても、始める演算の数は同じなので、
 # 小さなチャンクの時間はほとんど増えず、大きなチャンクでは増えるはずです。
+
+# %%
+assert totals[1] > 5 * totals[64]
 
 # %% tags=["nbval-ignore-output"]
 ratios = {}
@@ -600,8 +602,6 @@ for size, run in runs.items():
 # %%
 for size, run in runs.items():
     print(f"chunk {size:2}: left   ", [round(e, 3) for e in run.left.tolist()])
-assert (runs[16].stale < runs[1].stale).all()
-assert (runs[16].left >= runs[1].left).all()
 pictures.two_yardsticks()
 
 # %% [markdown] lang="en"
@@ -615,6 +615,10 @@ pictures.two_yardsticks()
 # 驚きは、勾配をとる重みで測ります。チャンクが16なら、それは、同じチャンクのほかのトークンが古いペアに上書きする前です。
 # ですから、ペアがまだ新しいうちに測っていることになります。
 # もしそうなら、チャンクが1のメモリを、もう一方の物差しで測れば、同じ数値になるはずです。書き方は変えず、測る場所だけを変えてみます。
+
+# %%
+assert (runs[16].stale < runs[1].stale).all()
+assert (runs[16].left >= runs[1].left).all()
 
 # %%
 same_yardstick = runs[1].blocks
@@ -667,7 +671,6 @@ for (trained, read), right in crossed.items():
         f"trained with chunks of {trained:2}, read with {read:2}:",
         f"{right:.0%} after 1,024 tokens",
     )
-assert crossed[16, 64] > 0.8 > 0.4 > crossed[64, 1]
 
 # %% [markdown] lang="en"
 # No, twice. The model of 64 does not recover, and the model of 16 reads in chunks of 64 almost as well. What was lost, was
@@ -678,6 +681,9 @@ assert crossed[16, 64] > 0.8 > 0.4 > crossed[64, 1]
 # どちらも違いました。64のモデルは元に戻らず、16のモデルは、64のチャンクで読んでも、ほとんど同じように答えられます。
 # 失われたのは、訓練のときでした。訓練の系列は長くても80トークンなので、チャンクが64なら、境目に出会うのは1回までで、
 # 多くの境目を越えて覚えていることは、教わっていません。もしそうなら、間を最大232トークンにして訓練すれば、よくなるはずです。
+
+# %%
+assert crossed[16, 64] > 0.8 > 0.4 > crossed[64, 1]
 
 # %%
 print(trials.chunks_table(card, longer=True))
@@ -838,8 +844,6 @@ for bound in (None, 40.0):
     )
 tame = trials.grown(keys, 0.9 * limit, 100, 40.0)
 print(f"bound 40, below the limit: {tame:.0e}")
-assert 1 < grown[-1] < 100
-assert tame < 1e-3
 
 # %% [markdown] lang="en"
 # The bound keeps the memory finite, and no more: it swings at a size that the bound allows, and knows nothing. Below the
@@ -888,3 +892,6 @@ assert tame < 1e-3
 # - S. Yang et al.: *Gated Linear Attention Transformers*, arXiv [2312.06635](https://arxiv.org/abs/2312.06635)。
 # - T. Dao, A. Gu: *Transformers are SSMs*（Mamba-2）, arXiv [2405.21060](https://arxiv.org/abs/2405.21060)。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。チャンク分の勾配ステップの双対形。
+# %%
+assert 1 < grown[-1] < 100
+assert tame < 1e-3

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans.attention import KeysValues, Seen, attend, causal_mask, rotate
-from titans.blocks import MemoryAsContext
+from titans.blocks import MAC, MemoryAsContext
 from titans.config import TitansConfig
 from titans.lesson.kit.draws import random_draw, randomise
 from titans.neural_memory import LayerState
@@ -87,6 +87,13 @@ class WithoutResidual(MemoryAsContext):
 
     def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         return self.memory.learn(written, state)
+
+
+class WithoutAttention(MAC):
+    """MAC in which attention adds nothing: x itself is written. h has then no way in either."""
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x
 
 
 @lru_cache(maxsize=64)

@@ -106,10 +106,10 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     return Picture(
         figure,
-        alt="Right answers over the steps of training. MAC, MAC whose h has no positions and MAC without attention climb "
-        "close to 1. MAC without convolution and MAC without the residual stop climbing near a dotted line, of crossing "
-        "off values, at about 0.58. The model without a memory stays at the dotted line of guessing, one in eight.",
-        alt_ja="訓練のステップに対する正解率。MAC、h に位置のない MAC、アテンションのない MAC は、1の近くまで上がります。"
-        "畳み込みのない MAC と、残差接続のない MAC は、値の候補を消しながら当てる場合を示す点線（約0.58）の近くで止まります。"
-        "メモリのないモデルは、当てずっぽうの点線（8分の1）のところにとどまります。",
+        alt="Right answers over the steps of training. MAC, MAC whose h has no positions and MAC without attention "
+        "climb close to 1. MAC without convolution and MAC without the residual stop climbing near a dotted line, of "
+        "crossing off values, at 0.58. The model without a memory stays at the dotted line of guessing, one in eight.",
+        alt_ja="訓練のステップに対する正解率。MAC、h に位置のない MAC、アテンションのない MAC は、"
+        "1の近くまで上がります。畳み込みのない MAC と、残差接続のない MAC は、値の候補を消しながら当てる場合を示す点線"
+        "（0.58）の近くで止まります。メモリのないモデルは、当てずっぽうの点線（8分の1）のところにとどまります。",
     )

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 07 · MAC: memory as context
 #
-# *Titans, step by step.* About 40 minutes to read; the code runs in about 20 seconds. Run the cells from
+# *Titans, step by step.* About 45 minutes to read; the code runs in about 30 seconds. Run the cells from
 # top to bottom.
 #
 # **You will learn**
@@ -9,23 +9,23 @@
 # - in which order MAC does things: read, concatenate, attend, write, read, gate;
 # - to build the block line by line, and to match the library to ten digits;
 # - why the equations, taken literally, let a token see its future, and which two rules stop that;
-# - what the memory adds to a model, and which part of it does the work: you train it and look.
+# - what the memory adds to a model, and which part ties a key to its value: you train it and look.
 #
 # **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), lesson 06 (persistent tokens), and
 # attention with a causal mask.
 
-# %% [markdown] lang="ja" en="1e7a566b"
+# %% [markdown] lang="ja" en="a89c198e"
 # # 07 · MAC：コンテキストとしてのメモリ
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約40分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約45分、コードの実行に約30秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
 #
-# - MAC（memory as a context）の処理の順序。読み、連結し、アテンション（attention）をかけ、書き、また読み、ゲート（gate）を通します。
-# - ブロック（block）を1行ずつ組み立て、ライブラリと10桁まで一致させること。
-# - 式を文字どおりに読むと、トークン（token）に未来が見えてしまう理由と、それを防ぐ2つの規則。
-# - メモリ（memory）によって、モデルに何ができるようになるか。実際に働いているのはどの部分か。自分で訓練（training）して調べます。
+# - MAC（memory as a context）の処理の順序。読み、連結し、アテンション（attention）をかけ、書き、もう一度読み、ゲート（gate）を通します。
+# - ブロック（block）を1行ずつ組み立てて、ライブラリと10桁まで一致させること。
+# - 式を文字どおりに読むとトークン（token）に未来が見えてしまう理由と、それを防ぐ2つの規則。
+# - メモリ（memory）によって、モデルに何ができるようになるか。キーと値を結びつけているのはどの部品か。自分で訓練（training）して調べます。
 #
 # **必要な知識**：メモリの読み書き（レッスン02）、そのゲート（レッスン03）、永続トークン（persistent token、レッスン06）、因果的な（causal）マスク（mask）のあるアテンション。
 
@@ -74,27 +74,26 @@ start()
 # %% [markdown] lang="ja" en="cbcf8385"
 # import に失敗するときは、この教材のパッケージがまだインストールされていません。
 # クローンしたフォルダーで `pip install -e .` を実行してください。
-# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
-# 上のセルを実行します。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、上のセルを実行します。
 # なお、PyPI で `titans` という名前のパッケージは別物です。
 #
 # ## 1. 2通りの覚え方
 #
-# アテンションは正確ですが、見てよいトークンが増えるほどコストがかかります。そこで、見る範囲を短い**セグメント**（segment）に限ります。
-# レッスン02と03のメモリは、大きさが決まっていて、最初のトークンまでさかのぼれますが、完全に正確にはなりません。
-# MAC（memory as a context、コンテキストとしてのメモリ）は、この2つを組み合わせます。
-# メモリから読み出したものを、アテンションが見るトークンとして加えるのです。
+# アテンションは正確ですが、見てよいトークンが増えるほどコストがかかるので、見る範囲を短い**セグメント**（segment）に限ります。
+# 一方、レッスン02と03のメモリは、大きさが決まっていて、最初のトークンまでさかのぼれますが、完全に正確にはなりません。
+# MAC（memory as a context、コンテキストとしてのメモリ）は、この2つを組み合わせて、
+# メモリから読み出したものを、アテンションが見るトークンとして加えます。
 #
 # 混同しやすい言葉が4つあります。
 #
 # | 言葉 | 意味 |
 # |---|---|
-# | 系列（sequence） | 1人の読み手が最初のトークンから読むもの全部。1つのメモリは、1つの系列に属します |
-# | バッチ（batch） | 並べて処理する複数の系列。互いを見ることはありません |
-# | セグメント（segment） | アテンションで互いを見るトークンのまとまり |
-# | チャンク（chunk） | 勾配（gradient）を、メモリの同じ重み（weights）でとるトークンのまとまり（D1） |
+# | 系列（sequence） | 1つのモデルが最初から続けて読むトークン全部。1つのメモリは、1つの系列に属します |
+# | バッチ（batch） | 並べて処理する複数の系列。互いに影響しません |
+# | セグメント（segment） | アテンションで互いが見えるトークンのまとまり |
+# | チャンク（chunk） | メモリの同じ重み（weights）で勾配（gradient）をとるトークンのまとまり（D1） |
 #
-# 次の図は、MAC が1つのセグメントに対して行う6つの手順です。大事なのは順序です。
+# 次の図は、MAC が1つのセグメントに対して行う6つの手順です。大事なのは順序で、
 # メモリは、アテンションの**前**に読み、**後**に書き、それからもう一度読みます。
 # 図の1は読み出し（read）、2は連結（concatenate）、3はアテンション（attend）、4は書き込み（write）、
 # 5は2回目の読み出し、6はゲートです。persistent は永続トークンです。
@@ -115,16 +114,15 @@ pictures.flow()
 # %% [markdown] lang="ja" en="9b76219b"
 # ## 2. まず紙の上で
 #
-# すべてを、できるだけ小さくします。トークンは1つの数で、メモリ $M$ も1つの数です。
-# クエリ（query）はトークンそのものなので、読み出しは掛け算です。アテンションは、見えるものの平均をとります。
+# すべてを、できるだけ小さくします。トークンもメモリ $M$ も、1つの数とします。
+# クエリ（query）はトークンそのもので、読み出しは掛け算です。アテンションは、見えるものの平均をとります。
 # 永続トークンは1個で、$P = 0$ とします。
-# 書き込みは、$M$ を値（value）のほうへ半分だけ動かします（レッスン03と同じく、キー（key）は1、$\theta = \tfrac14$）。
-# ゲートは開いたままにします。最後に読み出した $M y$ が、そのまま $o$ になります。
+# 1回の書き込みで、$M$ は値（value）との差の半分だけ動きます（レッスン03と同じく、キー（key）は1、$\theta = \tfrac14$）。
+# ゲートは開いたままにするので、最後に読み出した $M y$ が、そのまま $o$ になります。
 #
 # **実行する前に予想してみましょう。**
-# セグメントは2トークンで $x = (1, 3)$、その前のメモリは $M = 2$ です。鉛筆で計算してください。
-# 読み出した2つのトークン $h$ はいくつですか。
-# トークン0は $P$、2つの $h$、$x_0$ の平均をとります。いくつになりますか。トークン1ではどうでしょうか。
+# セグメントは2トークンで $x = (1, 3)$、その前のメモリは $M = 2$ です。次の3つを、鉛筆で計算してください。
+# 読み出した2つのトークン $h$、トークン0がとる $P$、2つの $h$、$x_0$ の平均、そしてトークン1がとる平均です。
 
 
 # %%
@@ -161,13 +159,14 @@ print(f"h: {h}\ny: {y}\nM: {M:.4f}\no: {o}")
 # The star means reading; without it $M_{t-1}(y_t)$ is a write, all tokens of $y_t$ one after another. Watch the index:
 # here $t$ counts segments.
 #
-# We take the weights from a block of the library, so that we can compare at the end: 8 features, one head, a matrix
-# memory, segments of 4, chunks of 2. All weights are random numbers. A rule about who sees whom has to hold for any.
+# We take the weights from a block of the library: 8 features, one head, a matrix memory, segments of 4, chunks of 2.
+# All weights are random numbers, and so are the 11 tokens of `x`. A rule about who sees whom has to hold for any. After
+# every piece or two we compare with the library's own, in `library`; `same` asks for ten digits.
 
-# %% [markdown] lang="ja" en="cf7b74fa"
+# %% [markdown] lang="ja" en="f704d51d"
 # $h = (2, 6)$ です。トークン0は $0, 2, 6, 1$ の平均で $2.25$、トークン1は $0, 2, 6, 1, 3$ の平均で $2.4$ になります。
-# 書き込みは半分ずつ進むので、$M$ は2から2.125、さらに2.2625へ動きます。
-# この例を覚えておいてください。実は、おかしなところがあるので、後でもう一度取り上げます。
+# 書き込みでは差の半分ずつ動くので、$M$ は2から2.125、さらに2.2625になります。
+# この例には、実はおかしなところがあります。後でもう一度取り上げるので、覚えておいてください。
 #
 # ## 3. ブロックを1行ずつ
 #
@@ -179,12 +178,13 @@ print(f"h: {h}\ny: {y}\nM: {M:.4f}\no: {o}")
 #
 # $$M_t = M_{t-1}(y_t), \qquad o_t = y_t \otimes M^*_t(y_t)$$
 #
-# 星印は読み出しです。星印のない $M_{t-1}(y_t)$ は書き込みで、$y_t$ のトークンを1つずつ順に書きます。
-# 添字に注意してください。ここの $t$ は、セグメントの番号です。
+# 星印は読み出しを表し、星印のない $M_{t-1}(y_t)$ は、$y_t$ のトークンを1つずつ順に書き込むことを表します。
+# 添字の $t$ が、ここではセグメントの番号であることに注意してください。
 #
-# 最後に比べられるように、重みはライブラリのブロックから取り出します。
+# ライブラリと比べられるように、重みはライブラリのブロックから取り出します。
 # 8次元、ヘッド（head）は1つ、行列のメモリ、セグメントは4トークン、チャンクは2トークンです。
-# 重みはすべて乱数です。誰が誰を見るかについての規則は、どんな重みでも成り立たなければならないからです。
+# 重みも、11トークンの入力 `x` も乱数です。どのトークンから何が見えるかについての規則は、どんな重みでも成り立たなければならないからです。
+# 部品を1つか2つ書くごとに、`library` にあるライブラリの同じ部品と比べ、`same` で10桁まで一致するかどうかを確かめます。
 
 # %%
 SEGMENT, CHUNK = 4, 2
@@ -201,12 +201,22 @@ randomise(mac, seed=0)
 W = {name: weight.detach() for name, weight in mac.named_parameters()}
 print(len(W), "tensors, among them", *list(W)[:4])
 
+# %%
+library = trials.Library(mac)
+torch.manual_seed(0)
+x = torch.randn(11, 8, dtype=torch.float64)
+
+
+def same(ours, theirs):
+    return bool((ours - theirs).abs().max() < 1e-10)
+
+
 # %% [markdown] lang="en"
 # Three small tools: a causal convolution over a token and the three before it (section 4.4 of the paper), unit length,
 # and a normalisation with a learned scale.
 
 # %% [markdown] lang="ja" en="b196fa97"
-# 小さな道具を3つ用意します。トークンとその前の3つにわたる因果的な畳み込み（convolution、論文の4.4節）、
+# まず、小さな道具を3つ用意します。トークンとその前の3トークンにわたる因果的な畳み込み（convolution、論文の4.4節）、
 # 長さを1にする関数、学習されたスケールを持つ正規化です。
 
 
@@ -230,8 +240,9 @@ def norm(x, scale, eps=1e-6):
 # are as many $h$ as there are tokens.
 
 # %% [markdown] lang="ja" en="64369555"
-# **読み出し**（式(21)）。セグメントの各トークンがメモリにたずねます。メモリは、まだセグメントの前のままです。
+# **読み出し**（式(21)）。セグメントの各トークンが、まだセグメントの前の状態にあるメモリにたずねます。
 # $h$ は、トークンと同じ数だけできます。
+# 出力の「h: True」は、ライブラリの $h$ と一致したという意味で、この後の出力も同じです。
 
 
 # %%
@@ -243,21 +254,25 @@ def retrieve(M, q):  # h: [tokens, dim]
     return norm(q @ M.T, W["norm.weight"])
 
 
+M = W["memory.memory.weights.0"][0]
+print("h:", same(retrieve(M, ask(x)), library.retrieve(x)))
+
+
 # %% [markdown] lang="en"
 # **Concatenate and attend** (equations 22 and 23). One softmax over everything, as in lesson 06, where $P$ stood in front
-# of the text; now $h$ stands between the two. `seen` says what each token may look at; we come to it below.
+# of the text; now $h$ stands between the two. `seen` says what each token may look at; `visible`, below, makes it.
 #
 # What does "position" mean for something that was retrieved? Here $h_j$ carries the position of its own token $j$,
 # turned by rotary positions (`rotate`) just as $x_j$ is. The persistent tokens carry none (decision D4).
 
-# %% [markdown] lang="ja" en="73675693"
+# %% [markdown] lang="ja" en="17e02a84"
 # **連結とアテンション**（式(22)と式(23)）。レッスン06と同じように、全体に1つの softmax をかけます。
-# レッスン06では $P$ の後にテキストが続きましたが、今度はその間に $h$ が入ります。
-# `seen` は、各トークンが見てよいものを表します。これは後で作ります。
+# レッスン06では $P$ のすぐ後にテキストが続きましたが、今度はその間に $h$ が入ります。
+# `seen` は各トークンが見てよいものを表し、その次のセルの `visible` で作ります。
 #
 # 読み出したものにとって、「位置」（position）とは何でしょうか。
-# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように回転位置（rotary position、`rotate`）で回します。
-# 永続トークンには位置がありません（決定D4）。
+# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように回転位置埋め込み（rotary position、RoPE）の `rotate` で回します。
+# 永続トークンには位置を与えません（決定D4）。
 
 
 # %%
@@ -276,17 +291,39 @@ def attend(x, h, seen):
 
 
 # %% [markdown] lang="en"
+# `mask_h` decides who sees the retrieved tokens: with `False` every token of the segment sees every $h$, which is what
+# the equations say. The library has `True`.
+
+# %% [markdown] lang="ja" en="77410830"
+# 読み出したトークンがどのトークンから見えるかは、`mask_h` で決めます。
+# `False` なら、セグメントのどのトークンからも、すべての $h$ が見えます。これが式どおりの設定です。ライブラリでは `True` です。
+
+
+# %%
+def visible(tokens, mask_h):  # [tokens, P + h + x], True: may be seen
+    P = torch.ones(tokens, len(W["persistent"]), dtype=torch.bool)
+    everything = torch.ones(tokens, tokens, dtype=torch.bool)
+    past = everything.tril()
+    return torch.cat((P, past if mask_h else everything, past), dim=1)
+
+
+S = x[:SEGMENT]
+h = retrieve(M, ask(S))
+attended = attend(S, h, visible(SEGMENT, mask_h=True))
+print("attention:", same(attended, library.attend(S, h)))
+
+# %% [markdown] lang="en"
 # ### Exercise 1: how much does a token see?
 #
 # Suppose a token sees, of $h$ and of $x$, its own and those before it in its segment. How many entries of
 # $[\,P \,\Vert\, h \,\Vert\, S\,]$ does token number `t` of a stream see, counted from 0?
 
 # %% [markdown] lang="ja" en="e209d7b1"
-# ### 演習1：1つのトークンは何個を見るか
+# ### 演習1：1つのトークンから何個が見えるか
 #
 # $h$ も $x$ も、同じセグメントの中の、自分の分とそれより前の分だけが見えるものとします。
-# ストリーム（stream）の `t` 番目のトークン（0から数えます）は、
-# $[\,P \,\Vert\, h \,\Vert\, S\,]$ のうち、何個を見ることになりますか。
+# ストリーム（stream）の `t` 番目のトークン（0から数えます）からは、
+# $[\,P \,\Vert\, h \,\Vert\, S\,]$ のうち何個が見えるでしょうか。
 
 
 # %%
@@ -306,7 +343,7 @@ exercises.SEES.check(sees)
 # %% [markdown] lang="ja" en="0734a5dc"
 # <details><summary>ヒント</summary>
 #
-# トークン `t` は、セグメントの中で `t % segment_len` 番目です。そこまでの各トークンは、2つの形で並んでいます。
+# トークン `t` は、セグメントの中で `t % segment_len` 番目です。そこまでの各トークンは、$h$ と $x$ の2か所に並んでいます。
 #
 # </details>
 
@@ -321,13 +358,14 @@ exercises.SEES.check(sees)
 # </details>
 
 # %% [markdown] lang="en"
-# **Write** (equation 24). What attention made of the segment, $y$, is written, not the segment itself: attention has
-# already decided what matters. The update is that of lesson 03, with keys and values of $y$; `project` is equation 11.
+# **Write** (equation 24). What attention made of the segment, $y$, is written, not the segment itself. Section 7 asks
+# what that is good for. The update is that of lesson 03, with keys and values of $y$; `project` is equation 11. Here
+# is the convolution again.
 
-# %% [markdown] lang="ja" en="793c48bb"
+# %% [markdown] lang="ja" en="d7e58b6f"
 # **書き込み**（式(24)）。書き込むのはセグメントそのものではなく、アテンションがそこから作った $y$ です。
-# 何が大事かは、アテンションがすでに選んでいます。
-# 更新はレッスン03と同じで、キーと値は $y$ から作ります。`project` は式(11)です。
+# それが何の役に立つのかは、7節で調べます。
+# 更新はレッスン03と同じで、キーと値は $y$ から作ります。`project` は式(11)で、ここでも畳み込みを使います。
 
 
 # %%
@@ -339,11 +377,8 @@ def project(y):
     return unit(q), unit(k), v, torch.sigmoid(gates)
 
 
-def write(M, S, M_chunk, k, v, gates):
-    theta, eta, alpha = gates
-    u = torch.outer(2 * (M_chunk @ k - v), k)
-    S = eta * S - theta * u
-    return (1 - alpha) * M + S, S
+pairs = zip(project(x), library.project(x), strict=True)
+print("q, k, v, gates:", *(same(ours, theirs) for ours, theirs in pairs))
 
 
 # %% [markdown] lang="en"
@@ -351,9 +386,17 @@ def write(M, S, M_chunk, k, v, gates):
 # for all its tokens. `per_token=True` reads with the memory right after the token's own write instead.
 
 # %% [markdown] lang="ja" en="bff1ccef"
-# トークンごとに書き込み、読み出します。
-# 式(25)を文字どおりに読むと、$M^*_t$、つまりセグメント**全体**を書いた後のメモリで、全部のトークンに答えます。
-# `per_token=True` では、そのトークン自身を書いた直後のメモリで読みます。
+# トークンごとに、書き込んでから読み出します。
+# 式(25)を文字どおりに読むと、どのトークンにも $M^*_t$、つまりセグメント**全体**を書いた後のメモリで答えることになります。
+# `per_token=True` にすると、そのトークン自身を書いた直後のメモリで読みます。
+
+
+# %%
+def write(M, S, M_chunk, k, v, gates):
+    theta, eta, alpha = gates
+    u = torch.outer(2 * (M_chunk @ k - v), k)
+    S = eta * S - theta * u
+    return (1 - alpha) * M + S, S
 
 
 # %%
@@ -371,15 +414,20 @@ def write_and_read(state, written, first, per_token):
     return torch.stack(reads), (M, S, M_chunk)
 
 
+# %%
+before = (M, torch.zeros_like(M), M)
+reads, _ = write_and_read(before, x, 0, per_token=True)
+print("write and read:", same(reads, library.write_and_read(x)))
+
 # %% [markdown] lang="en"
 # **Gate** (equation 25). The read leaves the memory through an output gate of its own, as every memory layer of the
 # paper has it (section 4.4). Then $\otimes$: both sides normalised, one squashed by a sigmoid, multiplied. The paper
 # leaves open which non-linearity; the sigmoid is a decision of this course (D14).
 
 # %% [markdown] lang="ja" en="c7ad8dfe"
-# **ゲート**（式(25)）。読み出したものは、まずメモリ自身の出力ゲートを通ります。論文のメモリの層（layer）には、これが付いています（4.4節）。
-# 次に $\otimes$ です。両方を正規化し、片方をシグモイド（sigmoid）に通してから、掛け合わせます。
-# どの非線形関数を使うかを論文は決めていません。シグモイドは、この教材の決定です（D14）。
+# **ゲート**（式(25)）。読み出したものは、まずメモリ自身の出力ゲートを通ります。これは、論文のメモリの層（layer）にはどれにも付いています（4.4節）。
+# 次が $\otimes$ で、両方を正規化し、片方をシグモイド（sigmoid）に通してから、掛け合わせます。
+# 論文には、どの非線形関数を使うかが書かれていません。シグモイドは、この教材で決めたものです（D14）。
 
 
 # %%
@@ -392,24 +440,16 @@ def gate(y, written, reads):
     return torch.sigmoid(left) * right
 
 
+print("gate:", same(gate(x, x, reads), library.gate(x, x, reads)))
+
+
 # %% [markdown] lang="en"
 # And the whole block, segment by segment. One thing in it is not in the equations: `x[part] +`, a residual around
-# attention (D13). Section 7 shows what it is for. `mask_h` decides who sees the retrieved tokens: with `False` every
-# token of the segment sees every $h$, which is what the equations say.
+# attention (D13). Section 7 shows what it is for.
 
-# %% [markdown] lang="ja" en="2a3adfb4"
-# そして、ブロックの全体です。セグメントごとに進みます。
-# 式にないものが1つあります。`x[part] +` という、アテンションのまわりの残差（residual）です（D13）。何のためかは7節で調べます。
-# `mask_h` は、読み出したトークンを誰が見るかを決めます。`False` なら、セグメントのどのトークンも、すべての $h$ を見ます。
-# 式が言っているのは、このことです。
-
-
-# %%
-def visible(tokens, mask_h):  # [tokens, P + h + x], True: may be seen
-    P = torch.ones(tokens, len(W["persistent"]), dtype=torch.bool)
-    everything = torch.ones(tokens, tokens, dtype=torch.bool)
-    past = everything.tril()
-    return torch.cat((P, past if mask_h else everything, past), dim=1)
+# %% [markdown] lang="ja" en="5004256d"
+# 最後は、セグメントごとに進むブロックの全体です。
+# 式にないものが1つだけあります。`x[part] +` という、アテンションのまわりの残差接続（residual）です（D13）。何のためにあるのかは、7節で調べます。
 
 
 # %%
@@ -441,20 +481,18 @@ def mac_by_hand(x, mask_h, per_token):
 # ## 4. トークンに未来は見えるか
 #
 # 言語モデル（language model）は、次のトークンを予測します。
-# トークン $i$ の出力がトークン $i + 1$ によって変わるなら、モデルは答えをのぞき見できます。
-# 訓練では完璧に当てられるようになりますが、生成するときには失敗します。
-# そこで、いちばん鋭い道具であるヤコビ行列（Jacobian）で調べます。
-# 入力 $x_j$ を変えると、出力 $o_i$ はどれだけ変わるでしょうか。$j > i$ なら、ちょうど0でなければなりません。
+# もしトークン $i$ の出力がトークン $i + 1$ によって変わるなら、モデルは答えをのぞき見できることになり、
+# 訓練では完璧に当てられるようになっても、生成するときには失敗します。
+# そこで、いちばん確実な方法として、ヤコビ行列（Jacobian）で調べます。
+# 入力 $x_j$ を変えると、出力 $o_i$ はどれだけ変わるでしょうか。$j > i$ のときは、ちょうど0でなければなりません。
 #
 # **実行する前に予想してみましょう。**
-# 11トークン、セグメントは4トークンで、式は文字どおりとします。$x$ のマスクは因果的です。
+# 11トークン、セグメントは4トークンで、式は文字どおりとし、$x$ のマスクは因果的とします。
 # ヤコビ行列の対角線より上は、ゼロになるでしょうか。
+# 出力は、未来（the future）からの影響と、過去（the past）からの影響の、それぞれ最大値です。
+
 
 # %%
-torch.manual_seed(0)
-x = torch.randn(11, 8, dtype=torch.float64)
-
-
 def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
     slopes = torch.autograd.functional.jacobian(
         lambda x: mac_by_hand(x, mask_h, per_token), x
@@ -465,17 +503,19 @@ def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
 literal = influence(mask_h=False, per_token=False)
 print(f"largest influence of the future: {literal.triu(1).max():.2g}")
 print(f"largest influence of the past:   {literal.tril().max():.2g}")
-assert literal.triu(1).max() > 0.1
 
 # %% [markdown] lang="en"
 # It is not zero at all. Go back to the numbers on paper and change the *last* token from 3 to 4. What happens to the
 # *first* token's average?
 
 # %% [markdown] lang="ja" en="34b7e4ed"
-# ゼロどころではありません。紙の上の例に戻って、**最後**のトークンを3から4に変えてみましょう。
+# ゼロではありませんでした。紙の上の例に戻り、**最後**のトークンを3から4に変えてみましょう。
 # **最初**のトークンの平均は、どうなるでしょうか。
+# 出力の「first y」と「first o」は、最初のトークンの $y$ と $o$ です。
 
 # %%
+assert literal.triu(1).max() > 0.1
+
 for last in (3.0, 4.0):
     _, y, _, o = on_paper(torch.tensor([1.0, last]))
     print(f"x = (1, {last:.0f}): first y {y[0]:.2f}, first o {o[0]:.4f}")
@@ -487,20 +527,16 @@ for last in (3.0, 4.0):
 # **Predict before you run.** So let $h_j$ be seen only by tokens $i \ge j$. Is that enough?
 
 # %% [markdown] lang="ja" en="6f689164"
-# 最初の $y$ が、2.25から2.75に動きました。この平均には2つの $h$ が含まれ、2つ目の $h$ は2つ目のトークンでたずねたものだからです。
+# 最初の $y$ が、2.25から2.75に変わりました。この平均には2つの $h$ が含まれていて、2つ目の $h$ は2つ目のトークンでたずねたものだからです。
 # これが1つ目の漏れ（leak）です。**読み出したトークンには、たずねたトークンの情報が入っています。**
 #
 # **実行する前に予想してみましょう。**
-# では、$h_j$ を、$i \ge j$ のトークンだけに見せることにします。これで十分でしょうか。
+# では、$h_j$ が見えるのを、$i \ge j$ のトークンだけに限ります。これで十分でしょうか。
 
 # %%
 found = {name: influence(*rules) for name, rules in leaky_mac.MODES.items()}
 for name, size in found.items():
     print(f"{name:20} the future: {size.triu(1).max():.2g}")
-assert all(
-    (size.triu(1).max() > 0) == (name != "both")
-    for name, size in found.items()
-)
 
 # %% [markdown] lang="en"
 # It is not, and neither is the other rule alone. The second leak: **the memory that answers has read the whole
@@ -513,15 +549,17 @@ assert all(
 # %% [markdown] lang="ja" en="ca249bc0"
 # 十分ではありません。もう一方の規則だけでも足りません。
 # 2つ目の漏れは、**答えるメモリが、セグメント全体を読み終えている**ことです。
-# トークン0に答える重みには、トークン1、2、3がもう書き込まれています。
-# 両方の規則があるときだけ、対角線より上の数がすべて0になります。小さいのではなく、ちょうど0です（決定D3）。
+# トークン0に答えるときの重みには、トークン1、2、3がもう書き込まれています。
+# 対角線より上の数がすべて0になるのは、両方の規則があるときだけで、小さいのではなく、ちょうど0になります（決定D3）。
 #
-# 図の×印は、未来からの影響です。白いところは、ちょうど0です。漏れはセグメントの境目で止まります。
-# そのため、1トークンだけのセグメントで試していると、漏れには決して気づきません。
+# 図の×印は未来からの影響で、白いところはちょうど0です。漏れはセグメントの境目で止まるので、
+# 1トークンだけのセグメントで試していると、漏れがあっても気づけません。
 # 図は左から、文字どおり（literal）、h のマスクだけ（mask on h only）、
 # トークンごとの読み出しだけ（read per token only）、両方（both）です。
 
 # %%
+for name, size in found.items():
+    assert (size.triu(1).max() > 0) == (name != "both")
 pictures.leaks(found, SEGMENT)
 
 # %% [markdown] lang="en"
@@ -534,7 +572,8 @@ pictures.leaks(found, SEGMENT)
 # ### 演習2：マスク
 #
 # 1つのセグメントについて、$[\,P \,\Vert\, h \,\Vert\, x\,]$ のマスクを書いてください。
-# 行がトークン、見てよいところが `True` です。漏れがあってはいけません。過去のものを隠しすぎてもいけません。
+# 1つの行が1つのトークンで、見てよいところを `True` にします。
+# 漏れがあってはいけません。また、過去のものは1つも隠さないでください。
 
 
 # %%
@@ -555,8 +594,8 @@ exercises.MASK.check(mask)
 # %% [markdown] lang="ja" en="4e49a5b0"
 # <details><summary>ヒント</summary>
 #
-# `torch.ones(tokens, tokens).tril().bool()` が、過去を表す三角形です。これが2つ必要です。
-# 先頭には $P$ の分も要ります。`torch.cat(..., dim=1)` で横に並べます。
+# 過去を表す三角形は `torch.ones(tokens, tokens).tril().bool()` で作れます。これが2つと、先頭に置く $P$ の分が必要です。
+# 横に並べるには `torch.cat(..., dim=1)` を使います。
 #
 # </details>
 
@@ -583,9 +622,8 @@ exercises.MASK.check(mask)
 # ### 演習3：自分の書き込みの後で読む
 #
 # モーメンタム（momentum）も忘却（forgetting）もない行列のメモリで、1トークンを1チャンクとします。
-# トークン `K[t]`、`V[t]` を、ステップ幅（step size）`theta` で順に書き込みます。
-# 各トークンは、自分のクエリ `Q[t]` で読みます。漏れがなく、自分の書き込みについては式(25)が成り立つようにしてください。
-# 答えを `[tokens, dim]` の形で返します。
+# トークン `K[t]`、`V[t]` をステップ幅（step size）`theta` で順に書き込み、各トークンは自分のクエリ `Q[t]` で読みます。
+# 漏れがなく、自分の書き込みについては式(25)が成り立つようにして、答えを `[tokens, dim]` の形で返してください。
 
 
 # %%
@@ -605,8 +643,8 @@ exercises.WRITE_AND_READ.check(answers)
 # %% [markdown] lang="ja" en="a551564d"
 # <details><summary>ヒント</summary>
 #
-# トークンについてのループを1つ書き、その中を2行にします。まずレッスン02の書き込み `M = M - theta * ...`、
-# 次に読み出し `M @ Q[t]` です。
+# トークンについてのループを1つ書き、その中を2行にします。1行目がレッスン02の書き込み `M = M - theta * ...`、
+# 2行目が読み出し `M @ Q[t]` です。
 #
 # </details>
 
@@ -627,22 +665,21 @@ exercises.WRITE_AND_READ.check(answers)
 # %% [markdown] lang="en"
 # ## 5. The same as the library
 #
-# With both rules on, your lines are `titans.blocks.MAC`. The library computes a chunk at once and keeps what it needs
-# between calls; the numbers are the same.
+# Each piece was the same. With both rules on, what they make up is `titans.blocks.MAC`. The library computes a chunk at
+# once and keeps what it needs between calls; the numbers are the same.
 
-# %% [markdown] lang="ja" en="9f6de87d"
+# %% [markdown] lang="ja" en="4346045d"
 # ## 5. ライブラリと一致する
 #
-# 両方の規則を入れると、ここまでに書いたコードは `titans.blocks.MAC` と同じものになります。
-# ライブラリは1チャンクをまとめて計算し、次の呼び出しに必要なものを保存しますが、数値は同じです。
-# 出力の「equal to ten digits: True」は、10桁まで一致したという意味です。
+# 部品は1つずつ一致していました。両方の規則を入れると、それを組み立てた全体も `titans.blocks.MAC` と同じものになります。
+# ライブラリはチャンクごとにまとめて計算し、次の呼び出しに必要なものを保存しますが、数値は同じです。
+# 出力の「equal to ten digits: True」は、10桁まで一致したという意味で、次の行は対角線より上の最大値です。
 
 # %%
 by_library, state = mac(x[None], mac.initial_state(batch=1))
 by_hand = mac_by_hand(x, mask_h=True, per_token=True)
-difference = (by_hand - by_library[0]).abs().max().item()
-print("equal to ten digits:", difference < 1e-10)
-assert difference < 1e-10
+print("equal to ten digits:", same(by_hand, by_library[0]))
+assert same(by_hand, by_library[0])
 print("above the diagonal, exactly:", found["both"].triu(1).max().item())
 assert (found["both"].triu(1) == 0).all()
 
@@ -658,11 +695,11 @@ assert (found["both"].triu(1) == 0).all()
 # 3. How many persistent tokens does it take to close a leak?
 
 # %% [markdown] lang="ja" en="a0ded3a2"
-# ## 6. 誰が誰を見るか
+# ## 6. どのトークンから何が見えるか
 #
-# MAC 実験室では、16個のトークンを扱います。上の図はマスクで、左から永続トークン、$h$、$x$ です。
+# MAC 実験室では、16個のトークンを扱います。上の図はマスクで、左から永続トークン、$h$、$x$ の順に並び、
 # 調べているトークンの行だけが濃い色になります。
-# 下の図はヤコビ行列です。アテンションと**メモリ**の両方を通って、どの入力がその出力に届くかを示します。
+# 下の図はヤコビ行列で、アテンションと**メモリ**の両方を通って、どの入力がその出力に届くかを示します。
 # ×印の付いた赤い棒は、未来のトークンです。
 # スライダーは、segment がセグメントの長さ、persistent が永続トークンの数、query token が調べるトークンです。
 # mode では、文字どおり（literal）、h のマスクだけ（mask on h only）、トークンごとの読み出しだけ（read per token only）、
@@ -670,7 +707,7 @@ assert (found["both"].triu(1) == 0).all()
 # （カーネルが動いていないときは、4つのモードが上から順に並びます。）
 #
 # 1. 文字どおりのモードで、セグメントの最後であるトークン11（query token）を調べます。未来は見えますか。
-# 2. 両方の規則を入れ、セグメントを2トークンにします。アテンションは2トークンしか見ません。
+# 2. 両方の規則を入れ、セグメントを2トークンにします。アテンションで見えるのは2トークンだけです。
 #    出力には、どこまで前のトークンが届きますか。
 # 3. 永続トークンを何個にすれば、漏れを止められますか。
 
@@ -681,8 +718,7 @@ lab
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. No: there is nothing left of its segment. That is why the error is easy to miss: the last token of a segment is
-#    always innocent.
+# 1. No: there is nothing left of its segment. So whoever tests the last token of a segment alone misses the error.
 # 2. To token 0. Attention ends at the segment; what is older arrives through the memory alone (grey bars).
 # 3. No number does. The mask decides that, not what stands in front.
 #
@@ -690,31 +726,31 @@ lab
 #
 # ## 7. What the memory is worth
 #
-# Now train it. The task is key-value recall: four pairs of a key and a value are told, noise passes, and then each
-# key is asked for. A key and its value are one token each, and there are 8 values. A segment has 8 tokens, and
-# what is told fills the first: when the questions come, attention cannot see it any more.
+# Now train it. The task is key-value recall: four pairs of a key and a value are told in one stretch, noise passes, and
+# then each key is asked for. A key and its value are one token each, and there are 8 values. A segment has 8 tokens,
+# and what is told fills the first: when the questions come, attention cannot see it any more.
 #
 # **Predict before you run.** What share of right answers does a model without a memory get?
 
-# %% [markdown] lang="ja" en="24222cda"
+# %% [markdown] lang="ja" en="32245f10"
 # <details><summary>答え</summary>
 #
-# 1. 見えません。セグメントに、もう残りがないからです。この間違いが見落とされやすいのは、そのためです。
-#    セグメントの最後のトークンは、いつも潔白です。
-# 2. トークン0まで届きます。アテンションはセグメントで終わります。それより古いものは、メモリだけを通って届きます（灰色の棒）。
-# 3. 何個でも止められません。それを決めるのはマスクで、前に何が並んでいるかではありません。
+# 1. 見えません。そのセグメントには、もう後ろのトークンがないからです。セグメントの最後のトークンだけを調べていると、この間違いに気づけません。
+# 2. トークン0まで届きます。アテンションはセグメントで終わり、それより古いものは、メモリだけを通って届きます（灰色の棒）。
+# 3. 何個でも止められません。それを決めるのはマスクで、前に何が並んでいるかではないからです。
 #
 # </details>
 #
 # ## 7. メモリにはどれだけの価値があるか
 #
 # では、訓練してみましょう。課題はキーと値の想起（key-value recall）です。
-# キーと値のペア（pair）を4つ伝え、無関係なトークン、つまり雑音（noise）を流し、それから各キーについてたずねます。
-# キーも値も1トークンで、値は8種類です。セグメントは8トークンです。ペアを伝えるだけで1セグメントが埋まります。
-# そのため、質問が来るころには、アテンションからはもう見えません。
+# キーと値のペア（pair）を4つひと続きに伝え、無関係なトークン、つまり雑音（noise）を流してから、各キーについてたずねます。
+# キーも値も1トークンで、値は8種類です。セグメントは8トークンなので、ペアを伝えるだけで1セグメントが埋まり、
+# 質問が来るころには、アテンションからはもう見えません。
 #
 # **実行する前に予想してみましょう。**
 # メモリのないモデルの正解率（accuracy）は、どれくらいになるでしょうか。
+# 出力の「right answers」が正解率、「steps」が訓練のステップ数です。
 
 # %% tags=["nbval-ignore-output"]
 run = trials.RUN
@@ -1119,12 +1155,12 @@ for name in ("MAC", "without convolution", "without residual"):
 
 # %% tags=["nbval-ignore-output"]
 larger, _, _ = load_checkpoint("ablation/no-convolution")
-found = share_right(larger, Recall(), between=56)
+measured = share_right(larger, Recall(), between=56)
 shares = [trials.crossing_off(n, values=32) for n in range(1, 7)]
 expected = sum(shares) / 6
-print(f"six pairs, without convolution: {found:.1%}")
+print(f"six pairs, without convolution: {measured:.1%}")
 print(f"six pairs, crossing off:        {expected:.1%}")
-assert abs(found - expected) < 0.05
+assert abs(measured - expected) < 0.05
 
 blended = trials.train_variant(run, leaky_mac.PlainAverage).history[-1][2]
 print(f"a plain blend: {blended:.0%}")
@@ -1170,6 +1206,7 @@ for tokens in (1, 3, 6):
 # %% [markdown] lang="ja" en="5f172a7b"
 # **チャンクとセグメントは、どう違いますか。**
 # 同じ重みのまま1つずつ変えて、最初に変わる出力を探してみましょう。
+# 出力の「from token 2 on」は、トークン2から先の出力が変わったという意味です。
 
 # %%
 for chunk, segment in ((4, 4), (2, 8), (2, 3)):
@@ -1187,10 +1224,10 @@ for chunk, segment in ((4, 4), (2, 8), (2, 3)):
 # **Is there one memory per sequence, per layer, per head?** All three.
 
 # %% [markdown] lang="ja" en="e0b31680"
-# チャンクを2から4にすると、トークン2から変わります。勾配をとる重みが、そこで初めて違うからです。
-# セグメントを8にすると、トークン4から変わります。これまでセグメントの最初だったトークンに、もっと多くが見えるからです。
-# セグメントを3にすると、トークン3から変わります。見えるものが減るからです。
-# 2つは互いに無関係です。チャンクがセグメントより長くてもかまいません。
+# チャンクを2から4にすると、トークン2で初めて、勾配をとる重みが変わります。
+# セグメントを8にすると、それまでセグメントの最初だったトークン4から、もっと多くのトークンが見えるようになります。
+# セグメントを3にすると、今度はトークン3から、見えるトークンが減ります。
+# この2つは互いに無関係で、チャンクのほうがセグメントより長くてもかまいません。
 #
 # **メモリは、系列ごと、層ごと、ヘッドごとに1つですか。** その3つともです。
 
@@ -1206,8 +1243,8 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # **Is the memory read before or after the write?** Both. $h$ is read with the weights from before the segment: these
 # tokens are to look *back*. $o$ is read right after the token's own write.
 #
-# **Why is $y$ written and not $x$?** Attention has put a token into its context by then. A value alone says little;
-# "this value, after that key" can be bound.
+# **Why is $y$ written and not $x$?** Equation 24 has it so, and attention may put a token into its context before it is
+# written. On this task nothing comes of it: trained with $x$ written instead, the model answers as well (section 7).
 #
 # **In which order does MAC do things?** Read, concatenate, attend, write, read, gate: section 1's picture.
 #
@@ -1221,7 +1258,10 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - The same model without the memory guesses. With it, attention of 8 tokens answers about what lies far before.
 # - On this task the last read does the work, and $h$ hardly any. Where $h$ has to do it, it needs positions: without
 #   them it is a set, and a token gets the average of all.
-# - Without a residual around attention, the memory learns which values were told, but not whose they are.
+# - What ties a key to its value is the convolution of the keys, which looks one token further back than that of the
+#   values. Attention may be switched off, after training and even before it.
+# - Without the convolution, or without a residual around attention, the memory learns which values were told, but not
+#   whose they are.
 #
 # ## References
 #
@@ -1231,28 +1271,30 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927): recall of pairs as a measure of
 #   sequence models.
 
-# %% [markdown] lang="ja" en="be8a2a81"
+# %% [markdown] lang="ja" en="b5b15ebd"
 # **メモリを読むのは、書き込みの前ですか、後ですか。** 両方です。
-# $h$ は、セグメントの前の重みで読みます。過去を**振り返る**ためのトークンだからです。
+# $h$ は過去を**振り返る**ためのトークンなので、セグメントの前の重みで読みます。
 # $o$ のためには、そのトークン自身を書いた直後に読みます。
 #
 # **書き込むのが $x$ ではなく $y$ なのは、なぜですか。**
-# そのときには、アテンションがトークンを文脈の中に置いているからです。値だけでは、多くを語りません。
-# 「あのキーの後の、この値」であれば、キーと値を結びつけることができます。
+# 式(24)がそうなっているからで、書き込む前に、アテンションでトークンに文脈を加えられます。
+# ただし、この課題では効果がありません。$x$ を書き込むように訓練したモデルも、同じくらいよく答えます（7節）。
 #
-# **MAC は、どの順序で処理しますか。** 読み、連結し、アテンションをかけ、書き、読み、ゲートを通します。1節の図のとおりです。
+# **MAC は、どの順序で処理しますか。** 読み、連結し、アテンションをかけ、書き、もう一度読み、ゲートを通します。1節の図のとおりです。
 #
 # ## まとめ
 #
 # - MAC は、メモリから読み出したものをセグメントのコンテキストに加え、$[\,P \,\Vert\, h \,\Vert\, S\,]$ にアテンションをかけます。
 #   その結果を書き込み、2回目の読み出しとゲートで合わせます。
-# - 式を文字どおりに読むと、未来が2か所で漏れます。1つは $h$ で、たずねたトークンの情報が入っています。
+# - 式を文字どおりに読むと、未来が2か所で漏れます。1つは、たずねたトークンの情報が入っている $h$ で、
 #   もう1つは、セグメント全体を読み終えたメモリです。規則が片方だけではまだ漏れますが、両方あれば、漏れはちょうど0になります。
-# - セグメントは、アテンションが見る範囲です。チャンクは、勾配をとる重みを決めます。どちらも、書き込みを遅らせません。
-# - 同じモデルでも、メモリがないと当てずっぽうになります。メモリがあれば、8トークンしか見えないアテンションでも、ずっと前のことを答えられます。
+# - セグメントはアテンションで見える範囲を、チャンクは勾配をとる重みを決めます。どちらも、書き込みを遅らせません。
+# - 同じモデルでも、メモリがないと当てずっぽうになります。メモリがあれば、アテンションで8トークンしか見えなくても、ずっと前のことを答えられます。
 # - この課題で働いているのは最後の読み出しで、$h$ はほとんど働いていません。
-#   $h$ が働かなければならないところでは、位置が必要です。位置がなければただの集合で、トークンには全部の平均しか渡りません。
-# - アテンションのまわりに残差がないと、メモリは、どの値が伝えられたかは覚えますが、どのキーの値かを覚えられません。
+#   $h$ を使わなければならない課題では、位置が必要です。位置がないと順序のない集合になり、トークンには全部の平均しか渡りません。
+# - キーと値を結びつけているのは、キーの畳み込みで、値の畳み込みより1トークン前を見ています。
+#   アテンションは、訓練の後だけでなく、訓練の前から切ってもかまいません。
+# - 畳み込みがないか、アテンションのまわりの残差接続がないと、メモリは、どの値が伝えられたかは覚えますが、どのキーの値かは覚えられません。
 #
 # ## 参考文献
 #

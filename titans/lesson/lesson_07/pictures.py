@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
-from titans.lesson.kit.figures import BLUE, GREEN, GREY, ORANGE, PINK, RED, Picture, chart, new_figure, plot_curves
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, Picture, chart, new_figure, plot_curves
 from titans.lesson.lesson_07.trials import PAIRS, SYMBOLS, crossing_off
 from titans.training import Trained
 
@@ -66,7 +66,8 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         image = axes.imshow(shown.numpy(), cmap="cividis", vmin=-3, vmax=torch.tensor(bound).log10().item())
         axes.set_facecolor("white")
         rows, columns = torch.nonzero(size.triu(1), as_tuple=True)
-        axes.plot(columns, rows, color=RED, marker="x", linestyle="none", markersize=4)
+        for colour, size, width in (("white", 6, 3.2), (BLACK, 5, 1.4)):  # a white rim: seen on every colour
+            axes.plot(columns, rows, color=colour, marker="x", linestyle="none", markersize=size, markeredgewidth=width)
         for border in range(segment_len, tokens, segment_len):
             axes.axhline(border - 0.5, color=GREY, linewidth=0.6)
             axes.axvline(border - 0.5, color=GREY, linewidth=0.6)
@@ -98,6 +99,8 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
         name: [(step, share) for step, _, share in one.history if share is not None] for name, one in trained.items()
     }
     plot_curves(axes, {name: tuple(zip(*pairs, strict=True)) for name, pairs in points.items()})
+    for line, size in zip(axes.lines, (11, 4, 7.5, 4, 5, 5), strict=False):  # three lie on one another: rings
+        line.set(markersize=size, linewidth=0.3 * size)
     knowing = sum(crossing_off(left) for left in range(1, PAIRS + 1)) / PAIRS
     for share, name in ((knowing, "crossing off"), (1 / SYMBOLS, "guessing")):
         axes.axhline(share, color="0.35", linewidth=1.4, linestyle=":")

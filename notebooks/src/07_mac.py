@@ -1211,12 +1211,13 @@ for tokens in (1, 3, 6):
 # 出力の「from token 2 on」は、トークン2から先の出力が変わったという意味です。
 
 # %%
-for chunk, segment in ((4, 4), (2, 8), (2, 3)):
+for chunk, segment, expected in ((4, 4, 2), (2, 8, 4), (2, 3, 3)):
     other = trials.resized(mac, config, chunk, segment)
     o, _ = other(x[None], other.initial_state(batch=1))
     changed = (o - by_library).abs().amax((0, 2)) > 1e-10
     first = int(changed.nonzero()[0])
     print(f"chunk {chunk}, segment {segment}: from token {first} on")
+    assert first == expected
 
 # %% [markdown] lang="en"
 # With chunks of 4 in place of 2, token 2 is the first whose gradient is taken at other weights. With segments of 8,

@@ -43,7 +43,7 @@ from titans.lesson.kit.draws import randomise
 from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_07 import exercises, leaky_mac, pictures, trials
 from titans.lesson.lesson_07.lab import mac_lab
-from titans.tasks import Recall
+from titans.tasks import Recall, ScatteredRecall
 from titans.training import share_right
 
 start()
@@ -122,7 +122,10 @@ pictures.flow()
 #
 # **実行する前に予想してみましょう。**
 # セグメントは2トークンで $x = (1, 3)$、その前のメモリは $M = 2$ です。次の3つを、鉛筆で計算してください。
-# 読み出した2つのトークン $h$、トークン0がとる $P$、2つの $h$、$x_0$ の平均、そしてトークン1がとる平均です。
+#
+# - 読み出した2つのトークン $h$
+# - トークン0がとる平均（$P$ と、2つの $h$ と、$x_0$ の平均）
+# - トークン1がとる平均
 
 
 # %%
@@ -924,9 +927,11 @@ assert last > 0.85
 # attention could make of it "this value, after that key".
 #
 # **Predict before you run.** Switch one part at a time off in the trained models. Without which are the answers lost?
-# For attention nothing is added to $x$. "Looking back" is the part of the convolution that is not the token itself.
+# For attention nothing is added to $x$. "Looking back" is the part of the convolution that is not the token itself. A
+# third model joins in: it was trained on pairs told in one stretch and on pairs *scattered* in the noise, and is asked
+# for scattered ones.
 
-# %% [markdown] lang="ja" en="7e876c4b"
+# %% [markdown] lang="ja" en="51aa1563"
 # この課題では、位置があってもなくても変わりません。位置を与えるのは、コンテキストを使わなければ解けない課題のためです。
 #
 # ### キーと値を結びつけているのは何か
@@ -938,12 +943,17 @@ assert last > 0.85
 # 書き込まれるのは $x$ ではなく $y$ なので、アテンションが「あのキーの後の、この値」に変えておけるからです。
 #
 # **実行する前に予想してみましょう。**
-# 学習済みの2つのモデルで、部品を1つずつ切ります。どれを切ると、答えられなくなるでしょうか。
+# 学習済みのモデルで、部品を1つずつ切ります。どれを切ると、答えられなくなるでしょうか。
 # アテンションを切る（attention）と、$x$ には何も足されません。
 # 「looking back」は畳み込みのうち前のトークンを見る部分で、クエリ（queries）、キー（keys）、値（values）のそれぞれについて切ります。
 # ほかに、出力ゲート（the output gate）、最後の読み出し（the last read）、残差接続（the residual）なども切ります。
+#
+# モデルを1つ加えて、3つで調べます。3つ目（scattered）は、ペアをひと続きに伝える場合と、ペアが雑音の中に**散らばっている**場合の
+# 両方で訓練したモデルで、ここでは散らばったペアについてたずねます。
 
 # %% tags=["nbval-ignore-output"]
+both, _, _ = load_checkpoint("recall-both/matrix")
+models["scattered"] = (both, ScatteredRecall(), 56)
 off = {
     name: {
         part: share_right(copy, task, between)
@@ -951,26 +961,28 @@ off = {
     }
     for name, (model, task, between) in models.items()
 }
+
+# %%
 print(f"{'without':22}", *(f"{name:>13}" for name in off))
 for part in off["shipped"]:
     print(f"{part:22}", *(f"{shares[part]:13.1%}" for shares in off.values()))
 
 # %% [markdown] lang="en"
-# It is not attention: all of it may go, and nearly every answer stays. What both models cannot do without is the last
-# read, the residual, and **keys that look back**. The convolution, a detail of section 4.4, is what ties.
+# It is not attention: all of it may go, and nearly every answer stays. What no model can do without is the last read,
+# the residual, and **keys that look back**. The convolution, a detail of section 4.4, is what ties.
 #
-# The values differ. One model needs them to look back, the other does not. How far does each look? The convolution is
+# The values differ. One model needs them to look back, the others do not. How far does each look? The convolution is
 # four tokens wide, the token itself and three before it. Take one of the four places away at a time.
 #
 # **Predict before you run.** A key stands in token $t$, its value in token $t + 1$. Which token writes the pair, and how
 # far back must its key and its value look?
 
-# %% [markdown] lang="ja" en="e1485472"
+# %% [markdown] lang="ja" en="145de890"
 # 答えは、アテンションではありませんでした。すべて切っても、ほとんどの質問に答えられます。
-# どちらのモデルにも欠かせないのは、最後の読み出しと、残差接続と、**キーが前のトークンを見ること**です。
-# つまり、両者を結びつけているのは、論文の4.4節に短く書かれているだけの畳み込みです。
+# どのモデルにも欠かせないのは、最後の読み出しと、残差接続と、**キーが前のトークンを見ること**です。
+# つまり、キーと値を結びつけているのは、論文の4.4節に短く書かれているだけの畳み込みです。
 #
-# 値のほうは、モデルによって違います。片方のモデルでは値も前を見る必要がありますが、もう片方では必要ありません。
+# 値のほうは、モデルによって違います。値も前を見る必要があるモデルは1つだけで、ほかの2つでは必要ありません。
 # では、それぞれ何トークン前を見ているのでしょうか。
 # 畳み込みの幅は4で、トークン自身とその前の3トークンを見るので、この4か所を1つずつ取り除いてみます。
 #
@@ -994,19 +1006,19 @@ for name, (model, task, between) in models.items():
         needed[name, part] = shares.index(min(shares))
 
 # %% [markdown] lang="en"
-# Two models, two ways. In the one trained here the *value's* token writes: the value is its own, and the key comes from
+# There are two ways. In the model trained here the *value's* token writes: the value is its own, and the key comes from
 # one token back. In the shipped one it is the token *behind* the pair: the key comes from two tokens back and the value
-# from one. Nobody told them. What they share is that the key comes from one token further back than the value, as the
-# pair was told. And no look back helps a query: the token that asks is the key.
+# from one. The third model is like the first. Nobody told them. What they share is that the key comes from one token
+# further back than the value, as the pair was told. And no look back helps a query: the token that asks is the key.
 #
 # Here is the example of lesson 00 again: six facts told to the shipped model in tokens 0 to 11, and filler. Its writers
 # should be tokens 2, 4, ... 12. Look at $\theta$ there.
 
-# %% [markdown] lang="ja" en="c0e53906"
-# 2つのモデルは、別々のやり方を覚えていました。
+# %% [markdown] lang="ja" en="d4a95bd8"
+# やり方は2通りありました。
 # ここで訓練したモデルでは、**値**のトークンがペアを書き込みます。値は自分自身で、キーは1トークン前から来ます。
 # 教材に付いているモデルでは、ペアの**次**のトークンが書き込みます。キーは2トークン前、値は1トークン前から来ます。
-# どちらも、教えられたわけではありません。共通しているのは、伝えられた順序のとおり、キーが値より1トークン前から来ることです。
+# 3つ目のモデルは、1つ目と同じです。どれも教えられたわけではありませんが、共通しているのは、伝えられた順序のとおり、キーが値より1トークン前から来ることです。
 # クエリは前を見なくてもかまいません。たずねるトークンが、キーそのものだからです。
 #
 # レッスン00の例を、もう一度見てみましょう。教材に付いているモデルに、トークン0〜11で6つの事実（told）を伝え、
@@ -1015,10 +1027,9 @@ for name, (model, task, between) in models.items():
 # 図は上から順に、ステップ幅、モーメンタム、忘却、驚き（surprise）です。
 
 # %% tags=["nbval-ignore-output"]
-assert needed["trained here", "key"] == 1
-assert needed["trained here", "value"] == 0
-assert needed["shipped", "key"] == 2
-assert needed["shipped", "value"] == 1
+for name, writer in (("trained here", 1), ("shipped", 2), ("scattered", 1)):
+    assert needed[name, "key"] == writer
+    assert needed[name, "value"] == writer - 1
 assert {needed[name, "query"] for name in models} == {0}
 
 tokens, spans = traces.six_facts()
@@ -1139,18 +1150,18 @@ for name in ("MAC", "without convolution", "without residual"):
 #
 # Without the convolution no token has both key and value. But why does the convolution not help without the residual?
 # It mixes neighbours, and if each of them is a blend, there is nothing left to tell them apart. That can be tested. Let
-# attention pass on a blend and nothing else: its two matrices $W_V$ and $W_O$ begin as 1. It differs from "without
-# attention", which writes $x$, by the blending alone.
+# attention pass on a blend and nothing else: its two matrices $W_V$ and $W_O$ begin as the identity. It differs from
+# "without attention", which writes $x$, by the blending alone.
 
-# %% [markdown] lang="ja" en="c124cfad"
+# %% [markdown] lang="ja" en="5cf6ce73"
 # これは、候補を消しながら答える人と同じ傾向です。答えのほとんどは伝えた値で、最後の質問は最初の質問よりずっと当たりやすくなっています。
 # どちらのモデルのメモリも、値だけを覚えていて、どのキーの値かは覚えていません。
-# 同じ関係は、別の大きさのモデルでも見られます。教材に付いている、畳み込みなしで訓練した MAC で、
-# ペアは6つ、値は32種類、訓練は400ステップです。
+# この正解率の関係は、大きさの違うモデルでも成り立つでしょうか。
+# 教材に付いている、畳み込みなしで訓練した MAC（ペアは6つ、値は32種類、訓練は400ステップ）でも確かめます。
 #
 # 畳み込みがないと、キーと値の両方を持つトークンがありません。では、畳み込みがあっても、残差接続がないとうまくいかないのはなぜでしょうか。
 # 畳み込みは隣のトークンと混ぜ合わせますが、どのトークンもすでに平均になっていれば、書き込む時点で、どのキーかという情報が残っていません。
-# この説明は、実験で確かめられます。アテンションの2つの行列 $W_V$ と $W_O$ を1から始めて、見えるものを混ぜ合わせるだけにします（a plain blend）。
+# この説明は、実験で確かめられます。アテンションの2つの行列 $W_V$ と $W_O$ を単位行列から始めて、見えるものを混ぜ合わせるだけにします（a plain blend）。
 # $x$ を書き込む「without attention」との違いは、混ぜ合わせることだけです。
 #
 # 出力の「six pairs, without convolution」は畳み込みのない MAC の正解率、「crossing off」は候補を消しながら答える場合の正解率です。
@@ -1303,6 +1314,6 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
 #   [2501.00663](https://arxiv.org/abs/2501.00663)。4.1節、式(21)〜(25)、図3、4.4節。
-# - J. Su et al.: *RoFormer*, arXiv [2104.09864](https://arxiv.org/abs/2104.09864)。回転位置の原典です。
+# - J. Su et al.: *RoFormer*, arXiv [2104.09864](https://arxiv.org/abs/2104.09864)。回転位置埋め込みの原典です。
 # - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927)。
 #   ペアの想起で、系列モデルを評価します。

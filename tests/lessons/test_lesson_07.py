@@ -21,7 +21,7 @@ from titans.lesson.lesson_07 import lab as mac_lab
 from titans.lesson.lesson_07 import leaky_mac, trials
 from titans.lesson.lesson_07 import pictures as lesson_07
 from titans.observe import edited_gates, observed
-from titans.tasks import Recall
+from titans.tasks import Recall, ScatteredRecall
 from titans.training import Trained, share_right
 
 SMALL = TitansConfig(dim=8, heads=2, memory_depth=1, segment_len=4, chunk_size=3, persistent_tokens=2)
@@ -186,7 +186,12 @@ def test_without_the_memory_a_question_does_not_depend_on_what_was_told():
 
 def test_attention_is_idle_in_the_trained_models_and_the_keys_must_look_back(shipped):
     """With 256 rows; what the shipped model loses without attention, it loses by the gates."""
-    for model, task, between in ((share()[1], trials.TASK, 20), (shipped, Recall(), 56)):
+    both, _, _ = load_checkpoint("recall-both/matrix")
+    for model, task, between in (
+        (share()[1], trials.TASK, 20),
+        (shipped, Recall(), 56),
+        (both, ScatteredRecall(), 56),
+    ):
         found = {name: share_right(copy, task, between, rows=256) for name, copy in trials.parts_off(model).items()}
         whole = share_right(model, task, between, rows=256)
         for name in ("attention", "h", "persistent tokens", "the output gate", "queries looking back"):

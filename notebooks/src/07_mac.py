@@ -25,7 +25,7 @@
 # - MAC（memory as a context）の処理の順序。読み、連結し、アテンション（attention）をかけ、書き、もう一度読み、ゲート（gate）を通します。
 # - ブロック（block）を1行ずつ組み立てて、ライブラリと10桁まで一致させること。
 # - 式を文字どおりに読むとトークン（token）に未来が見えてしまう理由と、それを防ぐ2つの規則。
-# - メモリ（memory）によって、モデルに何ができるようになるか。キーと値を結びつけているのはどの部品か。自分で訓練（training）して調べます。
+# - メモリ（memory）によって、モデルに何ができるようになるか。キー（key）と値（value）を結びつけているのはどの部品か。自分で訓練（training）して調べます。
 #
 # **必要な知識**：メモリの読み書き（レッスン02）、そのゲート（レッスン03）、永続トークン（persistent token、レッスン06）、因果的な（causal）マスク（mask）のあるアテンション。
 
@@ -117,7 +117,7 @@ pictures.flow()
 # すべてを、できるだけ小さくします。トークンもメモリ $M$ も、1つの数とします。
 # クエリ（query）はトークンそのもので、読み出しは掛け算です。アテンションは、見えるものの平均をとります。
 # 永続トークンは1個で、$P = 0$ とします。
-# 1回の書き込みで、$M$ は値（value）との差の半分だけ動きます（レッスン03と同じく、キー（key）は1、$\theta = \tfrac14$）。
+# 1回の書き込みで、$M$ は値との差の半分だけ動きます（レッスン03と同じく、キーは1、$\theta = \tfrac14$）。
 # ゲートは開いたままにするので、最後に読み出した $M y$ が、そのまま $o$ になります。
 #
 # **実行する前に予想してみましょう。**
@@ -274,7 +274,7 @@ print("h:", same(retrieve(M, ask(x)), library.retrieve(x)))
 # `seen` は各トークンが見てよいものを表し、その次のセルの `visible` で作ります。
 #
 # 読み出したものにとって、「位置」（position）とは何でしょうか。
-# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように回転位置埋め込み（rotary position、RoPE）の `rotate` で回します。
+# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように、回転位置（rotary position、RoPE という位置埋め込み）の `rotate` で回します。
 # 永続トークンには位置を与えません（決定D4）。
 
 
@@ -430,7 +430,7 @@ print("write and read:", same(reads, library.write_and_read(x)))
 # %% [markdown] lang="ja" en="c7ad8dfe"
 # **ゲート**（式(25)）。読み出したものは、まずメモリ自身の出力ゲートを通ります。これは、論文のメモリの層（layer）にはどれにも付いています（4.4節）。
 # 次が $\otimes$ で、両方を正規化し、片方をシグモイド（sigmoid）に通してから、掛け合わせます。
-# 論文には、どの非線形関数を使うかが書かれていません。シグモイドは、この教材で決めたものです（D14）。
+# 論文には、どの非線形関数を使うかが書かれていません。シグモイドを使うのは、この教材で決めたことです（D14）。
 
 
 # %%
@@ -1105,13 +1105,13 @@ assert 0.4 < last < 0.75
 pictures.curves(trained)
 
 # %% [markdown] lang="en"
-# (A training ends when 94 % are right. Three of the curves lie nearly on one another.) Without the convolution and
+# (A training ends when 94 % are right. Three of the curves lie on each other, or nearly.) Without the convolution and
 # without the residual the curves stop near the same peculiar share, far above guessing and far below MAC. Which
 # half-knowledge would give that? Suppose you know *which values were told*, but not to which keys they belong. You pick
 # one of the $n$ values that are left; when an answer is shown, you cross it off. You are right once in $n$ times, and
 # otherwise once in 8, since two values may happen to be equal:
 
-# %% [markdown] lang="ja" en="51a6e381"
+# %% [markdown] lang="ja" en="d995a992"
 # （正解率が94%になると訓練は終わります。3本の曲線は、ほとんど重なっています。）
 # 畳み込みがない場合と残差接続がない場合は、曲線が同じ正解率のあたりで止まっています。
 # 当てずっぽうよりはるかに高く、MAC よりはるかに低い、中途半端な値です。どんな「半分だけの知識」があれば、こうなるのでしょうか。

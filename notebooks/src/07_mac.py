@@ -1204,13 +1204,13 @@ assert 0.4 < blended < 0.75
 for tokens in (1, 3, 6):
     o, state = mac(x[None, :tokens], mac.initial_state(batch=1))
     moved = state.memory.weights[0] - W["memory.memory.weights.0"]
-    same = (o - by_library[:, :tokens]).abs().max() < 1e-10
+    unchanged = same(o, by_library[:, :tokens])
     print(
         f"{tokens} tokens: written {bool(moved.abs().max() > 0)}, "
-        f"as in the whole {bool(same)}"
+        f"as in the whole {unchanged}"
     )
     assert moved.abs().max() > 0
-    assert same
+    assert unchanged
 
 # %% [markdown] lang="en"
 # **Chunk or segment, which is which?** Change one at a time, with the same weights, and look for the first output that

@@ -67,8 +67,8 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         axes.set_facecolor("white")
         rows, columns = torch.nonzero(size.triu(1), as_tuple=True)
         for colour, size_of, rim in (("white", 6, 3.2), (BLACK, 5, 1.4)):  # a white rim is seen on any colour
-            style = {"marker": "x", "linestyle": "none", "markersize": size_of, "markeredgewidth": rim}
-            axes.plot(columns, rows, color=colour, **style)
+            (crosses,) = axes.plot(columns, rows, color=colour, marker="x", linestyle="none")
+            crosses.set(markersize=size_of, markeredgewidth=rim)
         for border in range(segment_len, tokens, segment_len):
             axes.axhline(border - 0.5, color=GREY, linewidth=0.6)
             axes.axvline(border - 0.5, color=GREY, linewidth=0.6)

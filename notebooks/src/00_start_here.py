@@ -926,7 +926,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 04 | Learning to memorise | how training teaches a memory to write | not there yet | |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
-# | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
+# | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 45 | 95 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
 # | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
 # | 10 | A language model | real text, with and without memory | not there yet | |
@@ -982,7 +982,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 | |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
-# | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |
+# | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 45 | 95 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
 # | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |

@@ -963,7 +963,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="f82f6e4c"
+# %% [markdown] lang="ja" en="344eca98"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。

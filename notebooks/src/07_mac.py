@@ -14,7 +14,7 @@
 # **You need** lesson 02 (a memory is read and written), lesson 03 (its gates), lesson 06 (persistent tokens), and
 # attention with a causal mask.
 
-# %% [markdown] lang="ja" en="4303a1fe"
+# %% [markdown] lang="ja" en="cf73977d"
 # # 07 · MAC：コンテキストとしてのメモリ
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン07です。読むのに約45分、演習も解くと約95分、コードの実行に約30秒かかります。
@@ -274,7 +274,7 @@ print("h:", same(retrieve(M, ask(x)), library.retrieve(x)))
 # `seen` は各トークンが見てよいものを表し、その次のセルの `visible` で作ります。
 #
 # 読み出したものにとって、「位置」（position）とは何でしょうか。
-# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように、回転位置（rotary position、RoPE という位置埋め込み）の `rotate` で回します。
+# ここでは、$h_j$ には自分のトークン $j$ の位置を与え、$x_j$ と同じように、回転位置埋め込み（rotary position、RoPE）の `rotate` で回します。
 # 永続トークンには位置を与えません（決定D4）。
 
 
@@ -697,7 +697,7 @@ assert (found["both"].triu(1) == 0).all()
 # 2. Both rules, segments of 2: attention sees two tokens. How far back does the output reach?
 # 3. How many persistent tokens does it take to close a leak?
 
-# %% [markdown] lang="ja" en="a0ded3a2"
+# %% [markdown] lang="ja" en="fed2199e"
 # ## 6. どのトークンから何が見えるか
 #
 # MAC 実験室では、16個のトークンを扱います。上の図はマスクで、左から永続トークン、$h$、$x$ の順に並び、

@@ -282,7 +282,7 @@ WRITE_AND_READ = Exercise(
         "query from the left": Mistake(
             lambda M, K, V, Q, theta: _reads([M.mT for M in _memories(M, K, V, theta)[1:]], Q),
             "The answers are qᵀM. A read is M q: the query stands on the right.",
-            "qᵀM で読み出しています。読み出しは M q です。クエリは右から掛けます。",
+            "qᵀM で答えを読み出しています。読み出しは M q です。クエリは右から掛けます。",
         ),
     },
     "Correct: each answer comes from the memory right after the token's own write, and no later token is in it.",

@@ -169,7 +169,7 @@ STATE_NUMBERS = Exercise(
         ),
         "four copies": Mistake(
             lambda *case: 4 * _one_copy(*case),
-            "That is one copy too many: M, S, and the weights of the chunk's start.",
+            "That is one set too many: M, S, and the weights of the chunk's start.",
             "1組多く数えています。M と S、それにチャンクの始まりの重みです。",
         ),
     },

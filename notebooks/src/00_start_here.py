@@ -186,6 +186,8 @@ for name, (answer, chance) in answers.items():
 # 今度はいくつ答えられるでしょうか。また、モデルは「知らない」という態度を見せるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
+assert right(answers) == 6  # section 1
+
 off = copy.deepcopy(model)
 for layer in off.modules():
     if isinstance(layer, NeuralMemory):
@@ -211,9 +213,6 @@ for name, (answer, chance) in answers.items():
 # 「それは不公平だ」と思うかもしれません。初めからメモリなしで訓練していれば、別の方法を見つけたかもしれないからです。
 # そこで、同じアーキテクチャからメモリを除き、同じ課題で訓練したモデルを試します。
 
-# %%
-assert right(answers) == 6  # section 1
-
 # %% tags=["nbval-ignore-output"]
 assert right(answers) <= 1
 assert max(chance for _, chance in answers.values()) > 0.5
@@ -234,13 +233,14 @@ assert max(chance for _, chance in answers.values()) < 0.2
 #
 # Now it is your turn. Choose a place for each name, the number of tokens between telling and asking, and whether the
 # memory is on. The map shows the probability of each of the 32 places for each name; the frames are what you told. On
-# the right stands the most likely place. (Where no kernel runs, you see four settings below one another.)
+# the right stands the most likely place. (Where no kernel runs, you see two
+# settings below one another.) It opens at 500 tokens; `tokens` goes to 2,000.
 #
 # 1. Send everybody to Tokyo. Does the model get confused?
 # 2. Memory on: move `tokens` all the way to the left. What happens to Fumi? How many tokens does it take?
 # 3. Memory off: do the answers depend on what you told?
 
-# %% [markdown] lang="ja" en="915b5fae"
+# %% [markdown] lang="ja" en="47d344f9"
 # こちらは、「知らない」ということを知っています。すべての場所に、およそ3%ずつの確率を割り振っています。
 #
 # ### 伝言実験室
@@ -251,7 +251,7 @@ assert max(chance for _, chance in answers.values()) < 0.2
 # 図は、それぞれの名前に対する32の場所の確率（probability）を色で表し、枠は、あなたが伝えた場所を示します。
 # 右側（answer, probability）には、確率が最も高い場所が出ます。
 # 図の上の「asked … tokens and … segments later: … of 6 right」は、たずねるまでのトークン数とセグメント数、正解の数です。
-# （カーネルが動いていないときは、4通りの設定が上から順に並びます。）
+# （カーネルが動いていないときは、2通りの設定が上下に並びます。）最初は500トークンで、`tokens` は2,000まで動かせます。
 #
 # 1. 全員を Tokyo に住まわせてみましょう。モデルは混乱するでしょうか。
 # 2. メモリありで、`tokens` を左端まで動かします。Fumi はどうなりますか。答えられるまでに何トークン必要ですか。
@@ -552,6 +552,9 @@ for name, found in last.items():
 # **実行する前に予想してみましょう。** この2つの実験のうち、最後の事実を答えられるのはどちらでしょうか。
 
 # %% tags=["nbval-ignore-output"]
+assert last["their steps 0"] < 0.2 < 0.9 < last["the push erased first"]
+assert last["attention off in them"] < 0.6 < 0.9 < last["after four tokens"]
+
 forgetful = interventions.without_recent_tokens(heard)
 more = {"convolution cleared": rows.last_after(model, forgetful)}
 means = {"theta": 0.045, "eta": 0.955, "alpha": 0.0}  # in the four tokens
@@ -590,11 +593,9 @@ for name, found in more.items():
 # **実行する前に予想してみましょう。** トークン0と1の事実には、どのトークンのステップが必要でしょうか。
 
 # %%
-assert last["their steps 0"] < 0.2 < 0.9 < last["the push erased first"]
-assert last["attention off in them"] < 0.6 < 0.9 < last["after four tokens"]
-
-# %%
 lost = [name for name, found in more.items() if found < 0.4]
+assert lost[:1] == ["convolution cleared"]
+assert lost[1:] == ["only key of token 10", "only value of token 11"]
 pictures.silent()
 
 # %% [markdown] lang="en"
@@ -633,11 +634,8 @@ pictures.silent()
 # 出力の「told」は先ほどの事実、「other」は別の事実です。
 
 # %%
-assert lost[:1] == ["convolution cleared"]
-assert lost[1:] == ["only key of token 10", "only value of token 11"]
-
-# %%
 known = trials.silent_token()  # [tokens, facts]
+assert all(known[2 * fact + 2, fact] < 0.4 for fact in range(6))
 places = ("Oslo", "Tokyo", "Riga", "Nara", "Perth", "Milan")
 others = dict(zip(facts, places, strict=True))
 mine, yours = hear(model, facts, 2000), hear(model, others, 2000)
@@ -688,9 +686,6 @@ print("M is a matrix:", list(weights[0].shape), "[batch, heads, out, in]")
 # 図の上の段は、トークンの流れとセグメント（segment）です。「told」は伝えた事実、「filler」は埋め草、
 # 「asked」は質問で、「attention sees this」は質問からアテンションで見える範囲を示します。
 # 下の棒グラフは、トークンごとに $M$ がどれだけ動いたか（change of memory）を表します。
-
-# %%
-assert all(known[2 * fact + 2, fact] < 0.4 for fact in range(6))
 
 # %%
 assert swapped == others
@@ -824,6 +819,9 @@ for theta, shares in fixed.items():
 # 「never told」は、一度も伝えていない名前に、ほかの誰かの場所を答えた割合です。
 
 # %% tags=["nbval-ignore-output"]
+assert fixed[0.017].everywhere > 0.9 > 0.8 > fixed[0.005].facts_only
+assert fixed[0.045].facts_only > 0.9 > 0.8 > fixed[0.045].filler_only
+
 state = model(ids([*told, "Ada", "Tokyo"])).state
 state = model(filler(100), state).state
 for name in ("Ada", "Mio"):
@@ -857,11 +855,10 @@ print(f"never told: somebody else's place {strangers.invented:.0%}")
 # **実行する前に予想してみましょう。**
 # 新しい場所（new）を答えるのは、どの場合でしょうか。また、ほかの5つの事実（other five）はどうなるでしょうか。
 
-# %%
-assert fixed[0.017].everywhere > 0.9 > 0.8 > fixed[0.005].facts_only
-assert fixed[0.045].facts_only > 0.9 > 0.8 > fixed[0.045].filler_only
-
 # %% tags=["nbval-ignore-output"]
+assert twice.old > 0.6 > 0.4 > twice.new
+assert strangers.invented > 0.6
+
 changed = {
     "as trained": twice,
     "emptied first": trials.told_again(emptied=True),
@@ -896,11 +893,12 @@ for name, (old, new, other) in changed.items():
 # **実行する前に予想してみましょう。**
 # 20ステップで足りるでしょうか。また、すぐにではなく、20トークン後にもう一度伝えると、どうなるでしょうか。
 
-# %%
-assert twice.old > 0.6 > 0.4 > twice.new
-assert strangers.invented > 0.6
-
 # %% tags=["nbval-ignore-output"]
+assert changed["emptied first"].new > 0.9
+for name in ("step 0.1", "forgetting 0.2"):
+    assert changed[name].new > 0.7
+    assert changed[name].others > 0.9
+
 for name, task in (("twice", trials.ToldTwice()), ("once", TASK)):
     copied = trials.practised(task)
     now, late = trials.told_again(copied), trials.told_again(copied, wait=20)
@@ -1019,8 +1017,3 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #   [2501.00663](https://arxiv.org/abs/2501.00663)。
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927)。伝えたペアを思い出せるかどうかで、系列モデルを調べます。
-# %%
-assert changed["emptied first"].new > 0.9
-for name in ("step 0.1", "forgetting 0.2"):
-    assert changed[name].new > 0.7
-    assert changed[name].others > 0.9

@@ -143,7 +143,8 @@ def size_lab() -> LivePicture:
         "文章を3回読んだ後に残る誤差、"
         "その大きさで訓練したモデルの、1,024トークン後の正解率を示した図。",
         alt="The time falls with the size of the chunk. The error is nearly flat for a step of 0.25, above; for "
-        "0.4, below, it is far larger for chunks of 32 than for smaller ones. Recall stays near 1 for chunks of "
+        "0.4, below, it is far larger for chunks of 32 than for smaller ones. The share right stays near 1 for "
+        "chunks of "
         "1 and 16 "
         "and falls below a third for 64.",
         alt_ja="チャンクが大きいほど時間は短くなります。誤差は、上のステップ幅0.25ではほとんど平らで、"

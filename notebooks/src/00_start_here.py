@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 00 · Start here
 #
-# *Titans, step by step.* About 20 minutes to read, 35 with the exercises; the code runs in about 10 seconds.
+# *Titans, step by step.* About 30 minutes to read, 50 with the exercises; the code runs in about 10 seconds.
 # Run the cells from top to bottom.
 #
 # **You will learn**
@@ -14,10 +14,10 @@
 #
 # **You need** a little PyTorch and a rough idea of attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="0e5e5711"
+# %% [markdown] lang="ja" en="d6ce9e46"
 # # 00 · はじめに
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約20分、演習も解くと約35分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約30分、演習も解くと約50分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -917,7 +917,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | lesson | you leave with | to read (minutes) | with exercises |
 # |---|---|---|---|---|
-# | 00 | Start here | what the memory does, and where it is | 20 | 35 |
+# | 00 | Start here | what the memory does, and where it is | 30 | 50 |
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 35 | 50 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
@@ -961,7 +961,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="344eca98"
+# %% [markdown] lang="ja" en="ef577a88"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -973,7 +973,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | レッスン | 身につくこと | 読む時間（分） | 演習も含めると |
 # |---|---|---|---|---|
-# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 20 | 35 |
+# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 30 | 50 |
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 35 | 50 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |

@@ -192,12 +192,17 @@ DELTA_AS_ATTENTION = Exercise(
             "No softmax here: the weights are the bare products q_t·k_i.",
             "ここに softmax はありません。重みは内積 q_t·k_i そのものです。",
         ),
+        "errors alone": Mistake(
+            lambda q, k, v: _errors(k, v),
+            "Those are the errors. An answer adds them up, each weighted by q_t·k_i.",
+            "それは誤差です。答えは、誤差に q_t·k_i の重みをつけて足したものです。",
+        ),
         "keys for queries": Mistake(
             lambda q, k, v: torch.tril(k @ k.mT) @ _errors(k, v),
             "You asked with the keys. The answers are to the queries q_t.",
             "キーでたずねています。求めるのは、クエリ q_t への答えです。",
         ),
     },
-    "Correct: the same answers as the matrix memory's, and no matrix anywhere.",
-    "正解です。行列のメモリと同じ答えが、行列なしで得られました。",
+    "Correct: the same answers as the matrix memory's. Nothing but past errors is needed for them.",
+    "正解です。行列のメモリと同じ答えになりました。必要なのは、過去の誤差だけです。",
 )

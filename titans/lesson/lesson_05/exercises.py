@@ -79,6 +79,26 @@ MASK = Exercise(
             "θ belongs to the token that wrote, i: scale the columns, not the rows.",
             "θ は、書いたトークン i のものです。行ではなく列に掛けてください。",
         ),
+        "alpha keeps": Mistake(
+            lambda theta, eta, alpha: _products(alpha) @ _products(eta) * theta,
+            "α is what is forgotten; what stays is 1 − α.",
+            "α は忘れる割合です。残るのは 1 − α です。",
+        ),
+        "no theta": Mistake(
+            lambda theta, eta, alpha: _products(1 - alpha) @ _products(eta),
+            "The step sizes are missing: token i's gradient came in with θ_i.",
+            "ステップ幅がありません。トークン i の勾配は、θ_i 倍で入りました。",
+        ),
+        "sign": Mistake(
+            lambda theta, eta, alpha: -_products(1 - alpha) @ _products(eta) * theta,
+            "G itself has no minus: the sign stands in the equation, before the sum.",
+            "G にマイナスは付きません。符号は、式の和の前にあります。",
+        ),
+        "transposed": Mistake(
+            lambda theta, eta, alpha: (_products(1 - alpha) @ _products(eta) * theta).mT,
+            "Rows and columns are exchanged: a row is the token that reads.",
+            "行と列が逆です。行が、読むトークンです。",
+        ),
         "order": Mistake(
             lambda theta, eta, alpha: _products(eta) @ _products(1 - alpha) * theta,
             "The order is turned round: first momentum carries a surprise (right factor), then forgetting takes over "
@@ -148,6 +168,16 @@ ANSWERS = Exercise(
             lambda W, q, k, v, G, beta: beta[:, None] * (k @ W.mT) - (G * (k @ k.mT)) @ (2 * (k @ W.mT - v)),
             "You asked with the keys: the answers are to the queries.",
             "キーでたずねています。求めるのはクエリへの答えです。",
+        ),
+        "matrix product with G": Mistake(
+            lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (G @ (q @ k.mT)) @ (2 * (k @ W.mT - v)),
+            "G and the products of queries and keys are multiplied element by element, ⊙, not as matrices.",
+            "G とクエリ・キーの内積は、行列の積ではなく、要素ごとの積（⊙）です。",
+        ),
+        "keys ask queries": Mistake(
+            lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (G * (k @ q.mT)) @ (2 * (k @ W.mT - v)),
+            "Rows are queries, columns are keys: q kᵀ, not k qᵀ.",
+            "行がクエリ、列がキーです。k qᵀ ではなく q kᵀ です。",
         ),
         "no mask": Mistake(
             lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (q @ k.mT) @ (2 * (k @ W.mT - v)),

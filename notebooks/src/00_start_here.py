@@ -240,7 +240,7 @@ assert max(chance for _, chance in of_without.values()) < 0.2
 # 2. Memory on: move `tokens` all the way to the left. What happens to Fumi? How many tokens does it take?
 # 3. Memory off: do the answers depend on what you told?
 
-# %% [markdown] lang="ja" en="915b5fae"
+# %% [markdown] lang="ja" en="47d344f9"
 # こちらのモデルは、自分が知らないということを知っていて、すべての場所に、およそ3%ずつの確率を割り振ります。
 #
 # ### 伝言実験室
@@ -961,7 +961,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="f82f6e4c"
+# %% [markdown] lang="ja" en="ef577a88"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、理由は訓練の内容にあったとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、そのように後から伝えると、元のモデルは、初めて出てくる名前さえあまり覚えられません。

@@ -81,7 +81,7 @@ for s in (0.0, 1.0, 8.0, 100.0):
 # $e^{s\, q \cdot k}$ and $e^{-s \lVert q - k \rVert^2 / 2}$, with the sharpness $s$, differ by a factor that all keys
 # share, and softmax takes it out.
 
-# %% [markdown] lang="ja" en="1d9f8129"
+# %% [markdown] lang="ja" en="2518b3a7"
 # これは、クエリが1つのときのアテンションですが、同時に回帰でもあり、しかもアテンションより古くから知られています。
 # 新しい場所での値を予測するために、知っている値を、近いものほど大きな重み（weight）をつけて平均する方法です（Nadaraya と Watson、1964年）。
 # キーとクエリの長さがどれも1なら、「近さ」は、おなじみの釣鐘型の関数でもあります。
@@ -182,7 +182,7 @@ assert abs(float((M @ k[0] - v[0])[1]) - float(k[0] @ turned)) < 1e-6
 # `k` [n, d] and `v` [n, m] are n pairs that a matrix added up; keys need not have length 1. Return what the *other* pairs
 # add to the answer to `k[j]`.
 
-# %% [markdown] lang="ja" en="93b64f2f"
+# %% [markdown] lang="ja" en="e31f3307"
 # 重なりがなければ答えは正確で、キーどうしの角度が直角を超えると、誤差の符号が変わります。
 # $d$ 列の行列には、互いに直角なキーが $d$ 個入ります。
 #
@@ -233,10 +233,10 @@ exercises.INTERFERENCE.check(interference)
 #
 # $$M \leftarrow M + \beta\, (v - M k)\, k^\top$$
 #
-# This is the *delta rule* (Widrow and Hoff, 1960, there LMS). It is one step of regression: the gradient of
+# This is the *delta rule* (Widrow and Hoff, 1960; also known as LMS). It is one step of regression: the gradient of
 # $\tfrac12 \lVert M k - v \rVert^2$ with respect to $M$ is $(M k - v)\, k^\top$, and $\beta$ is the learning rate.
 
-# %% [markdown] lang="ja" en="14ff864f"
+# %% [markdown] lang="ja" en="ec20ed8f"
 # ## 3. 先に見る：デルタ則
 #
 # 足すだけのメモリは、すでに何が入っているかを見ていません。そこで、先に見ることにしましょう。
@@ -809,7 +809,7 @@ print("wanted:      ", told[:, 0].tolist())
 # - I. Schlag, K. Irie, J. Schmidhuber: *Linear Transformers Are Secretly Fast Weight Programmers*, arXiv
 #   [2102.11174](https://arxiv.org/abs/2102.11174): the delta rule in attention.
 
-# %% [markdown] lang="ja" en="64f42f96"
+# %% [markdown] lang="ja" en="fa1f9bc8"
 # ペアが4つで列も4つあるのに、どんな行列も合いません。3つのキーへの答えで、その和への答えが決まってしまうからです。
 # これを保持できるメモリには、キーと答えの間に非線形な「曲がり」が必要です。それが、小さなネットワークです。
 # そこに**書き込む**ときも、3節の勾配のステップを使えます。$M$ が行列である必要は、まったくなかったからです。これがレッスン02のテーマです。

@@ -50,10 +50,12 @@ start()
 # Attention keeps everything: it stores each key and value that it has seen and compares a query with all of them.
 # The longer the text, the more it stores. A memory of fixed size has to put many pairs into the same numbers.
 #
-# The smallest such memory is a matrix $M$. Give it a key, and it answers with a value: $M k$. Here is one that you can
-# check by hand. It should answer $(3, 1)$ to the key $(1, 0)$, and it starts empty.
+# The smallest such memory is a matrix $M$. Give it a key, and it answers with a value: $M k$.
+# [Lesson 01](01_memory_is_regression.ipynb) gave one two pairs whose keys overlap, $(1, 0) \to (3, 1)$ and
+# $(0.6, 0.8) \to (0, 1)$, by adding an outer product for each. That is **linear attention**, and it adds blindly: each
+# pair interferes with the answer to the other.
 
-# %% [markdown] lang="ja" en="5982ba09"
+# %% [markdown] lang="ja" en="f9101203"
 # import に失敗するときは、この教材のパッケージがまだインストールされていないので、
 # クローンしたフォルダーで `pip install -e .` を実行してください。
 # Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入って同じようにインストールしてから、上のセルを実行します。
@@ -66,72 +68,20 @@ start()
 # これに対して、大きさの決まったメモリ（memory）では、たくさんのペア（pair）を同じ数値の中に収めなければなりません。
 #
 # そのようなメモリのうち最も小さいものは1つの行列 $M$ で、キーを渡すと値 $M k$ を答えます。
-# 手で確かめられる例を見てみましょう。
-# キー $(1, 0)$ に対して $(3, 1)$ と答えさせたいのですが、最初、メモリは空です。
-
-# %%
-M = torch.zeros(2, 2)
-k, v = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 1.0])
-print("answer before:", M @ k)
-
-M = M + torch.outer(v, k)  # write
-print("memory:\n", M)
-print("answer after: ", M @ k)
-
-# %% [markdown] lang="en"
-# The pair sits in the first column, because the key points at the first column. A second pair whose key points
-# elsewhere does not disturb it. But what if the second key points *partly* in the same direction?
-#
-# **Predict before you run.** We add the pair $(0.6, 0.8) \to (0, 1)$ in the same way. What does the memory now answer
-# to $(1, 0)$? Still $(3, 1)$?
-
-# %% [markdown] lang="ja" en="58e3e309"
-# キーが第1列を指しているので、ペアは第1列に入りました。
-# 2つ目のペアのキーが別の列を指していれば、このペアは乱されません。
-# では、2つ目のキーが**部分的に**同じ方向を向いていたら、どうなるでしょうか。
-#
-# **実行する前に予想してみましょう。**
-# 同じやり方で、ペア $(0.6, 0.8) \to (0, 1)$ を足します。
-# このときメモリは、$(1, 0)$ に何と答えるでしょうか。$(3, 1)$ のままでしょうか。
+# [レッスン01](01_memory_is_regression.ipynb)では、キーに重なりのある2つのペア $(1, 0) \to (3, 1)$ と $(0.6, 0.8) \to (0, 1)$ を、
+# ペアごとに外積を足して、行列に入れました。これは**線形アテンション**（linear attention）で、中身を見ずに足すので、
+# どちらのペアも、もう一方への答えに干渉（interference）してしまいます。
 # 出力の「wanted」は、答えてほしい値です。
 
 # %%
+k, v = torch.tensor([1.0, 0.0]), torch.tensor([3.0, 1.0])
 k2, v2 = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 1.0])
-M = M + torch.outer(v2, k2)
-print("answer to the first key: ", M @ k)
+M = torch.outer(v, k) + torch.outer(v2, k2)
+print("answer to the first key: ", M @ k, "  wanted:", v)
 print("answer to the second key:", M @ k2, "  wanted:", v2)
 
 # %% [markdown] lang="en"
-# Both answers are wrong now. The second write leaked into the first answer, and the first pair into the second. Is it
-# because the keys overlap ($k \cdot k_2 = 0.6$)? Then a second key of $(0, 1)$ should leave the first answer alone.
-#
-# Something else to check: written out, the answer is $M k = v\,(k \cdot k) + v_2\,(k_2 \cdot k)$. Every value comes
-# back in proportion to how alike its key and the question are. That is attention without the softmax.
-
-# %% [markdown] lang="ja" en="28aa56d5"
-# どちらの答えも間違いになりました。2回目の書き込みが1つ目の答えに混ざり、1つ目のペアも2つ目の答えに混ざっています。
-# 原因は、キーどうしに重なりがある（$k \cdot k_2 = 0.6$）ことでしょうか。
-# もしそうなら、2つ目のキーを $(0, 1)$ にすれば、1つ目の答えは変わらないはずです。
-#
-# もう1つ確かめたいことがあります。答えを書き下すと、$M k = v\,(k \cdot k) + v_2\,(k_2 \cdot k)$ となります。
-# どの値も、そのキーが質問のキーに似ている度合いに比例して戻ってくるので、
-# softmax のないアテンションと同じはずです。
-
-# %%
-apart = torch.outer(v, k) + torch.outer(v2, torch.tensor([0.0, 1.0]))
-print("first answer if the second key is (0, 1):", apart @ k)
-
-keys, values = torch.stack((k, k2)), torch.stack((v, v2))
-attention = (keys @ k) @ values  # a share for each pair, and no softmax
-added = torch.outer(v, k) + torch.outer(v2, k2)
-print("attention without softmax:", attention, "  memory:", added @ k)
-assert torch.equal(apart @ k, v)
-assert torch.allclose(added @ k, attention)
-
-# %% [markdown] lang="en"
-# It is the overlap. And this memory, which adds, has a name: it *is* **linear attention**, kept in a matrix of fixed size
-# in place of a growing list. Its weakness is the one that you saw: it adds blindly, without a look at what is already
-# there. So let the memory look.
+# So let the memory look at what is already there.
 #
 # ## 2. Write = one step of gradient descent
 #
@@ -147,10 +97,7 @@ assert torch.allclose(added @ k, attention)
 #
 # with a step size $\theta$. We let autograd find the gradient and start again from an empty matrix.
 
-# %% [markdown] lang="ja" en="21e007b5"
-# 原因は重なりでした。そして、足していくだけのこのメモリには名前があります。
-# 増えていくリストの代わりに大きさの決まった行列を使う、**線形アテンション**（linear attention）そのものです。
-# 弱点は、いま見たとおり、すでに何が入っているかを見ずに、やみくもに足すことです。
+# %% [markdown] lang="ja" en="d540f422"
 # そこで、メモリの中身を見てから書くことにします。
 #
 # ## 2. 書き込みは勾配降下の1ステップ
@@ -247,15 +194,15 @@ print(
 #
 # $$M \leftarrow M + \beta \, (v - M k) \, k^\top, \qquad \beta = 2 \theta$$
 #
-# This is the *delta rule* of Widrow and Hoff (1960), the rule by which DeltaNet's layers write: what the memory should
-# say, less what it says already, is added.
+# This is lesson 01's *delta rule*, the rule by which DeltaNet's layers write: what the memory should say, less what it
+# says already, is added.
 
-# %% [markdown] lang="ja" en="69b1ee59"
+# %% [markdown] lang="ja" en="f2edf501"
 # この勾配を2節の書き込みに代入すると、次の式になります。
 #
 # $$M \leftarrow M + \beta \, (v - M k) \, k^\top, \qquad \beta = 2 \theta$$
 #
-# これは Widrow と Hoff の**デルタ則**（delta rule、1960年）で、DeltaNet の層も、この規則で書き込みます。
+# これはレッスン01の**デルタ則**（delta rule）で、DeltaNet の層も、この規則で書き込みます。
 # 足すのは、メモリが答えるべき値から、すでに答えている値を引いた残りです。
 
 # %%
@@ -268,15 +215,17 @@ assert same
 # ### Exercise 1: a step that fits
 #
 # One write moves the answer to $k$ from $Mk$ to $(M - \theta\, e k^\top) k = Mk - 2\theta\,(k^\top k)(Mk - v)$.
-# Which $\theta$ makes the new answer exactly $v$, whatever the key's length?
+# Which $\theta$ makes the new answer exactly $v$, whatever the key's length? (In lesson 01 it was $\beta$,
+# without the factor 2.)
 
-# %% [markdown] lang="ja" en="5f89efdb"
+# %% [markdown] lang="ja" en="a259a948"
 # ### 演習1：ちょうど届くステップ幅
 #
 # 1回の書き込みで、$k$ への答えは $Mk$ から
 # $(M - \theta\, e k^\top) k = Mk - 2\theta\,(k^\top k)(Mk - v)$ に変わります。
 # 新しい答えがちょうど $v$ になるのは、$\theta$ がいくつのときでしょうか。
 # キーの長さ（ノルム）が1でなくても成り立つ式を考えてください。
+# （レッスン01では、係数2のない $\beta$ について考えました。）
 
 
 # %%
@@ -399,13 +348,13 @@ print("equal:", torch.allclose(by_hand, by_library[0, 0, 0]))
 # $$\nabla_{W_2} \ell = e_2\, a_1^\top, \qquad \nabla_{W_1} \ell = e_1\, k^\top$$
 #
 # Each layer's gradient is again an outer product of what came back and what went in. This fact is small and carries a
-# lot: lesson 03, section 9, uses it to compute a whole chunk of writes at once.
+# lot: lesson 05 uses it to compute a whole chunk of writes at once.
 #
 # ### Exercise 2: back-propagation with your own hands
 #
 # Fill in the two gradients. `gelu_slope` gives you $\sigma'$.
 
-# %% [markdown] lang="ja" en="f67115fd"
+# %% [markdown] lang="ja" en="ccd2c1dc"
 # 読み出し（retrieval）は論文の式(15)、つまりクエリを入力とする順伝播 $y = M(q)$ です。読み出しは何も変えません。
 #
 # 次は書き込みで、連鎖律を2つの層にわたって使います。
@@ -417,7 +366,7 @@ print("equal:", torch.allclose(by_hand, by_library[0, 0, 0]))
 #
 # どの層の勾配も、やはり「戻ってきたもの」と「入っていったもの」の外積です。
 # これ自体は小さな事実ですが、多くのことの土台になっていて、
-# チャンク（chunk）全体の書き込みを一度に計算するときにも使います（レッスン03の9節）。
+# チャンク（chunk）全体の書き込みを一度に計算するときにも使います（レッスン05）。
 #
 # ### 演習2：誤差逆伝播を自分の手で
 #

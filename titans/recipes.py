@@ -157,8 +157,8 @@ RECIPES = {
         measured=(56, 1024, 4096),
     ),
     "recall-retold": Recipe(
-        "Six pairs are told, then all six keys again with other values, and the newest are asked for. The memory alone, "
-        "with one way to overwrite, with none, or with all three.",
+        "Six pairs are told, then all six keys again with other values, and the newest are asked for; the memory "
+        "alone, with one way to overwrite, with none, or with all three.",
         {name: changed(RETOLD, **changes) for name, changes in OVERWRITING.items()},
         measured=(24, 56, 200),
     ),

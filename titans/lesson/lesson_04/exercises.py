@@ -27,7 +27,8 @@ def _loss(m: Tensor, k1: float, v1: float, k2: float, v2: float, theta: Tensor, 
 
 def _slope(which: str, *case: float) -> Tensor:
     m, theta = (torch.tensor(case[n], dtype=torch.float64, requires_grad=True) for n in (0, 5))
-    loss = _loss(m, *case[1:5], theta, *case[6:])  # type: ignore[arg-type]
+    k1, v1, k2, v2, _, q, target = case[1:]
+    loss = _loss(m, k1, v1, k2, v2, theta, q, target)
     (slope,) = torch.autograd.grad(loss, theta if which == "theta" else m)
     return slope
 
@@ -163,7 +164,7 @@ FIRST_MEMORY = Exercise(
         ),
         "one write each": Mistake(
             lambda k, v: _written(k, v),
-            "That is the delta rule, pair by pair: the last pairs count too much. The mean over all pairs is asked for.",
+            "That is the delta rule, pair by pair: the last pairs count too much. All pairs count alike here.",
             "それはデルタ則で1ペアずつ書いたもので、最後のほうのペアに偏ります。求めるのは、全ペアの平均を最小にするものです。",
         ),
     },
@@ -187,8 +188,8 @@ SABOTAGED = {"A": "W_Q", "B": "convolution", "C": "W_K"}
 _Q = (
     "its keys and values are those of the trained model (overlap and |v| have not changed), so neither W_K, W_V nor "
     "the convolution can be it. What changed is how questions meet keys.",
-    "キーと値は学習済みモデルのままなので（キーの重なりも |v| も変わっていません）、W_K でも W_V でも畳み込みでもありません。"
-    "変わったのは、質問とキーの合い方です。",
+    "キーと値は学習済みモデルのままなので（キーの重なりも |v| も変わっていません）、"
+    "W_K でも W_V でも畳み込みでもありません。変わったのは、質問とキーの合い方です。",
 )
 HINTS: dict[tuple[str, str], tuple[str, str]] = {
     ("A", "W_K"): _Q,

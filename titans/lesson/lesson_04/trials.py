@@ -1,8 +1,9 @@
 """What lesson 04 measures: whose gradient is what, what training changed, and which part does the work."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -10,12 +11,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.checkpoints import SHIPPED
+from titans.blocks import AloneState, MixerTable
+from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.lesson.kit.interventions import held
 from titans.lesson.kit.watching import memory_of
-from titans.lesson.lesson_04.runs import RESULTS, RUN, belongs
+from titans.lesson.lesson_04.runs import PARTS, RESULTS, RUN, belongs
 from titans.model import ModelState, TitansLM
 from titans.observe import observed
+from titans.recipes import OVERWRITING, checkpoint_name
+from titans.tasks import Recall, RetoldRecall
 
+RETOLD = RetoldRecall()
 OFFSETS = {"the key": 0, "the value": 1, "the token after": 2}  # tokens of a pair, counted from its key's
 
 
@@ -35,7 +41,7 @@ def with_reset(model: TitansLM, *parts: str, start: TitansLM | None = None) -> T
     return model
 
 
-# ---- What a pair was written with, and what it is asked with ----------------------------------------------------------
+# What a pair was written with, and what it is asked with.
 
 
 class Pairs(NamedTuple):
@@ -67,9 +73,9 @@ def tell_and_ask(model: TitansLM, rows: int = 64, noise: int = 36, seed: int = 1
         model(keys.reshape(-1, 1), each_pair(state, keys.shape[1]))
     places = 2 * torch.arange(keys.shape[1])[:, None] + torch.tensor(list(OFFSETS.values()))
     k, v = (part[:, 0, places] for part in (call.tokens.k, call.tokens.v))
-    gates = (gate[:, 0, :, 0] for gate in call.tokens.gates)
+    theta, eta, alpha = (gate[:, 0, :, 0] for gate in call.tokens.gates)
     q = asked[0].tokens.q[:, 0, 0].unflatten(0, keys.shape)
-    return Pairs(k, v, call.after.weights[0][:, 0], q, *gates, call.surprise()[:, 0], keys, values)
+    return Pairs(k, v, call.after.weights[0][:, 0], q, theta, eta, alpha, call.surprise()[:, 0], keys, values)
 
 
 def each_pair(state: ModelState, pairs: int) -> ModelState:
@@ -110,7 +116,74 @@ def right_with_key(model: TitansLM, pairs: Pairs, offset: int | None) -> float:
     return float((said.view_as(pairs.answers) == pairs.answers).float().mean())
 
 
-# ---- Cards ------------------------------------------------------------------------------------------------------------
+# Where keys are told twice.
+
+
+def newest_and_old(
+    model: TitansLM,
+    noise: int = 36,
+    in_noise: Mapping[str, float] | None = None,
+    erased: bool = False,
+    chunk_size: int | None = None,
+    task: Recall = RETOLD,
+    rows: int = 64,
+) -> tuple[float, float]:
+    """The shares of answers that are the value told last, and the one told before it, each question asked by itself.
+
+    in_noise: gates that are held at a number while the noise passes. erased: S is set to zero once all is told, after
+    one token more (which writes the last pair). chunk_size: another one than the model was trained with.
+    """
+    model, random = deepcopy(model), torch.Generator().manual_seed(1)
+    memory_of(model).chunk_size = chunk_size or memory_of(model).chunk_size
+    told, passing = task.tell(rows, random).tokens, task.pass_time(rows, noise, random)
+    pairs = task.pairs
+    with torch.no_grad():
+        state = model(torch.cat((told, passing[:, :1]), dim=1)).state
+        state = _without_momentum(state) if erased else state
+        with held(model, **(in_noise or {})):
+            state = model(passing[:, 1:], state).state if noise > 1 else state
+        keys, newest = told[:, -2 * pairs :: 2], told[:, 1 - 2 * pairs :: 2]
+        said = model(keys.reshape(-1, 1), each_pair(state, pairs)).logits[:, 0].argmax(-1).view_as(keys)
+    same_key = (keys[:, :, None] == told[:, None, : 2 * pairs : 2]).float().argmax(-1)
+    old = told[:, 1 : 2 * pairs : 2].gather(1, same_key)
+    return tuple(float((said == value).float().mean()) for value in (newest, old))  # type: ignore[return-value]
+
+
+def _without_momentum(state: ModelState) -> ModelState:
+    """The same state of an LMM of one layer with S erased."""
+    (layer,) = state.layers
+    assert isinstance(layer, AloneState)
+    memory = replace(layer.memory, rule_state=tuple(torch.zeros_like(past) for past in layer.memory.rule_state))
+    return replace(state, layers=(replace(layer, memory=memory),))
+
+
+@cache
+def retold_models() -> dict[str, TitansLM]:
+    """The models of the recipe `recall-retold`."""
+    return {
+        name: load_checkpoint(f"recall-retold/{checkpoint_name(name, 0, (0,)).removesuffix('.safetensors')}")[0]
+        for name in OVERWRITING
+    }
+
+
+# The gradients of the outer loop.
+
+
+def gradient_norms(mixers: MixerTable | None = None) -> dict[str, float]:
+    """|dloss/d part| of every part of the untrained model on the first batch of its training."""
+    torch.manual_seed(0)
+    model, batch = TitansLM(RUN.config, mixers), RUN.batch(0, 0)
+    model(batch.tokens, labels=batch.labels).loss.backward()
+    found = {}
+    for part in PARTS:
+        squares = [
+            p.grad.square().sum() for n, p in model.named_parameters() if belongs(n, (part,)) and p.grad is not None
+        ]
+        found[part] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    return found
+
+
+# Cards.
 
 
 def never_trained() -> dict[str, list[float]]:

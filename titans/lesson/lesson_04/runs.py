@@ -1,7 +1,7 @@
 """Models of lesson 04 whose training takes longer than a lesson has: `python -m titans.lesson.lesson_04.runs`.
 
-The same small model learns the same task with one of its parts never trained, and once with the inner gradient cut
-from the outer one. What came out stands in runs.json beside this file.
+The same small model learns the same task with one of its parts never trained, and with the inner gradient cut from the
+outer one, all of it or a part. What came out stands in runs.json beside this file.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from titans.blocks import LMM, MixerTable
 from titans.config import TitansConfig
 from titans.memory import DeepMemory
 from titans.model import TitansLM
+from titans.neural_memory import NeuralMemory
 from titans.recipes import LIVE, changed
 from titans.training import parameter_groups, share_right
 
@@ -40,7 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "embedding": ("embedding.",),
     "head": ("head.",),
 }  # a trained part by the beginnings of its parameters' names
-TOGETHER = ("W_K", "W_V", "W_Q", "convolution")  # and once all of what makes k, v and q
+TOGETHER = (("W_K", "W_V"), ("W_K", "W_V", "W_Q", "convolution"))  # and several at once
 
 
 def belongs(name: str, parts: tuple[str, ...]) -> bool:
@@ -63,7 +64,24 @@ def first_order_lmm(config: TitansConfig) -> LMM:
     return mixer
 
 
+class WrittenAsGiven(NeuralMemory):
+    """A layer in which what is written does not train what it is made of: no gradient from keys and values to x."""
+
+    def project(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        q, _, _, after = super().project(x, recent)
+        _, k, v, _ = super().project(x.detach(), recent)
+        return q, k, v, after
+
+
+def given_lmm(config: TitansConfig) -> LMM:
+    """LMM with such a layer, its start the same."""
+    mixer = LMM(config)
+    mixer.memory.__class__ = WrittenAsGiven
+    return mixer
+
+
 FIRST_ORDER: MixerTable = {"lmm": first_order_lmm}
+GIVEN: MixerTable = {"lmm": given_lmm}
 
 
 @contextmanager
@@ -104,8 +122,9 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     kinds: dict[str, tuple[tuple[str, ...], MixerTable | None]] = {"all trained": ((), None)}
-    kinds |= {"inner gradient detached": ((), FIRST_ORDER), " ".join(TOGETHER): (TOGETHER, None)}
-    kinds |= {part: ((part,), None) for part in PARTS}
+    kinds["inner gradient detached"] = ((), FIRST_ORDER)
+    kinds["embedding not trained by what is written"] = ((), GIVEN)
+    kinds |= {" ".join(parts): (parts, None) for parts in (*TOGETHER, *((part,) for part in PARTS))}
     for seed in seeds:
         for name, (parts, mixers) in kinds.items():
             if str(seed) not in found.setdefault(name, {}):

@@ -920,7 +920,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 30 | 45 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
-# | 04 | Learning to memorise | how training teaches a memory to write | not there yet | |
+# | 04 | [Learning to memorise](04_learning_to_memorise.ipynb) | how training teaches a memory to write | 40 | 80 |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 | 60 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
@@ -959,7 +959,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="e339ae10"
+# %% [markdown] lang="ja" en="fee0cbba"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -975,7 +975,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 30 | 45 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
-# | 04 | 覚え方を学ぶ | 訓練が、メモリに書き方を教えるしくみ | 準備中 | |
+# | 04 | [覚え方を学ぶ](04_learning_to_memorise.ipynb) | 訓練が、メモリに書き方を教えるしくみ | 40 | 80 |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 | 60 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |

@@ -36,7 +36,6 @@ import copy
 import torch
 
 from titans.lesson import start
-from titans.lesson.kit.watching import memory_of
 from titans.lesson.lesson_04 import exercises, pictures, trials
 from titans.lesson.lesson_04.lab import film_lab
 from titans.lesson.lesson_04.runs import FIRST_ORDER, PARTS, RUN
@@ -151,12 +150,12 @@ assert trained_by_loss == list(before)
 
 # %%
 numbers = torch.tensor([0.8, 1.1, 0.15, 0.2], dtype=torch.float64)
-w_K, w_V, theta, m = leaves = [n.requires_grad_() for n in numbers.unbind()]
+w_k, w_v, theta, m = leaves = [n.requires_grad_() for n in numbers.unbind()]
 x, q, a = 1.0, 1.1, 1.0
 
 
 def outer_loss(detached=False):
-    k, v = w_K * x, w_V * x
+    k, v = w_k * x, w_v * x
     u = 2 * (m * k - v) * k
     M = m - theta * (u.detach() if detached else u)
     return (M * q - a) ** 2, k, v, u, M
@@ -420,7 +419,8 @@ pictures.before_and_after(trials.untrained(), trained)
 
 # %% tags=["nbval-ignore-output"]
 meets = trials.question_meets(last)
-print("q · k:", {n: round(float(s), 2) for n, s in zip(trials.OFFSETS, meets)})
+for name, product in zip(trials.OFFSETS, meets, strict=True):
+    print(f"q · k, write key of {name:15}: {product:+.2f}")
 assert meets[2] > 0.4 > 0.3 > meets[:2].abs().max()
 pictures.two_keys(last)
 
@@ -728,7 +728,9 @@ experiments = {
     "η = 0 in the noise": {"in_noise": {"eta": 0.0}},
     "θ = 0 in the noise": {"in_noise": {"theta": 0.0}},
 }
-found = {n: trials.newest_and_old(momentum, **e) for n, e in experiments.items()}
+found = {
+    n: trials.newest_and_old(momentum, **e) for n, e in experiments.items()
+}
 for name, (newest, old) in found.items():
     print(f"{name:28}: newest {newest:.0%}, old value {old:.0%}")
 assert max(found[name][0] for name in list(found)[1:3]) < 0.3

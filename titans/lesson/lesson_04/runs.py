@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "embedding": ("embedding.",),
     "head": ("head.",),
 }  # a trained part by the beginnings of its parameters' names
-TOGETHER = (("W_K", "W_V"), ("W_K", "W_V", "W_Q", "convolution"))  # and several at once
+TOGETHER = ("W_K", "W_V", "W_Q", "convolution")  # and all of what makes q, k and v
 
 
 def belongs(name: str, parts: tuple[str, ...]) -> bool:
@@ -122,9 +122,13 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     kinds: dict[str, tuple[tuple[str, ...], MixerTable | None]] = {"all trained": ((), None)}
-    kinds["inner gradient detached"] = ((), FIRST_ORDER)
-    kinds["embedding not trained by what is written"] = ((), GIVEN)
-    kinds |= {" ".join(parts): (parts, None) for parts in (*TOGETHER, *((part,) for part in PARTS))}
+    kinds |= {
+        "inner gradient detached": ((), FIRST_ORDER),
+        "written by W_K, W_V alone": (("convolution",), GIVEN),
+        "written by the convolution alone": (("W_K", "W_V"), GIVEN),
+        "written by the embedding alone": (("W_K", "W_V", "convolution"), None),
+    }
+    kinds |= {" ".join(parts): (parts, None) for parts in (TOGETHER, *((part,) for part in PARTS))}
     for seed in seeds:
         for name, (parts, mixers) in kinds.items():
             if str(seed) not in found.setdefault(name, {}):

@@ -110,7 +110,9 @@ def unexecuted(source: Path, cells: list[NotebookNode], language: str) -> Notebo
 
 
 WIDE, POINTS = "\u3000-\u30ff\u3400-\u9fff\uff00-\uffef", "、。（）「」『』！？：；…〜・"
-STANDS_ALONE = re.compile(r" *(#|[-*+] |\d+\. |\||>|<|\$\$|```|$)")  # a line that must stay one, or that begins anew
+STANDS_ALONE = re.compile(
+    r" *(#|---|[-*+] |\d+\. |\||>|<|\$\$|```|$)"
+)  # a line that must stay one, or that begins anew
 
 
 def joined(text: str) -> str:
@@ -177,6 +179,9 @@ def build(source: Path) -> float:
         for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
             cell.execution_count = done.execution_count
             cell.outputs = [clean(output, language) for output in done.outputs]
+            if cell.outputs and "jupyter" in cell.metadata:
+                # Where outputs are folded JupyterLab shows the first line of the first one: of an empty one, nothing.
+                cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
         path = notebook_path(source, language)
         path.parent.mkdir(exist_ok=True)
         nbformat.write(notebook, path)

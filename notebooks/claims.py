@@ -21,10 +21,11 @@ from nbformat import NotebookNode
 FILE = "claims.tsv"
 # What says why. "so" alone also says how much, and "since" also when: those are left to whoever reads.
 WHY = re.compile(
-    r"\b(because|that is why|this is why|which is why|the reason|therefore|due to|thanks to|as a result)\b",
+    r"\b(because|that is why|this is why|which is why|the reason|the cause|is caused by|therefore|consequently|hence|"
+    r"due to|owing to|thanks to|as a result)\b",
     re.IGNORECASE,
 )
-# Where a sentence claims nothing: hints, solutions, links to literature; and what begins with "If" supposes.
+# Where a sentence claims nothing: hints, solutions, links to literature.
 ELSEWHERE = re.compile(r"<details><summary>(Hint|Solution).*?</details>|^## References$.*", re.DOTALL | re.MULTILINE)
 
 
@@ -84,7 +85,7 @@ def sentences(cells: list[NotebookNode]) -> Iterator[str]:
         text = re.sub(r"^#.*$", "\n", ELSEWHERE.sub("", cell.source), flags=re.MULTILINE)  # without headings
         for block in re.split(r"\n\s*\n|\n(?=#|[-|] |\d+\. )", text):
             for sentence in re.split(r"(?<=[.!?:;])\s+(?=[\"“(*]*[A-Z0-9])", flat(block)):
-                if not sentence.endswith("?") and not sentence.startswith("If "):
+                if not sentence.endswith("?"):
                     yield sentence
 
 

@@ -918,14 +918,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # |---|---|---|---|---|
 # | 00 | Start here | what the memory does, and where it is | 20 | 35 |
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
-# | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 30 | 45 |
+# | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 35 | 50 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
 # | 04 | [Learning to memorise](04_learning_to_memorise.ipynb) | how training teaches a memory to write | 40 | 80 |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
-# | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 30 | 60 |
+# | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
-# | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 40 | 75 |
+# | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
 # | 10 | A language model | real text, with and without memory | not there yet | |
 # | 11 | After Titans | relatives, decisions, open questions | not there yet | |
 #
@@ -935,7 +935,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # - **Run** the cells from top to bottom with Shift+Enter. If something looks odd, choose *Restart Kernel and Run All
 #   Cells* from the menu.
-# - **Predict.** Where it says so, write your guess down before you run the cell. A wrong guess is worth most.
+# - **Predict.** Where it says so, write your guess down before you run the cell. A wrong guess is worth most. JupyterLab
+#   hides the answer that came with the notebook until then; other programs may show it, so cover it with a hand.
 # - **Exercises**: replace the dots and run the cell. The check compares with the truth and names the mistake, if it
 #   knows it. Hints and solutions are folded away below.
 # - **Sliders** need a running kernel. Without one you see pictures of a few settings.
@@ -959,7 +960,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="fee0cbba"
+# %% [markdown] lang="ja" en="a3a91522"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -973,14 +974,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # |---|---|---|---|---|
 # | 00 | はじめに | メモリは何をするのか、どこにあるのか | 20 | 35 |
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
-# | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 30 | 45 |
+# | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 35 | 50 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
 # | 04 | [覚え方を学ぶ](04_learning_to_memorise.ipynb) | 訓練が、メモリに書き方を教えるしくみ | 40 | 80 |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
-# | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 30 | 60 |
+# | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
-# | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 40 | 75 |
+# | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |
 # | 11 | Titans のその後 | 似た手法、この教材の決定、残された問い | 準備中 | |
 #
@@ -992,6 +993,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #   様子がおかしいときは、メニューから「Restart Kernel and Run All Cells」（カーネルを再起動し、全セルを実行）を選びます。
 # - **予想する**：「実行する前に予想してみましょう」とあるところでは、予想を書き留めてから実行してください。
 #   外れた予想ほど、得るものがあります。
+#   JupyterLab では、ノートブックに入っている答えは、セルを実行するまで隠れています。
+#   ほかの環境では見えていることがあるので、手で隠しておいてください。
 # - **演習**：「...」を書き換えて、セルを実行します。答え合わせでは、正しい値と比べ、
 #   よくある間違いなら、何が違うのかを示します。ヒントと解答は、その下に折りたたんであります。
 # - **スライダー**を動かすには、カーネルが必要です。動いていないときは、いくつかの設定の図が表示されます。

@@ -23,8 +23,8 @@
 #
 # - アテンション（attention）は、データを全部取っておく回帰であり、線形アテンション（linear attention）は、足していくだけの行列であること。
 # - 足すだけでは、なぜうまくいかないのか。それを決める数 $k_i \cdot k_j$ は、前もって計算できます。
-# - デルタ則（delta rule）。先に見て、違っている分だけを書きます。キーの平面で見ると、書き込みは射影（projection）です。
-# - $d$ 次元では、3種類のメモリ（memory）にそれぞれ何ペア入るのか。予測してから測ります。
+# - デルタ則（delta rule）。先に見て、違っている分だけを書きます。キー（key）の平面で見ると、書き込みは射影（projection）です。
+# - $d$ 次元では、3種類のメモリ（memory）に、ペア（pair）がそれぞれいくつ入るのか。予測してから測ります。
 #
 # **必要な知識**：PyTorch、行列の積、softmax アテンション。Titans についての知識は要りません。
 
@@ -124,7 +124,7 @@ pictures.looking(keys, values)
 #
 # 大きさの決まった行列に、ペアごとに $v_i k_i^\top$ を足していくだけです。これが**線形アテンション**です。
 # 神経細胞のモデルとしてはずっと古く、ヘッブ則（Hebb rule）と呼ばれます。同時に活動する細胞どうしは結びつきを強める、という規則です。
-# （マスクを付けると因果的になります。これは、いずれレッスン05で扱います。）
+# （マスクを付けると因果的（causal）になります。これは、いずれレッスン05で扱います。）
 
 # %%
 k = torch.tensor([[1.0, 0.0], [0.6, 0.8]])  # two keys, each of length 1
@@ -294,7 +294,7 @@ print("answer to key 2:", M @ k[1], " wanted:", v[1])
 #
 # キーの長さが1なら、$\beta = 1$ で、最後に書いたペアが正確になります。
 # では、どんな長さのキーでもそうなる $\beta$ はいくつでしょうか。
-# （このステップを使うと、1937年の Kaczmarz の方法になります。正規化 LMS という名前でも知られています。）
+# （このステップを使うと、この規則は1937年の Kaczmarz の方法になります。正規化 LMS という名前でも知られています。）
 
 
 # %%
@@ -490,8 +490,8 @@ assert abs(added - 1) < 0.03
 # measured.
 
 # %% [markdown] lang="ja" en="da9c5f9a"
-# ほぼ1です。次元と同じ数のペアを足すと、何も答えないのとほとんど変わりません。
-# デルタ則の誤差は約0.6で、最初の値はまだ38%残っています。足す場合は、最初の値は全部残っていますが、雑音に埋もれています。
+# ほぼ1です。次元と同じ数のペアを入れると、足していく行列は、何も答えないのとほとんど変わりません。
+# デルタ則の誤差は約0.6で、最初の値はまだ38%残っています。足す場合は、最初の値は全部残っていますが、雑音（noise）に埋もれています。
 # つまり、2つのメモリは違うしかたで失敗します。**足すメモリは溺れ、デルタ則は忘れる**のです。
 # 次の図は、ペアの数を変えた結果です。線が予測、点が測った値です。
 
@@ -510,7 +510,7 @@ pictures.kept_of_first()
 
 # %% [markdown] lang="ja" en="35162982"
 # 1つ目の図には、見落としやすいことがもう1つ現れています。約30ペアを超えると、デルタ則でさえ、何も答えないより悪くなるのです。
-# 自信がないはずのところで、大きな声で答えています。では、足すメモリが、もっと小さな声で話したらどうでしょうか。
+# 自信がないはずのところで、大きな声で答えています。では、足していく行列が、もっと小さな声で話したらどうでしょうか。
 # すべての答えに、いちばんよい1つの数を掛けてみます。
 #
 # **実行する前に予想してみましょう。**
@@ -527,9 +527,7 @@ for n in (4, 8, 16, 32, 64):
     both = (soft, delta, softer)
     errors[n] = [float((y - v).square().sum(-1).mean()) for y in both]
     texts = " ".join(f"{error:8.2f}" for error in errors[n])
-    print(
-        f"{n:2} pairs: adding at its best volume, delta rule, the same: {texts}"
-    )
+    print(f"{n:2} pairs: adding (best volume), delta rule, the same: {texts}")
 assert errors[8][1] < errors[8][0]
 assert errors[64][0] < errors[64][1]
 
@@ -546,11 +544,11 @@ assert errors[64][0] < errors[64][1]
 #    matrix?
 
 # %% [markdown] lang="ja" en="b6b7df35"
-# ペアが少なければデルタ則が、多ければ、声を抑えた足し算が勝ちます。
+# ペアが少なければデルタ則が、多ければ、声を抑えた、足すメモリが勝ちます。
 # デルタ則にもいちばんよい大きさを選ばせると（最後の列）差は縮まりますが、ペアが多いときは、まだ及びません。
 # 場所を、最後に来たペアのために使ってしまったからです。
 # つまり、先に見ることも、ただで手に入る利益ではありません。同じキーがまた来るときや、最新のものが大事なときには役に立ちます。
-# どのペアも1回きりで、どれも同じだけ大事で、しかも多すぎるときには、足すほうが多くを保ちます。
+# どのペアも1回しか伝えられず、どれも同じだけ大事で、しかも多すぎるときには、足すほうが多くを保ちます。
 #
 # ### 容量実験室
 #
@@ -615,7 +613,7 @@ for name, errors in curves.items():
         f"{name}: error {errors[0]:.2f} once, {errors[-1]:.4f} after 300 times"
     )
 print(
-    f"least squares with 32 pairs: {bound:.2f}, expected 1 - d / n = {1 - d / 32}"
+    f"least squares, 32 pairs: {bound:.2f}, expected 1 - d / n = {1 - d / 32}"
 )
 assert curves["12 pairs"][-1] < 1e-3 < bound < curves["32 pairs"][-1]
 pictures.reading_again(curves, bound)
@@ -761,7 +759,7 @@ print(
 # %% [markdown] lang="en"
 # Three columns are in use, there are four dimensions' worth of pairs, and no matrix fits. A memory that can hold it needs
 # a bend between key and answer: a small network. To *write* into one, there is still the gradient step of section 3,
-# which never asked that $M$ be a matrix. That is lesson 02.
+# which never needed $M$ to be a matrix. That is lesson 02.
 #
 # ## Summary
 #
@@ -783,7 +781,7 @@ print(
 # - I. Schlag, K. Irie, J. Schmidhuber: *Linear Transformers Are Secretly Fast Weight Programmers*, arXiv
 #   [2102.11174](https://arxiv.org/abs/2102.11174): the delta rule in attention.
 
-# %% [markdown] lang="ja" en="f23acdc2"
+# %% [markdown] lang="ja" en="64f42f96"
 # 3つの列しか使わないのに、独立に決めたいペアは4つあり、どんな行列も合いません。
 # これを保持するには、キーと答えの間に曲がりが必要です。つまり、小さなネットワークです。
 # そこに**書き込む**には、3節の勾配のステップが使えます。$M$ が行列であることは、どこでも求めていなかったからです。これがレッスン02です。
@@ -797,7 +795,7 @@ print(
 #   ほかのキーにとっては射影になります。ランダムな書き込みを $t$ 回した後、古い値は $(1 - 1/d)^t$ だけ残ります。
 # - 足すメモリは溺れ、デルタ則は忘れます。どんな場合でもよいほう、というものはありません。
 # - 小さなステップで十分に何度も読めば、デルタ則は最小2乗法の解を見つけます。$d$ ペアを超えると、どんな行列も正確ではありません。
-# - Titans では $\theta = \beta / 2$ です。損失に $\tfrac12$ が付いていないからです。この勾配を、驚き（surprise）と呼びます。
+# - Titans では $\theta = \beta / 2$ です。損失（loss）に $\tfrac12$ が付いていないからです。この勾配を、驚き（surprise）と呼びます。
 #
 # ## 参考文献
 #

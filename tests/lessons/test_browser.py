@@ -131,3 +131,18 @@ def picture_changes(page):
     assert before, "no live picture in this lesson"
     yield
     page.wait_for_function(f"before => {PICTURES} !== before", arg=before, timeout=10_000)
+
+
+def test_the_answers_to_predictions_are_folded_away_until_their_cells_are_run(page, address):
+    lesson = LESSONS[1]
+    cells = nbformat.read(NOTEBOOKS / lesson, as_version=4).cells
+    hidden = [cell for cell in cells if cell.metadata.get("jupyter", {}).get("outputs_hidden")]
+    folded = page.locator(".jp-CodeCell .jp-OutputPlaceholder")
+    page.goto(address.format(lesson))
+    folded.first.wait_for(timeout=60_000)
+    assert folded.count() == len(hidden) > 2
+    assert [
+        text.strip() for text in folded.all_inner_texts() if text.strip()
+    ] == []  # JupyterLab would show a first line
+    run_all_cells(page, address.format(lesson))
+    assert folded.count() == 0

@@ -85,3 +85,6 @@ def test_the_card_says_what_the_lesson_says():
     assert min(right[f"chunk {size}"]["56"]["worst"] for size in (1, 16, 64)) > 0.98
     assert min(right[f"chunk {size}"]["4096"]["worst"] for size in (1, 16)) > 0.98
     assert max(right["chunk 64"]["1024"]["each"]) < 0.5
+    assert right["chunk 64, trained longer"]["1024"]["worst"] > 0.9
+    assert right["chunk 64, trained longer"]["4096"]["median"] < 0.8
+    assert right["chunk 16, trained longer"]["4096"]["worst"] > 0.95

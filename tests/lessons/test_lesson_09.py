@@ -13,11 +13,13 @@ from tests.lessons.labs import check_failing_draw, check_strip
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import exercise, watching
+from titans.lesson.kit.interventions import edited_memory, held
 from titans.lesson.kit.player import right_answers
 from titans.lesson.lesson_09 import bare_player, mac_player, trials
 from titans.lesson.lesson_09 import exercises as exercises_09
 from titans.lesson.lesson_09 import pictures as lesson_09
 from titans.observe import closed, observed
+from titans.tasks import Needle
 
 PLAYERS = {"bare": bare_player.bare_player, "mac": mac_player.mac_player}
 
@@ -126,6 +128,9 @@ def test_what_the_answers_say_of_the_small_stream():
     ben, no_momentum = (right_answers(story, bare_player.record(m))[:, 2] for m in (False, True))
     assert ben[27] < 1 < ben[28]
     assert no_momentum.max() < 1
+    kept = right_answers(story, bare_player.record(no_forgetting=True))[:, 2]
+    assert (np.diff(kept[28:]) >= 0).all()  # without forgetting it does not come back
+    assert (np.diff(ben[31:]) < 0).all()
     cleo = right_answers(story, seen)[:, 3]
     assert (round(cleo[11], 2), round(cleo[39], 2)) == (0.94, 0.55)
     written = np.abs(seen.write[18]).sum(0) > 0
@@ -156,6 +161,129 @@ def test_the_recording_of_a_frozen_memory_is_what_a_frozen_model_does():
     chances = frozen(keys.T, state.select(torch.zeros(6, dtype=torch.long))).logits[:, 0].softmax(-1)
     wanted = chances.gather(1, values.T)[:, 0]
     torch.testing.assert_close(wanted, torch.from_numpy(seen.answers[47].diagonal().copy()).float(), rtol=0, atol=0.01)
+
+
+def last_pair(no_momentum=False):
+    return right_answers(mac_player.story(), mac_player.recordings()[no_momentum, False, None])[:, -1]
+
+
+@torch.no_grad()
+def test_the_player_asks_a_copy_that_does_not_write():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, keys, values = mac_player.facts_and_noise()
+    for no_momentum, count in ((False, 12), (False, 13), (True, 12)):
+        with held(model, **({"eta": 0.0} if no_momentum else {})):
+            state = model(tokens[:, :count]).state
+            reads, writes = (
+                float(asked(keys[:, -1:], state).logits[0, 0].softmax(-1)[values[0, -1]])
+                for asked in (closed(model), model)
+            )
+        assert last_pair(no_momentum)[count - 1] == pytest.approx(reads, abs=0.01)
+        assert writes > reads
+    assert writes > 0.5 > 0.1 > reads  # the question would bind the pair itself
+
+
+def test_a_memory_with_momentum_knows_the_last_pair_a_token_later():
+    momentum, none = last_pair(), last_pair(no_momentum=True)
+    assert max(momentum[11], none[11]) < 0.1
+    assert momentum[12] < 0.5 < 0.9 < none[12]
+    assert momentum[13] > 0.8
+
+
+@torch.no_grad()
+def test_what_momentum_buys_is_a_few_answers():
+    recorded = mac_player.recordings()
+    end = [right_answers(mac_player.story(), recorded[off, False, None])[-1] for off in (False, True)]
+    assert end[0].min() > 0.9
+    assert [*np.flatnonzero(end[1] < 0.5)] == [1]
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, keys, values = mac_player.facts_and_noise(rows=64)
+    shares = []
+    for gates in ({}, {"eta": 0.0}):
+        with held(model, **gates):
+            state = model(tokens[:, :48]).state
+        shares.append(np.mean(watching.share_known(closed(model), state, keys, values)))
+    assert 0.94 < shares[1] < 0.98 < shares[0]
+
+
+@torch.no_grad()
+def test_key_and_value_of_the_write_both_come_from_the_tokens_before():
+    """Without the keys, or without the values, of the tokens before it the write of token 12 binds nothing."""
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, keys, values = mac_player.facts_and_noise(rows=64)
+    told = model(tokens[:, :12]).state
+    for part, limits in enumerate(((0.9, 1.0), (0.0, 0.2), (0.0, 0.2))):  # of q, k, v
+
+        def erase(memory, part=part):
+            recent = memory.recent.clone()
+            recent.chunk(3, dim=-1)[part].zero_()
+            return replace(memory, recent=recent)
+
+        state = model(tokens[:, 12:16], edited_memory(told, erase)).state
+        known = watching.share_known(closed(model), state, keys, values)[-1]
+        assert limits[0] <= known <= limits[1]
+
+
+@torch.no_grad()
+def test_steps_of_a_chunk_go_too_far_and_the_next_chunks_go_too_far_back():
+    """One key again and again: what the memory answers to it along its value, at the start of each chunk."""
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    seen = trials.written(model, torch.zeros(1, 96, dtype=torch.long))
+    k, v = seen.k[:, 8::16], seen.v[:, 8::16]
+    answers = torch.einsum("rtij,rtj->rti", seen.start[:, 8::16], k)
+    along = ((answers * v).sum(-1) / v.square().sum(-1))[0]
+    assert along[0].abs() < 0.2  # empty
+    assert (along[1:5].sign() == torch.tensor([1.0, -1.0, 1.0, -1.0])).all()
+    assert (along[2:5].abs() > 1.5 * along[1:4].abs()).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("limited", "finite"), [(True, True), (False, False)])
+def test_without_its_limit_the_memory_that_reads_one_key_for_ever_is_not_finite(limited, finite):
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    if not limited:
+        watching.memory_of(model).max_surprise = None
+    size = model(torch.zeros(1, 1024, dtype=torch.long)).state.layers[0].memory.weights[0].norm()
+    assert (float(size) < 1e4) == finite
+
+
+@torch.no_grad()
+def test_misses_are_the_surprise_that_the_library_measures():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, _, _ = mac_player.facts_and_noise(rows=4)
+    seen, surprise = trials.written(model, tokens), trials.mean_surprise(model, tokens)
+    for token in (3, 20, 50):
+        said = trials.answer(seen.start[:, token], seen.k[:, token, None])
+        assert trials.miss(said, seen.v[:, token, None]) == pytest.approx(float(surprise[token]), rel=1e-4)
+
+
+def test_the_best_length_leaves_the_least():
+    random = torch.Generator().manual_seed(0)
+    said, v = torch.randn(2, 5, 3, 8, generator=random)
+    best = (said * v).sum(-1, keepdim=True) / said.square().sum(-1, keepdim=True)
+    left = trials.at_best_length(said, v)
+    assert trials.miss(best * said, v) == pytest.approx(left, rel=1e-5)
+    assert left < min(trials.miss(factor * best * said, v) for factor in (0.9, 1.1))
+
+
+@torch.no_grad()
+def test_the_first_h_changes_the_second_tellings_keys_and_not_the_memory():
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, _, _ = mac_player.facts_and_noise(rows=8)
+    state = model(tokens[:, :48]).state
+    changed = trials.with_first_h(state, model)
+    assert changed.layers[0].memory is state.layers[0].memory
+    assert torch.equal(changed.layers[0].segment_weights[0], model.initial_state(8).layers[0].memory.weights[0])
+    keys = [trials.written(model, tokens[:, 48:64], each).k for each in (state, changed)]
+    assert trials.alike(*keys) < 0.9
+
+
+@torch.no_grad()
+def test_a_memory_that_is_closed_keeps_its_needle_and_a_new_needle_replaces_the_old():
+    model, _, _ = load_checkpoint("needle/mac-that-forgets-in-noise")
+    assert trials.found_if_closed(model, Needle("noise"), 2048, rows=8) == 1
+    old, new = trials.two_needles(model, Needle("noise"), 64, rows=16)
+    assert old < 0.2 < 0.5 < new
 
 
 @torch.no_grad()

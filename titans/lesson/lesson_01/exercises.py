@@ -79,7 +79,7 @@ EXACT_STEP = Exercise(
         "half": Mistake(
             lambda k: 0.5 / k.square().sum(),
             "Half of the error is left. A factor 2 would come from a gradient; the delta rule is written without it.",
-            "誤差が半分残ります。係数2が出るのは勾配のほうで、ここでのデルタ則の式にはありません。",
+            "誤差が半分残ります。係数2が出るのは勾配のほうで、ここで書いたデルタ則の式にはありません。",
         ),
         "twice": Mistake(
             lambda k: 2 / k.square().sum(),

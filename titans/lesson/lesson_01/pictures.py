@@ -57,7 +57,7 @@ def capacity(dim: int = 16) -> Picture:
     figure.axes[0].legend(frameon=False, fontsize=9, loc="upper left")
     return Picture(
         figure,
-        alt="Mean error against the number of pairs in 16 dimensions; measured dots lie on predicted lines. "
+        alt="Mean error against the number of pairs in 16 dimensions; measured dots stand on predicted lines. "
         "Adding rises "
         "in a straight line and passes 1, the error of no answer, at 17 pairs. The delta rule rises less, to 1 "
         "at about "

@@ -9,31 +9,37 @@ from titans.memory import DeepMemory
 
 
 def first_writes() -> Picture:
-    """Weights and gradients of a fresh two-layer memory at its first three writes of one pair."""
+    """Weights and gradients of a fresh two-layer memory at its first three writes of one pair, in each column on one
+    scale."""
     torch.manual_seed(1)
     memory = DeepMemory(dim=6, depth=2, expansion=2)
     weights = [weight.detach() for weight in memory.weights]
     k, v = (pair[0] for pair in random_pairs(1, dim=6, seed=1))
-    figure = new_figure(5.6)
-    axes = figure.subplots(3, 4)
-    figure.subplots_adjust(left=0.09, right=0.98, top=0.9, bottom=0.02, wspace=0.1, hspace=0.35)
-    for row, panels in enumerate(axes, 1):
+    rows = []
+    for _ in range(3):
         after, gradients = write(memory, weights, k, v, share=0.3)
-        shown = (weights[0][0], gradients[0][0], weights[1][0], gradients[1][0])
-        names = ("$W_1$ before", "gradient of $W_1$", "$W_2$ before", "gradient of $W_2$")
-        for panel, matrix, name in zip(panels, shown, names, strict=True):
-            heatmap(panel, matrix, name if row == 1 else "", limit=max(0.02, float(matrix.abs().max())))
-            if not matrix.any():
-                panel.text(0.5, 0.5, "all zero", transform=panel.transAxes, ha="center", va="center", fontsize=9)
-        panels[0].set_ylabel(f"write {row}", fontsize=10)
+        rows.append((weights[0][0], gradients[0][0], weights[1][0], gradients[1][0]))
         weights = after
+    names = ("$W_1$ before", "gradient of $W_1$", "$W_2$ before", "gradient of $W_2$")
+    figure = new_figure(5.8)
+    axes = figure.subplots(3, 4)
+    figure.subplots_adjust(left=0.05, right=0.99, top=0.9, bottom=0.05, wspace=0.1, hspace=0.35)
+    for column, name in enumerate(names):
+        limit = max(float(row[column].abs().max()) for row in rows)
+        for panel, row in zip(axes[:, column], rows, strict=True):
+            heatmap(panel, row[column], limit=limit)
+            panel.set_xlabel(f"size {float(row[column].norm()):.2f}", fontsize=9)
+        axes[0, column].set_title(f"{name}\ncolours: −{limit:.2g} to {limit:.2g}", fontsize=10)
+    for number, panel in enumerate(axes[:, 0], 1):
+        panel.set_ylabel(f"write {number}", fontsize=10)
     return Picture(
         figure,
-        alt="Weights and gradients of a two-layer memory at its first three writes of one pair. At the first write W2 "
-        "and the gradient of W1 are all zero; the gradient of W2 has rank 1. From the second write on both gradients "
-        "are outer products. Each panel has its own colour scale.",
-        alt_ja="2層のメモリに同じペアを3回書き込むときの重みと勾配。1回目は、W2 も、W1 の勾配も、すべて0です。"
-        "W2 の勾配は階数1です。2回目からは、どちらの勾配も外積の形になります。色の範囲はパネルごとに異なります。",
+        alt="Weights and gradients of a two-layer memory at its first three writes of one pair, each column on one "
+        "colour scale. At the first write W2 and the gradient of W1 are all zero. Then W2 and the gradient of W1 grow, "
+        "the gradient of W2 gets paler from write to write, and W1 looks the same. Every gradient is an outer product.",
+        alt_ja="2層のメモリに同じペアを3回書き込むときの重みと勾配。色の範囲は列ごとに同じです。"
+        "1回目は、W2 も、W1 の勾配も、すべて0です。その後、W2 と、W1 の勾配は大きくなり、"
+        "W2 の勾配は書き込むたびに薄くなります。W1 の見た目は変わりません。どの勾配も外積の形です。",
     )
 
 

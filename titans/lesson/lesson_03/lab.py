@@ -97,7 +97,7 @@ def gates_lab() -> LivePicture:
         "tokens, and how much of the early pair is still answered.",
         shows_ja="ゲート実験室。メモリ、モーメンタム、そのトークン自身の書き込みのヒートマップと、64トークンにわたる驚きの大きさ、"
         "最初のペアをどれだけ答えられるかを示した図。",
-        alt="At token 20 with step size 0.25, with momentum (eta 0.8) and, below, with forgetting instead (alpha 0.1). "
+        alt="At token 20 with theta 0.25, with momentum (eta 0.8) and, below, with forgetting instead (alpha 0.1). "
         "Momentum makes surprise ring after every event; forgetting lets the early pair fade to nothing.",
         alt_ja="θ = 0.25、トークン20での様子で、上はモーメンタムあり（η = 0.8）、下は代わりに忘却あり（α = 0.1）です。"
         "モーメンタムがあると出来事のたびに驚きが振動し、忘却があると最初のペアは消えていきます。",

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
 from titans.lesson.kit.live import Drawing, LivePicture, count, slider
-from titans.lesson.lesson_05.trials import SIZES, all_milliseconds, passage_left
+from titans.lesson.lesson_05.trials import SIZES, all_milliseconds, chunks_card, passage_left
 
 TOKENS = 16
 
@@ -90,26 +90,29 @@ def mask_lab() -> LivePicture:
 
 
 class SizeDrawing(Drawing):
-    """Speed and quality against the size of a chunk, with a cursor."""
+    """Speed, error and recall against the size of a chunk, with a cursor, the best of each named."""
 
     def __init__(self) -> None:
         self.figure = new_figure(3.4)
-        left, right = self.figure.subplots(1, 2)
-        self.figure.subplots_adjust(left=0.08, right=0.98, top=0.86, bottom=0.16, wspace=0.22)
-        tidy(left, "", "tokens a chunk", "ms for 256 tokens, both ways")
-        tidy(right, "", "tokens a chunk", "error that three readings leave")
+        panels = self.figure.subplots(1, 3)
+        self.figure.subplots_adjust(left=0.07, right=0.985, top=0.86, bottom=0.16, wspace=0.3)
         times = all_milliseconds()
         self.total = {size: sum(times[size]) for size in SIZES}
-        left.plot(SIZES, list(self.total.values()), "o-", color=BLUE)
-        left.set(xscale="log", yscale="log", xticks=SIZES, xticklabels=SIZES)
-        sizes = SIZES[:7]
-        self.errors: dict[float, dict[int, float]] = {}
-        right.set(xscale="log", xticks=sizes, xticklabels=sizes, ylim=(0.5, 3))
-        (self.curve,) = right.plot(sizes, [0.0] * len(sizes), "s--", color=GREEN)
-        for axes in (left, right):
+        labels = ("ms for 256 tokens, both ways", "error that three readings leave", "right after 1,024 tokens")
+        for axes, label in zip(panels, labels, strict=True):
+            tidy(axes, "", "tokens a chunk", label)
+            axes.set(xscale="log", xticks=SIZES[::2], xticklabels=SIZES[::2], xlim=(0.8, 320))
             axes.minorticks_off()
-        self.cursors = [axes.axvline(1, color=BLACK, linewidth=1) for axes in (left, right)]
-        self.notes = [axes.set_title("", fontsize=9, loc="left") for axes in (left, right)]
+        panels[0].plot(SIZES, list(self.total.values()), "o-", color=BLUE)
+        panels[0].set(yscale="log")
+        panels[1].set(ylim=(0.5, 3))
+        (self.curve,) = panels[1].plot(SIZES[:7], [0.0] * 7, "s--", color=GREEN)
+        runs = chunks_card()["runs"]
+        self.recall = {size: runs[f"chunk {size}"]["right"]["1024"]["median"] for size in (1, 16, 64)}
+        panels[2].plot(list(self.recall), list(self.recall.values()), "D:", color=RED)
+        panels[2].set(ylim=(0, 1.05))
+        self.cursors = [axes.axvline(1, color=BLACK, linewidth=1) for axes in panels]
+        self.notes = [axes.set_title("", fontsize=9, loc="left") for axes in panels]
         self.moving = [self.curve, *self.cursors, *self.notes]
 
     def draw(self, power: int, theta: float) -> None:
@@ -120,9 +123,10 @@ class SizeDrawing(Drawing):
             cursor.set_xdata([size, size])
         fastest = min(self.total, key=self.total.__getitem__)
         best = min(errors, key=errors.__getitem__)
-        self.notes[0].set_text(f"chunk {size}: {self.total[size]:.1f} ms; fastest: {fastest}")
-        text = f"chunk {size}: {errors[size]:.3g}" if size in errors else "the passage has 32 tokens"
-        self.notes[1].set_text(f"{text}; least error: {best}")
+        nearest = min(self.recall, key=lambda each: abs(each - size))
+        self.notes[0].set_text(f"{size}: {self.total[size]:.1f} ms (fastest: {fastest})")
+        self.notes[1].set_text(f"{size}: {errors[size]:.3g} (least: {best})")
+        self.notes[2].set_text(f"trained with {nearest}: {self.recall[nearest]:.0%}")
 
 
 def size_lab() -> LivePicture:
@@ -132,12 +136,17 @@ def size_lab() -> LivePicture:
         {"power": count("log2 chunk", 4, 0, 6), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
         (("power", "theta"),),
         states=({}, {"theta": 0.4}),
-        shows="Size lab: left the milliseconds for 256 tokens, right the error that three readings of a passage "
-        "leave, both against the tokens a chunk.",
-        shows_ja="大きさ実験室。チャンクのトークン数に対して、左は256トークン分の計算時間（ミリ秒）、"
-        "右は文章を3回読んだ後に残る誤差です。",
+        shows="Size lab, against the tokens a chunk: the milliseconds for 256 tokens, the error that three "
+        "readings of a "
+        "passage leave, and the share of right answers after 1,024 tokens of models that were trained with it.",
+        shows_ja="大きさ実験室。チャンクのトークン数に対して、左から、256トークン分の計算時間（ミリ秒）、"
+        "文章を3回読んだ後に残る誤差、"
+        "その大きさで訓練したモデルの、1,024トークン後の正解率を示した図。",
         alt="The time falls with the size of the chunk. The error is nearly flat for a step of 0.25, above; for "
-        "0.4, below, it is far larger for chunks of 32 than for smaller ones.",
+        "0.4, below, it is far larger for chunks of 32 than for smaller ones. Recall stays near 1 for chunks of "
+        "1 and 16 "
+        "and falls below a third for 64.",
         alt_ja="チャンクが大きいほど時間は短くなります。誤差は、上のステップ幅0.25ではほとんど平らで、"
-        "下の0.4では、32トークンのチャンクで、ほかよりはるかに大きくなります。",
+        "下の0.4では、32トークンのチャンクで、ほかよりはるかに大きくなります。正解率は、1と16ではほぼ1、"
+        "64では3分の1未満です。",
     )

@@ -71,9 +71,9 @@ def two_yardsticks() -> Picture:
         axes.legend(frameon=False, fontsize=9)
     return Picture(
         figure,
-        alt="Two charts over four readings. Left the surprise: chunks of 16 lie below chunks of 1. Right the "
+        alt="Two charts over four readings. Left the surprise: chunks of 16 are below chunks of 1. Right the "
         "error that "
-        "is left after each reading: the curves lie on each other, chunks of 16 slightly above.",
+        "is left after each reading: the curves are nearly one, chunks of 16 slightly above.",
         alt_ja="4回の読みについての2つのグラフ。左は驚きで、16トークンのチャンクのほうが、1トークンより下にあります。"
         "右は各回の読みの後に残る誤差で、2つの曲線はほとんど重なり、16トークンのほうがわずかに上です。",
     )

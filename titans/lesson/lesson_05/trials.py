@@ -117,11 +117,13 @@ def chunks_card() -> dict:
     return json.loads((SHIPPED / "chunks" / "card.json").read_text(encoding="utf-8"))
 
 
-def chunks_table(card: dict) -> str:
-    """The card's results as text: percent right, the median seed and (the worst)."""
-    between = next(iter(card["runs"].values()))["right"]
+def chunks_table(card: dict, longer: bool = False) -> str:
+    """The card's results as text, of the models that were trained longer or of the others: percent right, the median
+    seed and (the worst)."""
+    runs = {name.partition(",")[0]: run for name, run in card["runs"].items() if ("longer" in name) == longer}
+    between = next(iter(runs.values()))["right"]
     lines = [" " * 10 + "".join(f"{int(tokens):>14,}" for tokens in between)]
-    for name, run in card["runs"].items():
+    for name, run in runs.items():
         cells = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
         lines.append(f"{name:10}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """What lesson 06 measures: shares of attention, questions of three kinds, a trained model's attention."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -8,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate
-from titans.model import TitansLM
+from titans.model import IGNORED_LABEL, TitansLM
+from titans.tasks import Task
 
 
 def persistent_share(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
@@ -100,3 +102,62 @@ def without_persistent(model: TitansLM) -> TitansLM:
     weights = {name: w[:0] if name.endswith(".persistent") else w for name, w in model.state_dict().items()}
     bare.load_state_dict(weights)
     return bare
+
+
+def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
+    """A copy of a model whose first layer has other persistent tokens, [count, dim]."""
+    weights = dict(model.state_dict())
+    name = next(name for name in weights if name.endswith(".persistent"))
+    model = deepcopy(model)
+    model.load_state_dict(weights | {name: tokens.expand_as(weights[name])})
+    return model
+
+
+def without_columns_of_h(model: TitansLM) -> TitansLM:
+    """A copy of a MAC whose attention sees the persistent tokens and the segment, and no h. What it leaves behind is no
+    state of the model: it reads a sequence in one call."""
+    model = deepcopy(model)
+    attention = next(model.layers()).mixer.attention
+    assert isinstance(attention, Attention)
+
+    def look_away(module, arguments):
+        q, streams, seen, prefix, window = arguments
+        assert seen is NOTHING_SEEN, "a sequence must be read in one call"
+        return q, streams[1:], seen, prefix, window
+
+    attention.register_forward_pre_hook(look_away)
+    return model
+
+
+@torch.no_grad()
+def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 64) -> float:
+    """The share of right answers in sequences that are read in one call, with `between` tokens of noise."""
+    batch = task.sample(rows, between, torch.Generator().manual_seed(9))
+    said, wanted = model(batch.tokens).logits[:, :-1].argmax(-1), batch.labels[:, 1:]
+    return float((said == wanted)[wanted != IGNORED_LABEL].double().mean())
+
+
+def with_prefix(model: TitansLM, keys: float, values: float) -> TitansLM:
+    """A copy of a model whose first layer's persistent tokens have keys and values that are so many times as large."""
+    model = deepcopy(model)
+    attention = next(model.layers()).mixer.attention
+    assert isinstance(attention, Attention)
+
+    def scale(module, arguments):
+        q, streams, seen, (k, v), window = arguments
+        return q, streams, seen, (keys * k, values * v), window
+
+    attention.register_forward_pre_hook(scale)
+    return model
+
+
+@torch.no_grad()
+def common_part(model: TitansLM, tokens: Tensor) -> list[float]:
+    """What share of its queries' squared length a direction has that all of them have in common, for each head of the
+    first layer."""
+    attention, found = next(model.layers()).mixer.attention, []
+    assert isinstance(attention, Attention)
+    with attention.register_forward_pre_hook(lambda module, arguments: found.append(arguments[0])):
+        model(tokens)
+    q = torch.cat(found, dim=2).transpose(0, 1).flatten(1, 2)  # [heads, rows and tokens, dim]
+    return (q.mean(1).square().sum(-1) / q.square().sum(-1).mean(1)).tolist()

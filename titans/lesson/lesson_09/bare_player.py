@@ -95,7 +95,7 @@ def bare_player() -> LivePicture:
             {"token": 39, "probe": "Ben", "no_momentum": False, "no_forgetting": True, "freeze": "never"},
         ),
         alt="Two moments, one below the other. First: Anna's cola has spoiled the answer for Ana on the left, while "
-        "the frozen memory on the right still answers tea. Second: at the end, without forgetting on the right; Ben's "
+        "the frozen one on the right still answers tea. Second: at the end, without forgetting on the right; Ben's "
         "answer is tea in both, weaker on the left.",
         alt_ja="2つの時点を上下に並べました。上では、左は Anna の cola のために Ana の答えが崩れていますが、"
         "凍結した右は tea のままです。"

@@ -13,11 +13,11 @@ from titans.checkpoints import load_checkpoint
 from titans.lesson.kit.live import LivePicture
 from titans.lesson.kit.player import Look, Recording, Story, in_turn, memory_player
 from titans.lesson.kit.watching import memory_of
-from titans.observe import edited_gates, observed
+from titans.observe import closed, edited_gates, observed
 from titans.scan import Gates
 from titans.tasks import Recall
 
-CHECKPOINT, SEED = "recall-live/mac", 3
+CHECKPOINT, SEED = "recall-live/mac", 5
 NOISE = (36, 24)  # tokens between the facts and their repetition, and between that and the questions
 FREEZES = {"never": None, "from the start": 0, "right after the facts": 12, "4 tokens later": 16}
 
@@ -52,9 +52,11 @@ class SwitchedGates:
 @cache
 @torch.no_grad()
 def recordings() -> dict[Switches, Recording]:
-    """The stream read under every setting of the switches, a row of a batch each, all six keys
-    asked at each token."""
+    """The stream read under every setting of the switches, a row of a batch each; all six keys asked
+    at each token, of a copy that does not write (a question is a token, and would write before it
+    reads, D2)."""
     model, _, _ = load_checkpoint(CHECKPOINT)
+    reader = closed(model)
     settings = list(product((False, True), (False, True), FREEZES.values()))
     memory, switches = memory_of(model), SwitchedGates(settings)
     tokens, keys, values = facts_and_noise()
@@ -62,10 +64,9 @@ def recordings() -> dict[Switches, Recording]:
     asked = keys.repeat(len(settings), 1).reshape(-1, 1)
     state, columns = model.initial_state(len(settings)), []
     for switches.now, token in enumerate(tokens.T):
-        with edited_gates(memory, switches):
-            with observed(memory) as calls:
-                state = model(token[None].repeat(len(settings), 1), state).state
-            chances = model(asked, state.select(everyone)).logits[:, 0].softmax(-1)[:, values[0]]
+        with edited_gates(memory, switches), observed(memory) as calls:
+            state = model(token[None].repeat(len(settings), 1), state).state
+        chances = reader(asked, state.select(everyone)).logits[:, 0].softmax(-1)[:, values[0]]
         (call,) = calls
         ((M,), (S,), (past,)) = call.after.weights, call.after.momentum, call.before.momentum
         write = S - call.tokens.gates.eta[:, :, 0, :, None] * past
@@ -101,7 +102,7 @@ def mac_player() -> LivePicture:
             (95, False, "4 tokens later"),
         )
     ]
-    look = Look(memory=0.3, momentum=0.06, write=0.03, surprise=8.5, answer=(-0.05, 1.08), answer_name="chance")
+    look = Look(memory=0.2, momentum=0.02, write=0.01, surprise=10.5, answer=(-0.05, 1.08), answer_name="chance")
     return memory_player(
         words,
         lambda *switches: seen[switches],

@@ -1,18 +1,22 @@
-"""What lesson 09 measures: surprise over many rows, states and what becomes of a scaled one,
-needles in a haystack."""
+"""What lesson 09 measures: surprise over many rows, keys at two tellings, states and what becomes of
+an edited one, needles in a haystack."""
 
 import json
+from copy import deepcopy
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from titans.blocks import ContextState
 from titans.checkpoints import SHIPPED
 from titans.lesson.kit.watching import memory_of
 from titans.model import ModelState, TitansLM
-from titans.observe import observed
+from titans.observe import closed, observed
 from titans.state import Weights
+from titans.tasks import Needle
 
 
 def scaled(state: ModelState, factor: float) -> ModelState:
@@ -40,11 +44,107 @@ def state_bytes(state: ModelState) -> int:
 
 
 @torch.no_grad()
-def mean_surprise(model: TitansLM, tokens: Tensor) -> Tensor:
+def mean_surprise(model: TitansLM, tokens: Tensor, state: ModelState | None = None) -> Tensor:
     """|u_t| of the model's memory at every token, the mean over rows: [tokens]"""
     with observed(memory_of(model)) as calls:
-        model(tokens)
+        model(tokens, state)
     return torch.cat([call.surprise()[:, 0] for call in calls], dim=1).mean(0)
+
+
+class Written(NamedTuple):
+    """What a memory of one matrix and one head was given to write, and what it was compared with."""
+
+    k: Tensor  # [rows, tokens, dim]
+    v: Tensor  # [rows, tokens, dim]
+    start: Tensor  # the weights at which the token's gradient is taken: [rows, tokens, dim, dim]
+
+
+@torch.no_grad()
+def written(model: TitansLM, tokens: Tensor, state: ModelState | None = None) -> Written:
+    """Every write of the model's memory. Its chunks must be its segments, so that a call is within one chunk."""
+    with observed(memory_of(model)) as calls:
+        model(tokens, state)
+    starts = [call.before.chunk_weights[0][:, 0, None].expand(-1, call.tokens.k.shape[2], -1, -1) for call in calls]
+    k, v = (torch.cat([getattr(call.tokens, name)[:, 0] for call in calls], dim=1) for name in "kv")
+    return Written(k, v, torch.cat(starts, dim=1))
+
+
+@torch.no_grad()
+def queries(model: TitansLM, state: ModelState, keys: Tensor) -> Tensor:
+    """With which q the memory is read when each key is asked for; keys [rows, pairs] -> [rows, pairs, dim]"""
+    rows, pairs = keys.shape
+    with observed(memory_of(model)) as calls:
+        model(keys.reshape(-1, 1), state.select(torch.arange(rows).repeat_interleave(pairs)))
+    return torch.cat([call.tokens.q for call in calls])[:, 0, 0].unflatten(0, (rows, pairs))
+
+
+def answer(M: Tensor, k: Tensor) -> Tensor:
+    """M k, for M [rows, dim, dim] and k [rows, pairs, dim]: [rows, pairs, dim]"""
+    return torch.einsum("rij,rpj->rpi", M, k)
+
+
+def alike(one: Tensor, other: Tensor) -> float:
+    """The mean cosine of vectors of the last dimension."""
+    return float(F.cosine_similarity(one, other, dim=-1).mean())
+
+
+def miss(said: Tensor, v: Tensor) -> float:
+    """The mean surprise 2|M k - v| of keys of length 1."""
+    return float(2 * (said - v).norm(dim=-1).mean())
+
+
+def at_best_length(said: Tensor, v: Tensor) -> float:
+    """What is left of `miss` if every answer keeps its direction and has the length that fits best."""
+    cosines = F.cosine_similarity(said, v, dim=-1)
+    return float((2 * v.norm(dim=-1) * (1 - cosines.square()).clamp(min=0).sqrt()).mean())
+
+
+def beside(said: Tensor, v: Tensor) -> str:
+    """What a memory said beside what it should have said, means over all, as text: the cosine, both lengths, the
+    surprise, and what is left of it at the best length."""
+    lengths = (float(each.norm(dim=-1).mean()) for each in (said, v))
+    return "".join(f"{number:9.2f}" for number in (alike(said, v), *lengths, miss(said, v), at_best_length(said, v)))
+
+
+def with_first_h(state: ModelState, model: TitansLM) -> ModelState:
+    """The state of a one-block MAC whose h is read from the memory before the first token, until the segment ends."""
+    (layer,) = state.layers
+    assert isinstance(layer, ContextState)
+    (first,) = model.initial_state(len(layer.recent)).layers
+    assert isinstance(first, ContextState)
+    return replace(state, layers=(replace(layer, segment_weights=first.segment_weights),))
+
+
+def in_chunks_of(size: int, model: TitansLM) -> TitansLM:
+    """A copy whose memory takes its gradients at the weights of `size` tokens ago at most."""
+    model = deepcopy(model)
+    memory_of(model).chunk_size = size
+    return model
+
+
+@torch.no_grad()
+def found_if_closed(model: TitansLM, task: Needle, hay: int, rows: int, seed: int = 0, rest: int = 16) -> float:
+    """The share of needles found when nothing is written any more from `rest` tokens after the needle on."""
+    random, reader = torch.Generator().manual_seed(seed), closed(model)
+    told = task.tell(rows, random)
+    state = model(torch.cat((told.tokens, task.pass_time(rows, rest, random)), dim=1)).state
+    for done in range(rest, hay, 1024):
+        state = reader(task.pass_time(rows, min(1024, hay - done), random), state).state
+    said = reader(told.asked.tokens, state).logits[:, :-1].argmax(-1)
+    return float((said == told.asked.labels[:, 1:]).all(1).double().mean())
+
+
+@torch.no_grad()
+def two_needles(model: TitansLM, task: Needle, hay: int, rows: int, seed: int = 1) -> tuple[float, float]:
+    """Two needles with the same mark, each with hay behind it: how often the old one is answered, and the new one."""
+    random, state, needles = torch.Generator().manual_seed(seed), None, []
+    for _ in range(2):
+        told = task.tell(rows, random)
+        needles.append(told.asked)
+        state = model(torch.cat((told.tokens, task.pass_time(rows, hay, random)), dim=1), state).state
+    said = [model(asked.tokens, state).logits[:, :-1].argmax(-1) == asked.labels[:, 1:] for asked in needles]
+    old, new = (float(right.all(1).double().mean()) for right in said)
+    return old, new
 
 
 # Share of needles found at 2K, 4K, 8K and 16K tokens, in percent, if the needle is a pass-key, a

@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "embedding": ("embedding.",),
     "head": ("head.",),
 }  # a trained part by the beginnings of its parameters' names
-TOGETHER = ("W_K", "W_V", "W_Q", "convolution")  # and all of what makes q, k and v
+TOGETHER = (("W_K", "W_V"), ("W_K", "W_V", "W_Q", "convolution"))  # and several at once
 
 
 def belongs(name: str, parts: tuple[str, ...]) -> bool:
@@ -128,7 +128,7 @@ def main() -> None:
         "written by the convolution alone": (("W_K", "W_V"), GIVEN),
         "written by the embedding alone": (("W_K", "W_V", "convolution"), None),
     }
-    kinds |= {" ".join(parts): (parts, None) for parts in (TOGETHER, *((part,) for part in PARTS))}
+    kinds |= {" ".join(parts): (parts, None) for parts in (*TOGETHER, *((part,) for part in PARTS))}
     for seed in seeds:
         for name, (parts, mixers) in kinds.items():
             if str(seed) not in found.setdefault(name, {}):

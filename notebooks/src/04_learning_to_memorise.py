@@ -24,7 +24,7 @@
 #
 # - モデルが読んでいる間に変わる数、訓練（training）で変わる数、そして、けっして変わらない数。
 # - 勾配（gradient）を通る勾配を手で計算する方法と、それがないと失われるもの。
-# - 想起（recall）を学習したメモリ（memory）の層が、何を身に付けたのか。書き方とたずね方は別のものです。
+# - 想起（recall）を学習したメモリ（memory）の層（layer）が、何を身に付けたのか。書き方とたずね方は別のものです。
 # - 2つの問いを区別すること。訓練した部分は、使われているのか。そして、訓練する必要があったのか。
 # - 古い値を上書きする3つの方法と、訓練がそのどれを選ぶか。
 #
@@ -61,9 +61,9 @@ start()
 #
 # The inner loss, $\lVert M(k) - v \rVert^2$, trains no $W$. The outer loss, here "did you answer the question", trains
 # no $M_t$: it trains where $M$ starts and how it will be written. Let us see both on the smallest model that has all
-# this: one layer, whose mixer is the memory alone (the paper calls it LMM; there is no attention).
+# this: one layer, in which the memory alone brings tokens together (the paper calls it LMM; there is no attention).
 
-# %% [markdown] lang="ja" en="a9fb863d"
+# %% [markdown] lang="ja" en="a800184b"
 # import に失敗するときは、この教材のパッケージがまだインストールされていません。
 # クローンしたフォルダーで `pip install -e .` を実行してください。Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、
 # 上のセルを実行します。
@@ -78,7 +78,7 @@ start()
 # | | 変えるもの | 方法 | いつ |
 # |---|---|---|---|
 # | **内側のループ**（inner loop） | $M_t$, $S_t$ | 式(13)と(14) | トークン（token）を読むたび。訓練中も、訓練の後も |
-# | **外側のループ**（outer loop） | $W_Q, W_K, W_V, W_O, W_G$、畳み込み（convolution）、ゲートの重み、$M_0$、永続トークン、埋め込み（embedding）、ネットワークのほかの部分 | モデル自身の損失（loss）の勾配、AdamW | 訓練中だけ |
+# | **外側のループ**（outer loop） | $W_Q, W_K, W_V, W_O, W_G$、畳み込み（convolution）、ゲートの重み、$M_0$、永続トークン（persistent token）、埋め込み（embedding）、ネットワークのほかの部分 | モデル自身の損失（loss）の勾配、AdamW | 訓練中だけ |
 # | **だれも変えない** | チャンクの大きさ、$\theta$ の上限、畳み込みの幅 | 設計者が決める | 変わらない |
 #
 # 内側の損失 $\lVert M(k) - v \rVert^2$ は、どの $W$ も訓練しません。
@@ -91,10 +91,10 @@ model = copy.deepcopy(trials.untrained())
 before = {name: p.detach().clone() for name, p in model.named_parameters()}
 batch = RUN.batch(seed=0, step=0)
 output = model(batch.tokens, labels=batch.labels)
-M = output.state.layers[0].memory.weights[0]
-print("M, a memory for each of 32 rows:", list(M.shape))
+memories = output.state.layers[0].memory.weights[0]
+print("M, a memory for each of 32 rows:", list(memories.shape))
 assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
-assert not torch.equal(M[0], M[1])
+assert not torch.equal(memories[0], memories[1])
 output.loss.backward()
 trained_by_loss = [n for n, p in model.named_parameters() if p.grad.any()]
 print(len(trained_by_loss), "tensors get a gradient, M and S are none")
@@ -197,12 +197,12 @@ assert cut[2] == autograd[2]
 # %% [markdown] lang="en"
 # $\theta$ keeps its gradient: it multiplies the surprise from outside. $w_K$ and $w_V$ get none, as the surprise was
 # their only way to the loss. $M_0$ loses the part that says "a better start would have been corrected less". The same in
-# the real model, on its first batch: the lengths of the gradients.
+# the real model, on its first batch: how large each gradient is.
 
-# %% [markdown] lang="ja" en="ee77776d"
+# %% [markdown] lang="ja" en="0144239d"
 # $\theta$ の勾配は残ります。驚きに外から掛かっているからです。$w_K$ と $w_V$ の勾配は消えます。損失へ至る道は、驚きだけだったからです。
 # $M_0$ の勾配からは、「出発点がよければ、書き込みによる修正も少なくなる」という部分が失われます。
-# 本物のモデルでも、最初のバッチで、勾配の大きさを比べてみましょう（full が完全な勾配、detached が切り離した勾配です）。
+# 本物のモデルでも、最初のバッチ（batch）で、勾配の大きさを比べてみましょう（full が完全な勾配、detached が切り離した勾配です）。
 
 # %%
 full = trials.gradient_norms()
@@ -232,7 +232,7 @@ assert 0 < detached["embedding"] < full["embedding"]
 # ### 演習1：2回の書き込み
 #
 # メモリはやはり1つの数で、事実は $(k_1, v_1)$、次に $(k_2, v_2)$ の2つです。同じ $\theta$ で書き込み、驚きは、そのときのメモリでとります。
-# $L = (M_2\, q - a)^2$ のとき、$\partial L / \partial \theta$ を手で計算して返してください。自動微分は使いません。引数は、どれもただの数です。
+# $L = (M_2\, q - a)^2$ のとき、$\partial L / \partial \theta$ を手で計算して返してください。自動微分（autograd）は使いません。引数は、どれもただの数です。
 
 
 # %%
@@ -288,8 +288,8 @@ exercises.META_GRADIENT.check(meta_gradient)
 # %% [markdown] lang="ja" en="a4ba9cdb"
 # ## 3. どこから始めるか：$M_0$
 #
-# $M_0$ は、最初のトークンより前からメモリが知っていることで、どの系列でも同じです。その時点で知っていて役に立つのは、すべての系列に共通することです。
-# ペアが決まった分布から来るなら、最良の $M_0$ を求める問題は、またしても回帰です。1回も書き込まないうちの、内側の損失の平均が最小になる行列を求めます。
+# $M_0$ は、最初のトークンより前からメモリが知っていることで、どの系列（sequence）でも同じです。その時点で知っていて役に立つのは、すべての系列に共通することです。
+# ペア（pair）が決まった分布から来るなら、最良の $M_0$ を求める問題は、またしても回帰です。1回も書き込まないうちの、内側の損失の平均が最小になる行列を求めます。
 #
 # ### 演習2：驚きが最小の出発点
 #
@@ -345,7 +345,7 @@ exercises.FIRST_MEMORY.check(first_memory)
 #
 # ## 4. メモリが想起を学ぶ
 #
-# 課題はレッスン00と同じです。6つのペアを初めにまとめて伝え、24〜56トークンのノイズが過ぎてから、すべてのキーについてたずねます。
+# 課題はレッスン00と同じです。6つのペアを初めにまとめて伝え、24〜56トークンの雑音（noise）が過ぎてから、すべてのキーについてたずねます。
 # でたらめに答えても、32回に1回は当たります。いまここで訓練しましょう。正解率が99.5%になると、進捗バーが止まります。
 
 # %% tags=["nbval-ignore-output"]
@@ -402,9 +402,9 @@ pictures.before_and_after(trials.untrained(), trained)
 # **Predict before you run.** The question is the key's name. Which token's write key will its query resemble?
 
 # %% [markdown] lang="ja" en="cadc064c"
-# 列は左から、キー、値、ノイズのトークンで、64行の平均です。
-# 事実では大きく、ノイズでは0に近いステップ幅を予想した人が多いでしょう。
-# 実際には、ステップ幅はどこでも大きくなり（キーでの増え方はノイズの約2倍）、閉じるゲートはありません。
+# 列は左から、キー、値、雑音のトークンで、64行の平均です。
+# 事実では大きく、雑音では0に近いステップ幅を予想した人が多いでしょう。
+# 実際には、ステップ幅はどこでも大きくなり（キーでの増え方は雑音の約2倍）、閉じるゲートはありません。
 # モーメンタム（momentum）はほぼ1に、忘却（forgetting）はほぼ0になり、何も捨てていません。
 # しかも、学習済みのメモリのほうが、訓練前より**強く**驚きます。訓練が求めたのは、驚きを小さくすることではなく、答えることでした。
 #
@@ -449,9 +449,29 @@ assert min(right["its own query"], right["the token after"]) > 0.95
 assert max(right["the key"], right["the value"]) < 0.5
 
 # %% [markdown] lang="en"
-# (The first row is the query itself.) So there are two keys for one thing: one to write with, made of a name two back,
-# and one to ask with, made of the name in front of you. $W_K$, $W_Q$ and the convolution have been trained until the two
-# point the same way. Nothing in the inner loss asks for that: it knows of no question.
+# (The first row is the query itself.) And what is that write key made of? Close the convolution's view of one token back
+# at a time, for keys alone, then for values alone.
+
+# %% [markdown] lang="ja" en="8dfc10a3"
+# （最初の行は、クエリそのものです。）では、その書き込みのキーは、何から作られているのでしょうか。
+# 畳み込みから見える過去のトークンを1つずつ隠してみます。初めはキーについてだけ、次に値についてだけです。
+
+# %% tags=["nbval-ignore-output"]
+closed = {}
+for what in ("k", "v"):
+    for back in (3, 2, 1, 0):
+        model = trials.without_tap(trained, what, back)
+        seen = trials.tell_and_ask(model)
+        closed[what, back] = trials.right_with_key(model, seen, None)
+        print(f"{what} without {back} back: {closed[what, back]:.0%} right")
+assert max(closed["k", 2], closed["v", 1]) < 0.8
+assert min(closed[at] for at in set(closed) - {("k", 2), ("v", 1)}) > 0.9
+
+# %% [markdown] lang="en"
+# The key needs the name, two back, and nothing else; the value needs the place, one back, and nothing else. So there are
+# two keys for one thing: one to write with, made of a name two back, and one to ask with, made of the name in front of
+# you. The outer loop has trained both until they point the same way. The inner loss cannot ask for that: it knows of no
+# question.
 #
 # ### The film lab
 #
@@ -461,10 +481,10 @@ assert max(right["the key"], right["the value"]) < 0.5
 # 1. Drag to token 5. How many pairs are told, how many are answered?
 # 2. Drag through the filler. What does the untrained memory lack?
 
-# %% [markdown] lang="ja" en="5f31cb3e"
-# （最初の行は、クエリそのものです。）つまり、1つのことに2つのキーがあります。書くためのキーは、2つ前の名前から作られ、たずねるためのクエリは、目の前の名前から作られます。
-# $W_K$、$W_Q$、畳み込みは、この2つが同じ方向を向くまで訓練されたのです。
-# 内側の損失は、それを求めません。質問があることを知らないからです。
+# %% [markdown] lang="ja" en="045d2eb3"
+# キーに必要なのは2つ前の名前だけ、値に必要なのは1つ前の場所だけでした。つまり、1つのことに2つのキーがあります。書くためのキーは、2つ前の名前から作られ、たずねるためのクエリは、目の前の名前から作られます。
+# 外側のループは、この2つが同じ方向を向くまで、両方を訓練しました。
+# 内側の損失が、それを求めることはありません。質問というものを知らないのです。
 #
 # ### フィルム実験室
 #
@@ -483,7 +503,7 @@ film
 # <details><summary>Answers</summary>
 #
 # 1. Three are told, two are answered: the third needs the token after it.
-# 2. Not the storing. It answers all six write keys about as well as before noise came. It has no query for them.
+# 2. Not the storing. It answers all six write keys well. It has no query for them.
 #
 # </details>
 #
@@ -493,7 +513,7 @@ film
 #
 # **Predict before you run.** Which three cost the most? Where does $M_0$ come?
 
-# %% [markdown] lang="ja" en="80b81589"
+# %% [markdown] lang="ja" en="3752cda1"
 # <details><summary>答え</summary>
 #
 # 1. 伝えられたのは3つ、答えられるのは2つです。3つめには、その次のトークンが必要です。
@@ -518,14 +538,14 @@ for part in sorted(reset, key=reset.get):
 assert reset["embedding"] < 0.5 < reset["gates"] < 0.95 < reset["M_0"]
 
 # %% [markdown] lang="en"
-# Embeddings first, then gates and convolution; $M_0$ hardly at all, as there was nothing to know in advance. Is a part
+# Embeddings first, then gates and convolution; $M_0$ hardly at all. Is a part
 # that costs much when put back a part that *had to be trained*? That is another experiment: train again, with the part
 # frozen at its start (three seeds, `python -m titans.lesson.lesson_04.runs`).
 #
 # **Predict before you run.** Gates frozen for the whole training: what will be right?
 
-# %% [markdown] lang="ja" en="229511d9"
-# まず埋め込み、次にゲートと畳み込みです。$M_0$ は、ほとんど影響しません。前もって知っておけることが、なかったからです。
+# %% [markdown] lang="ja" en="43c26059"
+# まず埋め込み、次にゲートと畳み込みです。$M_0$ は、ほとんど影響しません。
 # では、戻すと大きく下がる部分は、**訓練する必要があった**部分なのでしょうか。それは別の実験です。
 # その部分を初期値のまま凍結（freeze）して、訓練をやり直します（3つのシード（seed）、`python -m titans.lesson.lesson_04.runs`）。
 #
@@ -540,18 +560,49 @@ for part in PARTS:
 pictures.which_part(reset, never)
 
 # %% [markdown] lang="en"
-# NEVER_EN
+# Put back, the gates cost a quarter; never trained, two percent and some more steps. The same start of the gates, the
+# same model otherwise: the difference is what the other parts have become. Trained beside learning gates they rely on
+# them; trained beside frozen ones they learn to do without. So it is with the convolution, $W_K$, $W_Q$ and $W_V$: the
+# trained model uses each of them, and learning needs none of them by itself.
+#
+# The embedding is another matter. Frozen, two seeds of three have hardly begun after 400 steps. Whoever says of a
+# part that it "does the work" says which of the two experiments was made.
+#
+# Now back to section 2. Detaching the inner gradient leaves $W_K$ and $W_V$ without training. Is that its price?
+#
+# **Predict before you run.** $W_K$ and $W_V$ both frozen, all else trained with the full gradient. And then all trained,
+# with the inner gradient detached.
 
-# %% [markdown] lang="ja" en="dd20c795"
-# NEVER_JA
+# %% [markdown] lang="ja" en="49a25efb"
+# ゲートを初期値に戻すと4分の1を失いますが、一度も訓練しなければ、失うのは2%ほどで、ステップがいくらか増えるだけです。
+# どちらもゲートは初期値のままなので、違うのは、ほかの部分の育ち方です。
+# ゲートとともに訓練された部分はゲートに頼り、凍結されたゲートとともに訓練された部分は、それなしで済ませることを学びます。
+# 畳み込み、$W_K$、$W_Q$、$W_V$ も同じです。学習済みモデルはどれも使っていますが、学習するのに、どれか1つが欠かせないわけではありません。
+#
+# 埋め込みは違います。凍結すると、3つのうち2つのシードは、400ステップたってもほとんど学習できませんでした。
+# ある部分が「働いている」と言うときは、2つの実験のどちらによるのかも言いましょう。
+#
+# ここで2節に戻ります。内側の勾配を切り離すと、$W_K$ と $W_V$ は訓練されません。代償は、それなのでしょうか。
+#
+# **実行する前に予想してみましょう。**
+# $W_K$ と $W_V$ を両方とも凍結し、残りを完全な勾配で訓練したらどうなるでしょうか。
+# また、すべてを訓練し、内側の勾配だけを切り離したらどうなるでしょうか。
 
 # %%
-for name in ("W_K W_V W_Q convolution", "inner gradient detached"):
-    print(name, [f"{share:.0%}" for share in never[name]])
-assert max(never["inner gradient detached"]) < min(never["W_K"])
+for name in ("W_K W_V", "inner gradient detached"):
+    print(f"{name:32}:", [f"{share:.0%}" for share in never[name]])
+for name in never:
+    if name.startswith("written by"):
+        print(f"{name:32}:", [f"{share:.0%}" for share in never[name]])
+assert min(never["W_K W_V"]) > 0.95
+assert max(never["inner gradient detached"]) < 0.4
 
 # %% [markdown] lang="en"
-# DETACHED_EN
+# The price is not $W_K$ and $W_V$: both frozen, the model learns as well as ever. Detached, it stays at 7 to 33 %. What is
+# written is made in three places, by the embeddings, by $W_K$ and $W_V$, and by the convolution, and the cut closes the
+# way to all three. The last rows open one again: what is written is trained in that place alone. With $W_K$ and $W_V$, or
+# with the embeddings, most is learned; with the convolution alone, CONV_EN. Something has to be able to shape what is
+# written; it need not be what the equations name.
 #
 # ### Exercise 3: who was sabotaged?
 #
@@ -559,14 +610,18 @@ assert max(never["inner gradient detached"]) < min(never["W_K"])
 # `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three columns are about the token after each pair: how
 # much the question's query is like its key, how much the keys of *different* pairs overlap, how long its value is.
 
-# %% [markdown] lang="ja" en="f18c428d"
-# DETACHED_JA
+# %% [markdown] lang="ja" en="f5816a50"
+# 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
+# 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
+# 残りの3行（written by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
+# $W_K$ と $W_V$（W_K, W_V alone）や埋め込み（the embedding alone）なら大部分を学習し、畳み込み（the convolution alone）だけでは、CONV_JA。
+# 書き込まれるものを作る部分のどこかは訓練する必要がありますが、式に名前のある部分である必要はありません。
 #
 # ### 演習3：どこが壊されたか
 #
 # あなたのモデルの3つのコピー A、B、C では、それぞれ1つの部分が初期値に戻されています。
 # `gates`、`convolution`、`W_K`、`W_V`、`W_Q`、`M_0` のうちのどれかを、数値から判断してください。
-# 列は左から、キーでの θ、ノイズでの θ、そして、各ペアの次のトークンについて、質問のクエリがそのキーにどれだけ似ているか（q·k）、
+# 列は左から、キーでの θ、雑音での θ、そして、各ペアの次のトークンについて、質問のクエリがそのキーにどれだけ似ているか（q·k）、
 # **異なる**ペアのキーがどれだけ重なるか（overlap of keys）、値の長さ（|v|）です。trained の行は、元のモデルです。
 
 # %% tags=["nbval-ignore-output"]
@@ -630,10 +685,10 @@ exercises.DETECTIVE.check(sabotaged)
 # ## 8. 上書きが必要な課題
 #
 # ここまでは、古いものが消える必要はありませんでした。今度は、それが必要な課題です。
-# 6つのペアを伝え、続いて6つのキーを全部もう一度、別の順序で、**別の値**とともに伝えます。ノイズの後で、新しいほうの値をたずねます。
+# 6つのペアを伝え、続いて6つのキーを全部もう一度、別の順序で、**別の値**とともに伝えます。雑音の後で、新しいほうの値をたずねます。
 # 新しいほうを勝たせることのできる部分は、更新式の中に3つあります。
 #
-# - **修正**（correction）：2回めの書き込みの誤差には、メモリがすでに答えるものが含まれ、それを取り除きます（レッスン01のデルタ則）。
+# - **修正**（correction）：2回めの書き込みの誤差には、メモリがすでに答えるものが含まれ、それを取り除きます（レッスン01のデルタ則（delta rule））。
 #   それには、最初に伝えたことを知っている重みで、勾配をとらなければなりません。チャンクが4なら、そうなります。
 #   全部が256トークンの1チャンクに入ると、修正は働かず、足し算だけになります。
 # - **忘却**：先に伝えたことのほうが、多く薄れています。
@@ -661,7 +716,7 @@ print(trials.retold_table(card))
 # First, is the correction what its name says? Take it away *after* training: the same weights, read as one chunk.
 
 # %% [markdown] lang="ja" en="e01474dd"
-# 列は、質問までのノイズのトークン数、欄は、シード0、1、2の正解率（%）です。訓練では24〜56トークンでした。
+# 列は、質問までの雑音のトークン数、欄は、シード0、1、2の正解率（%）です。訓練では24〜56トークンでした。
 #
 # - **none** の正解率は、およそ3分の2です。新しい値と古い値のどちらを答えるかは、ほとんど偶然です。
 # - **correction**（修正）だけで、どのシードでも解けます。
@@ -693,8 +748,8 @@ assert old > 0.35
 # 修正がなければ、伝えるたびに足されるだけで、しかも、先に伝えた事実のほうが、長い間書き込まれています。
 #
 # **実行する前に予想してみましょう。**
-# モーメンタムだけのモデルに、最後のペアの直後と、ノイズを増やしながら、たずねていきます。
-# ノイズは、どのキーについても何も伝えません。答えはどう変わるでしょうか。
+# モーメンタムだけのモデルに、最後のペアの直後と、雑音を増やしながら、たずねていきます。
+# 雑音は、どのキーについても何も伝えません。答えはどう変わるでしょうか。
 
 # %%
 waits = (1, 2, 4, 8, 16, 32, 56)
@@ -709,16 +764,16 @@ pictures.waiting(shares)
 # %% [markdown] lang="en"
 # At first it answers the *old* value. Some six tokens of noise later the two are even, and after thirty it answers the
 # newest. Waiting does it. What happens in the wait? $S$ holds both tellings, the newest more, since at told tokens this
-# model's $\eta$ is 0.80 to 0.94. At noise $\eta$ is 0.9995, so $S$ stays, and is added to $M$ at every token. If that is
-# the reason, then erasing $S$ at the end of the told part, or holding $\eta = 0$ in the noise, must leave the old value in
+# model's $\eta$ is 0.80 to 0.94. At noise $\eta$ is 0.9995, so $S$ stays, and is added to $M$ at every token. Should
+# that be it, then erasing $S$ at the end of the told part, or holding $\eta = 0$ in the noise, must leave the old value in
 # place; and holding $\theta = 0$, so that noise writes nothing of its own, must change nothing.
 
-# %% [markdown] lang="ja" en="d00cbb3a"
-# はじめは**古い**値を答えます。ノイズが6トークンほど過ぎると五分五分になり、30トークンもすると新しい値を答えます。待っていると、答えが変わるのです。
+# %% [markdown] lang="ja" en="df2a8874"
+# はじめは**古い**値を答えます。雑音が6トークンほど過ぎると五分五分になり、30トークンもすると新しい値を答えます。待っていると、答えが変わるのです。
 # 待っている間に、何が起こるのでしょうか。$S$ には両方の事実がありますが、新しいほうが多く含まれています。
-# 伝えている間、このモデルの $\eta$ は0.80〜0.94だからです。ノイズでは $\eta$ が0.9995なので、$S$ はそのまま残り、トークンごとに $M$ に足されます。
-# もしこれが理由なら、伝え終わったところで $S$ を消すか、ノイズの間 $\eta = 0$ に固定すれば、古い値のままになるはずです。
-# 一方、$\theta = 0$ に固定して、ノイズ自身には何も書かせなくても、結果は変わらないはずです。
+# 伝えている間、このモデルの $\eta$ は0.80〜0.94だからです。雑音では $\eta$ が0.9995なので、$S$ はそのまま残り、トークンごとに $M$ に足されます。
+# もしこれが理由なら、伝え終わったところで $S$ を消すか、雑音の間 $\eta = 0$ に固定すれば、古い値のままになるはずです。
+# 一方、$\theta = 0$ に固定して、雑音自身には何も書かせなくても、結果は変わらないはずです。
 
 # %%
 momentum, three = retold["momentum"], retold["all three"]
@@ -773,7 +828,7 @@ assert found["no momentum in the noise"][0] < 0.75
 # $\eta = 0$ in the noise, or hold $\theta = 0$.
 
 # %% [markdown] lang="ja" en="7a8f140c"
-# このモデル（シード0）が頼っているのは、モーメンタムです。修正をなくしてもほとんど下がりませんが、ノイズの間のモーメンタムをなくすと大きく下がります。
+# このモデル（シード0）が頼っているのは、モーメンタムです。修正をなくしてもほとんど下がりませんが、雑音の間のモーメンタムをなくすと大きく下がります。
 # 表のほかのシードは違います。同じように測ると、シード1はやはりモーメンタムに（修正なしで96%、モーメンタムなしで83%）、
 # シード2は修正に頼っていました（61%と100%）。200トークンでも完璧なのは、シード2です。
 # 訓練は、うまくいく方法を先に見つけたもので済ませ、どれであるかは問いません。
@@ -782,11 +837,11 @@ assert found["no momentum in the noise"][0] < 0.75
 #
 # ## 9. 訓練で見なかったもの
 #
-# 4節のモデルは、最大56トークンのノイズで訓練しました。$\eta$ がほぼ1、$\alpha$ がほぼ0のままで、256トークン、1,024トークンではどうなるでしょうか。
+# 4節のモデルは、最大56トークンの雑音で訓練しました。$\eta$ がほぼ1、$\alpha$ がほぼ0のままで、256トークン、1,024トークンではどうなるでしょうか。
 #
 # **実行する前に予想してみましょう。**
-# うまくいかないとしたら、行き過ぎるのは事実のモーメンタムでしょうか、それとも、ノイズの書き込みでしょうか。
-# ノイズの間、$\eta = 0$ に固定するか、$\theta = 0$ に固定して確かめます。
+# うまくいかないとしたら、行き過ぎるのは事実のモーメンタムでしょうか、それとも、雑音の書き込みでしょうか。
+# 雑音の間、$\eta = 0$ に固定するか、$\theta = 0$ に固定して確かめます。
 
 # %% tags=["nbval-ignore-output"]
 holds = {
@@ -831,13 +886,13 @@ assert lasts["θ = 0 in the noise"][2] > 0.9
 #   weights.
 
 # %% [markdown] lang="ja" en="0b9dbdb9"
-# うまくいかず、その原因はノイズの書き込みでした。$\theta = 0$ なら、事実自身のモーメンタムは、1,024トークンの間働き続けても害になりません。
+# うまくいかず、その原因は雑音の書き込みでした。$\theta = 0$ なら、事実自身のモーメンタムは、1,024トークンの間働き続けても害になりません。
 # 一方、モーメンタムがなければ、どの距離でも、事実の5分の4ほどしかわかりません。
 # 訓練は、56トークンまでに最適なゲートを選びました。書き込みを止めることを学ぶ理由が、なかったのです。
 #
 # ## まとめ
 #
-# - 内側のループは、トークンごとに $M$ と $S$ を変えます。外側のループは、射影、畳み込み、ゲートの重み、$M_0$、永続トークン、埋め込みを訓練します。
+# - 内側のループは、トークンごとに $M$ と $S$ を変えます。外側のループは、射影（projection）、畳み込み、ゲートの重み、$M_0$、永続トークン、埋め込みを訓練します。
 #   大きさの設定は、だれも変えません。
 # - 外側の勾配は、内側の勾配を通ります。そこを切ると、$W_K$、$W_V$、永続トークンには何も届きません。
 # - 訓練で、メモリの驚きが小さくなったわけではありません。書くためのキーと、たずねるためのクエリを、出会うように作ったのです。

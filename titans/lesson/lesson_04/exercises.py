@@ -69,7 +69,7 @@ META_GRADIENT = Exercise(
         ),
         "no query": Mistake(
             lambda *case: _by_hand(*case, asked=False),
-            "The answer is M₂ q: the slope of the answer in M₂ is q.",
+            "The answer is M₂ q: its derivative by M₂ is q.",
             "答えは M₂ q なので、答えを M₂ で微分すると q が出ます。",
         ),
         "sign": Mistake(
@@ -79,21 +79,21 @@ META_GRADIENT = Exercise(
         ),
         "second write only": Mistake(
             lambda *case: _by_hand(*case, first=0.0),
-            "θ scales the first write as well: M₁ has a slope in θ too.",
+            "θ scales the first write as well: M₁ depends on θ too.",
             "θ は最初の書き込みにも掛かっています。M₁ も θ によって変わります。",
         ),
         "factor 2 inside": Mistake(
             lambda *case: _by_hand(*case, inner=0.5),
-            "The slope of the second surprise in M₁ is 2k₂², with the 2 of its square.",
+            "The derivative of the second surprise by M₁ is 2k₂², with the 2 of its square.",
             "2つめの驚きを M₁ で微分すると 2k₂² で、2乗から出る2が付きます。",
         ),
         "slope in M_0": Mistake(
             lambda *case: _slope("m", *case),
-            "That is the slope in M₀. Asked for is the one in θ.",
+            "That is the derivative by M₀. Asked for is the one by θ.",
             "それは M₀ についての微分です。求めるのは θ についての微分です。",
         ),
     },
-    "Correct: a slope through two writes, the second of which depends on the first.",
+    "Correct: a derivative through two writes, the second of which depends on the first.",
     "正解です。2回の書き込みを通した微分で、2回目の書き込みは1回目によって変わります。",
 )
 
@@ -159,8 +159,8 @@ FIRST_MEMORY = Exercise(
         ),
         "each feature alone": Mistake(
             lambda k, v: v.mT @ k / k.square().sum(0),
-            "You fitted each feature of the keys by itself, as if they were at right angles.",
-            "キーの特徴が互いに直交しているかのように、1つずつ別々に当てはめています。",
+            "You fitted each column of the keys by itself, as if they were at right angles.",
+            "キーの列が互いに直交しているかのように、1つずつ別々に当てはめています。",
         ),
         "one write each": Mistake(
             lambda k, v: _written(k, v),
@@ -263,8 +263,8 @@ def _three_names(given: Any) -> list[str] | Verdict:
     except TypeError:
         return Verdict(
             "shape",
-            'Return three names, as ("gates", "W_V", "M_0").',
-            '("gates", "W_V", "M_0") のように、3つの名前を返してください。',
+            'Return three names, as in ("W_V", "M_0", "W_V").',
+            '("W_V", "M_0", "W_V") のように、3つの名前を返してください。',
         )
     if len(names) != len(SABOTAGED):
         return Verdict(

@@ -49,7 +49,7 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
     axes.set_xlabel("token", fontsize=9)
     return Picture(
         figure,
-        alt="Four rows of points, one a token: step θ, momentum η, forgetting α and surprise |u|, before training and "
+        alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, before training and "
         "after. Before, every gate is the same at all tokens. After, θ is larger, most of all at names; η is close to "
         "1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
         alt_ja="1トークンを1点で表した4段の図。上から、訓練の前（before training）と後（after）のステップ幅 θ、"
@@ -138,7 +138,7 @@ def waiting(shares: Mapping[str, Mapping[int, tuple[float, float]]]) -> Picture:
         alt="Percent of answers that are the newest value and the old one, against tokens of noise before the "
         "question, one chart a model. With correction the newest is answered at once and stays. With momentum the "
         "old value is answered first; the curves cross at about six tokens, and after some thirty the newest has won.",
-        alt_ja="質問までのノイズのトークン数に対する、"
+        alt_ja="質問までの雑音のトークン数に対する、"
         "新しい値（the newest value）と古い値（the old value）を答えた割合（%）。"
         "モデルごとに1つの図です。修正（correction）では、はじめから新しい値を答え、ずっと変わりません。"
         "モーメンタム（momentum）では、はじめは古い値を答え、6トークンほどで逆転し、30トークンほどで新しい値になります。",

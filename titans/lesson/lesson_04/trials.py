@@ -116,6 +116,16 @@ def right_with_key(model: TitansLM, pairs: Pairs, offset: int | None) -> float:
     return float((said.view_as(pairs.answers) == pairs.answers).float().mean())
 
 
+@torch.no_grad()
+def without_tap(model: TitansLM, what: str, back: int) -> TitansLM:
+    """A copy whose convolution does not see the token `back` tokens ago when it makes `what`, one of q, k and v."""
+    model = deepcopy(model)
+    layer = memory_of(model)
+    first = "qkv".index(what) * layer.dim
+    layer.conv.weight[first : first + layer.dim, :, -1 - back] = 0
+    return model
+
+
 # Where keys are told twice.
 
 

@@ -601,7 +601,7 @@ assert max(never["inner gradient detached"]) < 0.4
 # The price is not $W_K$ and $W_V$: both frozen, the model learns as well as ever. Detached, it stays at 7 to 33 %. What is
 # written is made in three places, by the embeddings, by $W_K$ and $W_V$, and by the convolution, and the cut closes the
 # way to all three. The last rows open one again: what is written is trained in that place alone. With $W_K$ and $W_V$, or
-# with the embeddings, most is learned; with the convolution alone, CONV_EN. Something has to be able to shape what is
+# with the embeddings, most is learned; with the convolution alone, seeds differ (7, 68 and 88 %). Something has to be able to shape what is
 # written; it need not be what the equations name.
 #
 # ### Exercise 3: who was sabotaged?
@@ -610,11 +610,11 @@ assert max(never["inner gradient detached"]) < 0.4
 # `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three columns are about the token after each pair: how
 # much the question's query is like its key, how much the keys of *different* pairs overlap, how long its value is.
 
-# %% [markdown] lang="ja" en="f5816a50"
+# %% [markdown] lang="ja" en="e313cbc3"
 # 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
 # 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
 # 残りの3行（written by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
-# $W_K$ と $W_V$（W_K, W_V alone）や埋め込み（the embedding alone）なら大部分を学習し、畳み込み（the convolution alone）だけでは、CONV_JA。
+# $W_K$ と $W_V$（W_K, W_V alone）や埋め込み（the embedding alone）なら大部分を学習し、畳み込み（the convolution alone）だけでは、シードによって7%、68%、88%と分かれます。
 # 書き込まれるものを作る部分のどこかは訓練する必要がありますが、式に名前のある部分である必要はありません。
 #
 # ### 演習3：どこが壊されたか

@@ -49,9 +49,9 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
     axes.set_xlabel("token", fontsize=9)
     return Picture(
         figure,
-        alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, before training and "
-        "after. Before, every gate is the same at all tokens. After, θ is larger, most of all at names; η is close to "
-        "1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
+        alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, "
+        "before training and after. Before, every gate is the same at all tokens. After, θ is larger, most of all at "
+        "names; η is close to 1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
         alt_ja="1トークンを1点で表した4段の図。上から、訓練の前（before training）と後（after）のステップ幅 θ、"
         "モーメンタム η、忘却 α、驚き |u|。前は、どのゲートもすべてのトークンで同じです。"
         "後は、θ が大きく、特に名前で大きくなります。どこでも η は1に、α は0に近く、"

@@ -128,8 +128,8 @@ def test_momentum_overwrites_by_waiting(retold):
     model = retold["momentum"]
     assert trials.newest_and_old(model, 1)[1] > 0.7
     assert trials.newest_and_old(model, 56)[0] > 0.95
-    for without in ({"erased": True}, {"in_noise": {"eta": 0.0}}):
-        assert trials.newest_and_old(model, **without)[1] > 0.75
+    for without in ({"erased": True}, {"in_noise": {"eta": 0.0}}, {"in_told": {"eta": 1.0}}):
+        assert trials.newest_and_old(model, **without)[1] > 0.7
     assert trials.newest_and_old(model, in_noise={"theta": 0.0})[0] > 0.95
 
 
@@ -142,7 +142,7 @@ def test_with_all_three_the_first_seed_leans_on_momentum(retold):
     model = retold["all three"]
     assert trials.newest_and_old(model, chunk_size=256)[0] > 0.85
     assert trials.newest_and_old(model, in_noise={"eta": 0.0})[0] < 0.75
-    assert trials.newest_and_old(model, in_noise={"alpha": 0.0})[0] > 0.95
+    assert trials.newest_and_old(model, in_noise={"alpha": 0.0}, in_told={"alpha": 0.0})[0] > 0.95
 
 
 # ---- Pictures and the lab --------------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def newest_and_old(
     model: TitansLM,
     noise: int = 36,
     in_noise: Mapping[str, float] | None = None,
+    in_told: Mapping[str, float] | None = None,
     erased: bool = False,
     chunk_size: int | None = None,
     task: Recall = RETOLD,
@@ -140,15 +141,17 @@ def newest_and_old(
 ) -> tuple[float, float]:
     """The shares of answers that are the value told last, and the one told before it, each question asked by itself.
 
-    in_noise: gates that are held at a number while the noise passes. erased: S is set to zero once all is told, after
-    one token more (which writes the last pair). chunk_size: another one than the model was trained with.
+    in_noise, in_told: gates that are held at a number while the noise passes, or while pairs are told. erased: S is set
+    to zero once all is told, after one token more (which writes the last pair). chunk_size: another one than the model
+    was trained with.
     """
     model, random = deepcopy(model), torch.Generator().manual_seed(1)
     memory_of(model).chunk_size = chunk_size or memory_of(model).chunk_size
     told, passing = task.tell(rows, random).tokens, task.pass_time(rows, noise, random)
     pairs = task.pairs
     with torch.no_grad():
-        state = model(torch.cat((told, passing[:, :1]), dim=1)).state
+        with held(model, **(in_told or {})):
+            state = model(torch.cat((told, passing[:, :1]), dim=1)).state
         state = _without_momentum(state) if erased else state
         with held(model, **(in_noise or {})):
             state = model(passing[:, 1:], state).state if noise > 1 else state

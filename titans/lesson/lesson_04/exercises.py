@@ -54,13 +54,13 @@ META_GRADIENT = Exercise(
             lambda *case: _by_hand(*case, inner=0.0),
             "You treated the second surprise as a number. It depends on θ too, as it is taken at M₁: that is the "
             "gradient through the gradient.",
-            "2つめの驚きを、ただの数として扱っています。驚きは M₁ でとるので、これも θ によって変わります。"
+            "2つ目の驚きを、ただの数として扱っています。驚きは M₁ でとるので、これも θ によって変わります。"
             "それが、勾配を通る勾配です。",
         ),
         "stale": Mistake(
             lambda *case: _by_hand(*case, inner=0.0, stale=True),
             "The second surprise is taken at M₁, after the first write, not at M₀.",
-            "2つめの驚きは、M₀ ではなく、最初に書いた後の M₁ でとります。",
+            "2つ目の驚きは、M₀ ではなく、最初に書いた後の M₁ でとります。",
         ),
         "no error": Mistake(
             lambda *case: _by_hand(*case, error=1.0),
@@ -85,7 +85,7 @@ META_GRADIENT = Exercise(
         "factor 2 inside": Mistake(
             lambda *case: _by_hand(*case, inner=0.5),
             "The derivative of the second surprise by M₁ is 2k₂², with the 2 of its square.",
-            "2つめの驚きを M₁ で微分すると 2k₂² で、2乗から出る2が付きます。",
+            "2つ目の驚きを M₁ で微分すると 2k₂² で、2乗から出る2が付きます。",
         ),
         "slope in M_0": Mistake(
             lambda *case: _slope("m", *case),

@@ -137,6 +137,8 @@ def ends_alone(line: str) -> bool:
 def gap(before: str, after: str) -> str | None:
     """What stands between two lines of Japanese when they become one; None where neither end is Japanese."""
     last, first = before.rstrip().rstrip("*")[-1:], after.lstrip().lstrip("*")[:1]
+    if before.rstrip().endswith(tuple(f"{point}**" for point in POINTS)):
+        return " "  # bold that ends with a full stop would not end, were it followed by a letter
     if not (re.match(f"[{WIDE}]", last) or re.match(f"[{WIDE}]", first)):
         return None
     tight = last in POINTS or first in POINTS or last.isdigit() or first.isdigit()

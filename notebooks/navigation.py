@@ -8,7 +8,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-WORDS = {"en": ("map of the course", "日本語", "README.md"), "ja": ("教材の地図", "English", "README_ja.md")}
+WORDS = {
+    "en": ("map (lesson 00, section 7)", "日本語", "README.md"),
+    "ja": ("教材の地図（レッスン00の7節）", "English", "README_ja.md"),
+}
 OTHER = {"en": "ja", "ja": "en"}
 
 

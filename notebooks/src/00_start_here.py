@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 00 · Start here
 #
-# *Titans, step by step.* About 20 minutes to read, 35 with the exercises; the code runs in about 10 seconds.
+# *Titans, step by step.* About 30 minutes to read, 50 with the exercises; the code runs in about 10 seconds.
 # Run the cells from top to bottom.
 #
 # **You will learn**
@@ -14,10 +14,10 @@
 #
 # **You need** a little PyTorch and a rough idea of attention. Nothing about Titans.
 
-# %% [markdown] lang="ja" en="0e5e5711"
+# %% [markdown] lang="ja" en="d6ce9e46"
 # # 00 · はじめに
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約20分、演習も解くと約35分、コードの実行に約10秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン00です。読むのに約30分、演習も解くと約50分、コードの実行に約10秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -233,13 +233,14 @@ assert max(chance for _, chance in answers.values()) < 0.2
 #
 # Now it is your turn. Choose a place for each name, the number of tokens between telling and asking, and whether the
 # memory is on. The map shows the probability of each of the 32 places for each name; the frames are what you told. On
-# the right stands the most likely place. (Where no kernel runs, you see four settings below one another.)
+# the right stands the most likely place. (Where no kernel runs, you see two
+# settings below one another.) It opens at 500 tokens; `tokens` goes to 2,000.
 #
 # 1. Send everybody to Tokyo. Does the model get confused?
 # 2. Memory on: move `tokens` all the way to the left. What happens to Fumi? How many tokens does it take?
 # 3. Memory off: do the answers depend on what you told?
 
-# %% [markdown] lang="ja" en="915b5fae"
+# %% [markdown] lang="ja" en="47d344f9"
 # こちらは、「知らない」ということを知っています。すべての場所に、およそ3%ずつの確率を割り振っています。
 #
 # ### 伝言実験室
@@ -250,7 +251,7 @@ assert max(chance for _, chance in answers.values()) < 0.2
 # 図は、それぞれの名前に対する32の場所の確率（probability）を色で表し、枠は、あなたが伝えた場所を示します。
 # 右側（answer, probability）には、確率が最も高い場所が出ます。
 # 図の上の「asked … tokens and … segments later: … of 6 right」は、たずねるまでのトークン数とセグメント数、正解の数です。
-# （カーネルが動いていないときは、4通りの設定が上から順に並びます。）
+# （カーネルが動いていないときは、2通りの設定が上下に並びます。）最初は500トークンで、`tokens` は2,000まで動かせます。
 #
 # 1. 全員を Tokyo に住まわせてみましょう。モデルは混乱するでしょうか。
 # 2. メモリありで、`tokens` を左端まで動かします。Fumi はどうなりますか。答えられるまでに何トークン必要ですか。
@@ -916,14 +917,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | lesson | you leave with | to read (minutes) | with exercises |
 # |---|---|---|---|---|
-# | 00 | Start here | what the memory does, and where it is | 20 | 35 |
+# | 00 | Start here | what the memory does, and where it is | 30 | 50 |
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 35 | 50 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
 # | 04 | [Learning to memorise](04_learning_to_memorise.ipynb) | how training teaches a memory to write | 40 | 80 |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
-# | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 40 | 90 |
+# | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 45 | 95 |
 # | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
 # | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
 # | 10 | A language model | real text, with and without memory | not there yet | |
@@ -960,7 +961,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="a3a91522"
+# %% [markdown] lang="ja" en="1e3d1a95"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、訓練のしかたが理由だとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、元のモデルは、そこで初めて出てくる名前さえ、あまり覚えられません。
@@ -972,14 +973,14 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 #
 # | | レッスン | 身につくこと | 読む時間（分） | 演習も含めると |
 # |---|---|---|---|---|
-# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 20 | 35 |
+# | 00 | はじめに | メモリは何をするのか、どこにあるのか | 30 | 50 |
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 35 | 50 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
 # | 04 | [覚え方を学ぶ](04_learning_to_memorise.ipynb) | 訓練が、メモリに書き方を教えるしくみ | 40 | 80 |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
-# | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 40 | 90 |
+# | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 45 | 95 |
 # | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
 # | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |

@@ -64,27 +64,27 @@ keys = pictures.direction(torch.tensor([-100.0, 20.0, 140.0]))  # [3, 2]
 values = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
 
 
-def look_up(query, keys, values, beta):
-    weights = torch.softmax(beta * (keys @ query), dim=0)
+def look_up(query, keys, values, sharpness):
+    weights = torch.softmax(sharpness * (keys @ query), dim=0)
     return weights @ values
 
 
 query = pictures.direction(30.0)
-for beta in (0.0, 1.0, 8.0, 100.0):
-    print(f"β = {beta:5}: {look_up(query, keys, values, beta):.3f}")
+for s in (0.0, 1.0, 8.0, 100.0):
+    print(f"sharpness {s:5}: {look_up(query, keys, values, s):.3f}")
 
 # %% [markdown] lang="en"
 # That is attention with one query. It is also regression, and older than attention: predict the value at a new place as
 # a mean of the values that you know, weighted by how near they are (Nadaraya and Watson, 1964). For keys and queries of
 # length 1 "near" is even the familiar bell: $\lVert q - k \rVert^2 = 2 - 2\, q \cdot k$, so
-# $e^{\beta\, q \cdot k}$ and $e^{-\beta \lVert q - k \rVert^2 / 2}$ differ by a factor that all keys share, and softmax
-# takes it out.
+# $e^{s\, q \cdot k}$ and $e^{-s \lVert q - k \rVert^2 / 2}$, with the sharpness $s$, differ by a factor that all keys
+# share, and softmax takes it out.
 
-# %% [markdown] lang="ja" en="1d9f8129"
+# %% [markdown] lang="ja" en="2518b3a7"
 # これは、クエリが1つのときのアテンションです。しかし回帰でもあり、回帰としてはアテンションよりずっと古くからあります。
 # 新しい場所での値を、知っている値の平均で予測し、近いものほど大きな重み（weight）をつけるのです（Nadaraya と Watson、1964年）。
 # キーとクエリの長さがどれも1なら、「近さ」はおなじみの釣鐘型になります。
-# $\lVert q - k \rVert^2 = 2 - 2\, q \cdot k$ なので、$e^{\beta\, q \cdot k}$ と $e^{-\beta \lVert q - k \rVert^2 / 2}$ の違いは、
+# 鋭さ（sharpness）を $s$ とすると、$\lVert q - k \rVert^2 = 2 - 2\, q \cdot k$ なので、$e^{s\, q \cdot k}$ と $e^{-s \lVert q - k \rVert^2 / 2}$ の違いは、
 # どのキーにも共通の係数だけで、それは softmax で消えるからです。
 
 # %%
@@ -97,8 +97,8 @@ assert torch.allclose(bell, look_up(query, keys, values, 8.0))
 pictures.looking(keys, values)
 
 # %% [markdown] lang="en"
-# With $\beta = 0$ every query gets the mean of all values, with a large $\beta$ the value of the nearest key. Such a
-# memory never has to learn and never mixes anything up, if $\beta$ is large enough. The price: it keeps all pairs, and
+# With $s = 0$ every query gets the mean of all values, with a large $s$ the value of the nearest key. Such a memory
+# never has to learn and never mixes anything up, if $s$ is large enough. The price: it keeps all pairs, and
 # compares every query with all of them.
 #
 # ## 2. A matrix that adds
@@ -111,9 +111,9 @@ pictures.looking(keys, values)
 # much older, Hebb's rule: what fires together is wired together. (With a mask it is causal; lesson 05 will come back to
 # that.)
 
-# %% [markdown] lang="ja" en="e5ef36b6"
-# $\beta = 0$ では、どのクエリにも値全体の平均を返し、$\beta$ が大きければ、いちばん近いキーの値を返します。
-# このメモリは、何も学ぶ必要がなく、$\beta$ が十分大きければ、何も混同しません。
+# %% [markdown] lang="ja" en="d01cea90"
+# $s = 0$ では、どのクエリにも値全体の平均を返し、$s$ が大きければ、いちばん近いキーの値を返します。
+# このメモリは、何も学ぶ必要がなく、$s$ が十分大きければ、何も混同しません。
 # その代わり、すべてのペアを取っておき、クエリが来るたびに、その全部と比べなければなりません。
 #
 # ## 2. 足していく行列
@@ -176,16 +176,16 @@ assert abs(float((M @ k[0] - v[0])[1]) - float(k[0] @ turned)) < 1e-6
 #
 # ### Exercise 1: interference
 #
-# `k` [3, d] and `v` [3, m] are three pairs that a matrix added up; keys need not have length 1. Return what the *other
-# two* pairs add to the answer to `k[j]`.
+# `k` [n, d] and `v` [n, m] are n pairs that a matrix added up; keys need not have length 1. Return what the *other* pairs
+# add to the answer to `k[j]`.
 
-# %% [markdown] lang="ja" en="93b64f2f"
+# %% [markdown] lang="ja" en="e31f3307"
 # 重なりがなければ答えは正確で、直角を超えると、誤差の符号が変わります。$d$ 列の行列には、互いに直角なキーが $d$ 個入ります。
 #
 # ### 演習1：干渉
 #
-# `k` [3, d] と `v` [3, m] は、行列に足し込んだ3つのペアで、キーの長さは1とは限りません。
-# `k[j]` への答えに、**ほかの2つ**のペアが加える分を返してください。
+# `k` [n, d] と `v` [n, m] は、行列に足し込んだ n 個のペアで、キーの長さは1とは限りません。
+# `k[j]` への答えに、**ほかの**ペアが加える分を返してください。
 
 
 # %%
@@ -371,14 +371,15 @@ assert torch.allclose(
 # A memory of one row knows pair A, value 1. Now B is written, value −0.5. Turn and stretch B's key. The curves show
 # the answer to every direction, before the write, after adding and after the delta rule.
 #
-# **Predict before you move anything.** B stands at 60°, 30° from A. What will the delta rule have left of A's answer:
-# about a half, about nothing, or less than nothing?
+# **Predict before you move anything.** A stands at 30°. Move B to 60°: what will the delta rule have left of A's answer,
+# about a half, about nothing, or less than nothing? (The square is what B's direction should answer: the value divided by
+# the key's length.)
 #
 # 1. Where must B stand so that A is not touched? And where does the delta rule hurt A most?
 # 2. Which keys does the delta rule never touch, wherever B stands?
 # 3. Leave β at 1 and make B longer. When does the curve miss the square, and when is it worse than before?
 
-# %% [markdown] lang="ja" en="a209cc8f"
+# %% [markdown] lang="ja" en="80b184b2"
 # ### キー実験室
 #
 # 1行だけのメモリが、値1のペア A を覚えています。そこに、値 −0.5 のペア B を書き込みます。
@@ -386,8 +387,9 @@ assert torch.allclose(
 # 曲線は、あらゆる向きのキーに対する答えです。書き込む前（before the write）、足した後（after adding）、デルタ則の後（after the delta rule）を示します。
 #
 # **動かす前に予想してみましょう。**
-# B は60度、つまり A から30度のところにあります。デルタ則の後、A の答えはどれだけ残るでしょうか。
+# A は30度にあります。B を60度に動かすと、デルタ則の後、A の答えはどれだけ残るでしょうか。
 # 半分くらいでしょうか、ほぼゼロでしょうか、それともゼロより下でしょうか。
+# （四角は、B の向きが答えるべきもの、つまり値をキーの長さで割ったものです。）
 #
 # 1. A がまったく変わらないのは、B がどこにあるときですか。また、デルタ則で A がいちばん損なわれるのは、どこですか。
 # 2. B がどこにあっても、デルタ則でけっして変わらないのは、どの向きのキーですか。
@@ -426,13 +428,13 @@ lab
 #
 # $$\Big(1 - \frac1d\Big)^t$$
 #
-# of its value. (The error of the delta rule can be predicted in the same way, pair by pair: `predicted_delta` in
-# `titans/lesson/lesson_01/trials.py`.)
+# of its value. (The error of the delta rule can be predicted in the same way, pair by pair, and so can that of
+# a look-up of sharpness 8: both are in `titans/lesson/lesson_01/trials.py`.)
 #
 # **Predict before you run.** 16 pairs in 16 dimensions. What is the error of the matrix that adds? How much of the
 # first value does the delta rule still have?
 
-# %% [markdown] lang="ja" en="98913871"
+# %% [markdown] lang="ja" en="85d036fe"
 # <details><summary>答え</summary>
 #
 # 60度では、A への答えは $1 + 0.87 \cdot (-0.5 - 0.87) = -0.18$ で、ゼロより下になります。
@@ -460,7 +462,7 @@ lab
 #
 # $$\Big(1 - \frac1d\Big)^t$$
 #
-# 倍です。（デルタ則の誤差も、同じやり方でペアごとに予測できます。`titans/lesson/lesson_01/trials.py` の `predicted_delta` です。）
+# 倍です。（デルタ則の誤差は、同じやり方でペアごとに予測できます。鋭さ8の検索の誤差も予測できます。どちらも `titans/lesson/lesson_01/trials.py` にあります。）
 #
 # **実行する前に予想してみましょう。**
 # 16次元で16ペアです。足すだけの行列の誤差はいくつでしょうか。デルタ則では、最初の値がどれだけ残っているでしょうか。
@@ -471,7 +473,6 @@ seen = {name: trials.measured(name, n, d, 400) for name in trials.MEMORIES}
 for name in seen:
     wanted = trials.predicted(name, n, d)
     print(f"{name:10}: error {seen[name].mean:.3f}, predicted {wanted:.3f}")
-    assert abs(seen[name].mean - wanted) < 0.05 * wanted + 0.001
 
 # %% tags=["nbval-ignore-output"]
 kept, added = seen["delta rule"].kept, seen["adding"].kept
@@ -480,8 +481,6 @@ print(
     f"of the first value the delta rule has {kept:.2f}, predicted {left:.2f}"
 )
 print(f"the matrix that adds has {added:.2f}")
-assert abs(kept - left) < 0.03
-assert abs(added - 1) < 0.03
 
 # %% [markdown] lang="en"
 # Nearly 1: with as many pairs as dimensions, the matrix that adds is hardly better than no answer. The delta rule makes
@@ -494,6 +493,10 @@ assert abs(added - 1) < 0.03
 # デルタ則の誤差は約0.6で、最初の値はまだ38%残っています。足す場合は、最初の値は全部残っていますが、雑音（noise）に埋もれています。
 # つまり、2つのメモリは違うしかたで失敗します。**足すメモリは溺れ、デルタ則は忘れる**のです。
 # 次の図は、ペアの数を変えた結果です。線が予測、点が測った値です。
+
+# %%
+assert abs(kept - left) < 0.03
+assert abs(added - 1) < 0.03
 
 # %%
 pictures.capacity()
@@ -518,6 +521,7 @@ pictures.kept_of_first()
 
 # %% tags=["nbval-ignore-output"]
 errors = {}
+print("pairs  adding softly  delta rule  delta rule softly")
 for n in (4, 8, 16, 32, 64):
     k, v = trials.draw_pairs(n, 16, rows=200)
     answers = {name: memory(k, v) for name, memory in trials.MEMORIES.items()}
@@ -526,10 +530,8 @@ for n in (4, 8, 16, 32, 64):
     softer = delta * (delta * v).sum() / delta.square().sum()
     both = (soft, delta, softer)
     errors[n] = [float((y - v).square().sum(-1).mean()) for y in both]
-    texts = " ".join(f"{error:8.2f}" for error in errors[n])
-    print(f"{n:2} pairs: adding (best volume), delta rule, the same: {texts}")
-assert errors[8][1] < errors[8][0]
-assert errors[64][0] < errors[64][1]
+    texts = "".join(f"{error:14.2f}" for error in errors[n])
+    print(f"{n:5}{texts}")
 
 # %% [markdown] lang="en"
 # With few pairs the delta rule wins, with many the soft adding memory does. Given its own best volume (last column) the
@@ -556,6 +558,10 @@ assert errors[64][0] < errors[64][1]
 #
 # 1. ペアを2倍にしても誤差を同じに保つには、次元をどうすればよいですか。
 # 2. 検索（look-up）には、ほとんど誤差がありません。その代償は何ですか。行列より多くの数値を保持するのは、何ペアからですか。
+
+# %%
+assert errors[8][1] < errors[8][0]
+assert errors[64][0] < errors[64][1]
 
 # %%
 capacity = capacity_lab()
@@ -615,7 +621,6 @@ for name, errors in curves.items():
 print(
     f"least squares, 32 pairs: {bound:.2f}, expected 1 - d / n = {1 - d / 32}"
 )
-assert curves["12 pairs"][-1] < 1e-3 < bound < curves["32 pairs"][-1]
 pictures.reading_again(curves, bound)
 
 # %% [markdown] lang="en"
@@ -628,6 +633,9 @@ pictures.reading_again(curves, bound)
 # 互いに直角な16個のキーなら、1回読むだけで覚えられます。
 # $d$ を超えると、どんな行列にも入りきりません。平均では $1 - d/n$ が最善で、$\beta = 1$ のステップでは、そこにも届きません。
 # どの書き込みも、自分のペアに合わせることにこだわるからです。ステップを小さくすれば、こだわりません。
+
+# %%
+assert curves["12 pairs"][-1] < 1e-3 < bound < curves["32 pairs"][-1]
 
 # %%
 finals = {}
@@ -659,15 +667,15 @@ print(
 #
 # $$y_t = \sum_{i \le t} (q_t \cdot k_i)\, e_i, \qquad e_t = v_t - \sum_{i < t} (k_t \cdot k_i)\, e_i$$
 #
-# That is linear attention with a mask, not to the values but to the errors that were met on the way. Lesson 03
-# computes a whole chunk in this way.
+# That is linear attention with a mask, not to the values but to the errors that were met on the way. Lesson 05 computes
+# whole chunks so, with one difference: all errors of a chunk are taken at its first weights.
 #
 # ### Exercise 3: without a matrix
 #
-# Four tokens, `q`, `k` [4, d] and `v` [4, m], $\beta = 1$. Return `y` [4, m], where `y[t]` is read after token `t` was
-# written, without building $M$.
+# `c` tokens, `q`, `k` [c, d] and `v` [c, m], $\beta = 1$. Return `y` [c, m], where `y[t]` is read after token `t` was
+# written. Can you do it without building $M$?
 
-# %% [markdown] lang="ja" en="531aa976"
+# %% [markdown] lang="ja" en="41d53c53"
 # ## 7. デルタ則は、自分の誤差へのアテンション
 #
 # 空の行列から始めて、規則を展開してみましょう。誤差を $e_i = v_i - M_{i-1} k_i$ とすると $M_t = \sum_{i \le t} e_i k_i^\top$ です。
@@ -676,17 +684,17 @@ print(
 # $$y_t = \sum_{i \le t} (q_t \cdot k_i)\, e_i, \qquad e_t = v_t - \sum_{i < t} (k_t \cdot k_i)\, e_i$$
 #
 # これは、マスク付きの線形アテンションです。ただし、値ではなく、途中で出会った誤差に対するアテンションです。
-# レッスン03では、このやり方でチャンク（chunk）全体を計算します。
+# レッスン05では、チャンク（chunk）全体をこのように計算します。ただし、誤差はどれも、チャンクの始まりの重みで求めます。
 #
 # ### 演習3：行列なしで
 #
-# トークンは4つで、`q` と `k` は [4, d]、`v` は [4, m]、$\beta = 1$ です。
-# トークン `t` を書き込んだ後に読み出した答えを `y[t]` として、`y` [4, m] を、$M$ を作らずに返してください。
+# トークンは `c` 個で、`q` と `k` は [c, d]、`v` は [c, m]、$\beta = 1$ です。
+# トークン `t` を書き込んだ後に読み出した答えを `y[t]` として、`y` [c, m] を返してください。$M$ を作らずにできるでしょうか。
 
 
 # %%
 def delta_as_attention(q, k, v):
-    return ...  # [4, m]
+    return ...  # [c, m]
 
 
 exercises.DELTA_AS_ATTENTION.check(delta_as_attention)
@@ -723,7 +731,7 @@ exercises.DELTA_AS_ATTENTION.check(delta_as_attention)
 # ```python
 # def delta_as_attention(q, k, v):
 #     errors = []
-#     for t in range(4):
+#     for t in range(len(k)):
 #         known = sum((k[t] @ k[i]) * errors[i] for i in range(t))
 #         errors.append(v[t] - known)
 #     return torch.tril(q @ k.mT) @ torch.stack(errors)
@@ -747,18 +755,14 @@ exercises.DELTA_AS_ATTENTION.check(delta_as_attention)
 # %%
 k = torch.eye(4)[:3]
 k = torch.cat((k, k.sum(0, keepdim=True)))  # the fourth is the sum
-v = torch.tensor([[1.0], [1.0], [1.0], [-1.0]])
-best = torch.linalg.lstsq(k[:, :3], v).solution
-print(
-    "best answers:",
-    (k[:, :3] @ best).flatten().tolist(),
-    " wanted:",
-    v.flatten().tolist(),
-)
+v = torch.tensor([[1.0], [1.0], [1.0], [2.0]])
+best = k @ torch.linalg.pinv(k) @ v
+print("best answers:", [round(answer, 2) for answer in best[:, 0].tolist()])
+print("wanted:      ", v[:, 0].tolist())
 
 # %% [markdown] lang="en"
-# Three columns are in use, there are four dimensions' worth of pairs, and no matrix fits. A memory that can hold it needs
-# a bend between key and answer: a small network. To *write* into one, there is still the gradient step of section 3,
+# Four pairs, four columns, and no matrix fits: what three keys answer settles what their sum does. A memory that can hold
+# them needs a bend between key and answer: a small network. To *write* into one, there is still the gradient step of section 3,
 # which never needed $M$ to be a matrix. That is lesson 02.
 #
 # ## Summary
@@ -781,8 +785,8 @@ print(
 # - I. Schlag, K. Irie, J. Schmidhuber: *Linear Transformers Are Secretly Fast Weight Programmers*, arXiv
 #   [2102.11174](https://arxiv.org/abs/2102.11174): the delta rule in attention.
 
-# %% [markdown] lang="ja" en="64f42f96"
-# 3つの列しか使わないのに、独立に決めたいペアは4つあり、どんな行列も合いません。
+# %% [markdown] lang="ja" en="fa1f9bc8"
+# ペアが4つで列も4つあるのに、どんな行列も合いません。3つのキーへの答えで、その和への答えが決まってしまうからです。
 # これを保持するには、キーと答えの間に曲がりが必要です。つまり、小さなネットワークです。
 # そこに**書き込む**には、3節の勾配のステップが使えます。$M$ が行列であることは、どこでも求めていなかったからです。これがレッスン02です。
 #

@@ -372,7 +372,7 @@ for theta in (0.5, 1.0, 1.1):
 # ここで $\sigma$ は GELU で、隠れ層の幅（width）はキーの次元の4倍です（`expansion=4`）。
 # ライブラリの `DeepMemory` は、まさにこの式です。
 # ただし、重みは、モジュールに固定されたパラメータではなく、読み書きのたびに外から渡します。
-# **重みが状態（state）**であり、系列（sequence）は、それぞれ自分の重みを持ちます。
+# **重みが状態**（state）であり、系列（sequence）は、それぞれ自分の重みを持ちます。
 
 # %%
 memory = DeepMemory(dim=3, depth=2, expansion=4)

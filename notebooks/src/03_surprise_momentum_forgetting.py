@@ -673,10 +673,10 @@ for scan in (recurrent_scan, chunked_scan):
 # The maps show the memory $M_t$, the momentum $S_t$ and the token's own write $-\theta_t u_t$. Below them: the surprise
 # at each token, and how much of the early pair the memory still answers (1 is exactly its value). Drag a gate and watch
 # everything change; drag `token`, or press play, and watch $M_t$ and $S_t$ evolve.
-# (Where no kernel runs, you see three settings below one another: $\theta = 0.25$ alone, then with $\eta = 0.8$, then
-# with $\alpha = 0.1$ instead.)
+# (Where no kernel runs, you see two settings below one another: $\theta = 0.25$ with $\eta = 0.8$, then with
+# $\alpha = 0.1$.)
 
-# %% [markdown] lang="ja" en="a733f6a7"
+# %% [markdown] lang="ja" en="19816a7e"
 # 誰でも読めるループ、自動微分、そして高速な閉じた形と、方法は3つでも、結果は1つです。
 # この教材のテストは、数百通りのランダムな場合でこれを確かめていて、いま、そのうちの1つを自分の目で見たことになります。
 #
@@ -701,8 +701,7 @@ for scan in (recurrent_scan, chunked_scan):
 #
 # ゲートのスライダーは「θ step」がステップ幅、「η past」がモーメンタム、「α forget」が忘却で、動かすとすべてが変わります。
 # `token` を動かすか再生ボタンを押すと、$M_t$ と $S_t$ が移り変わる様子を見られます。
-# （カーネルが動いていないときは、$\theta = 0.25$ だけの場合、$\eta = 0.8$ を加えた場合、代わりに $\alpha = 0.1$ とした場合の
-# 3通りが、上から順に並びます。）
+# （カーネルが動いていないときは、2通りの設定が上下に並びます。$\theta = 0.25$ で $\eta = 0.8$ の場合と、$\alpha = 0.1$ の場合です。）
 
 # %%
 lab = gates_lab()

@@ -590,10 +590,10 @@ pictures.which_part(reset, never)
 
 # %%
 for name in ("W_K W_V", "inner gradient detached"):
-    print(f"{name:32}:", [f"{share:.0%}" for share in never[name]])
+    print(f"{name:38}:", [f"{share:.0%}" for share in never[name]])
 for name in never:
-    if name.startswith("written by"):
-        print(f"{name:32}:", [f"{share:.0%}" for share in never[name]])
+    if name.startswith("writes"):
+        print(f"{name:38}:", [f"{share:.0%}" for share in never[name]])
 assert min(never["W_K W_V"]) > 0.95
 assert max(never["inner gradient detached"]) < 0.4
 
@@ -613,7 +613,7 @@ assert max(never["inner gradient detached"]) < 0.4
 # %% [markdown] lang="ja" en="e313cbc3"
 # 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
 # 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
-# 残りの3行（written by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
+# 残りの3行（writes shaped by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
 # $W_K$ と $W_V$（W_K, W_V alone）や埋め込み（the embedding alone）なら大部分を学習し、畳み込み（the convolution alone）だけでは、シードによって7%、68%、88%と分かれます。
 # 書き込まれるものを作る部分のどこかは訓練する必要がありますが、式に名前のある部分である必要はありません。
 #

@@ -18,7 +18,7 @@ from titans.scan import Gates
 from titans.tasks import RetoldRecall
 
 NEVER = trials.never_trained()
-WAYS = ("written by W_K, W_V alone", "written by the convolution alone", "written by the embedding alone")
+WAYS = ("writes shaped by W_K, W_V alone", "writes shaped by the convolution alone", "writes shaped by the embedding alone")
 
 
 class FirstOrder(Momentum):

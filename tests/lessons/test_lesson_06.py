@@ -250,7 +250,7 @@ WRONG = {
         ("wrong axis", lambda x, keys, values: torch.softmax(x @ keys.T, 0) @ values),
         ("no softmax", lambda x, keys, values: (x @ keys.T) @ values),
         ("another activation", lambda x, keys, values: torch.relu(x @ keys.T) @ values),
-        ("scaled", lambda x, keys, values: torch.softmax(x @ keys.T / 2, -1) @ values),
+        ("scaled", lambda x, keys, values: torch.softmax(x @ keys.T / x.shape[1] ** 0.5, -1) @ values),
         ("error", lambda x, keys, values: x @ keys),
     ],
     "MASK": [

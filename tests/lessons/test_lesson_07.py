@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ from tests.lessons.labs import check_failing_draw, check_strip
 from titans import TitansConfig, TitansLM
 from titans.attention import NOTHING_SEEN
 from titans.blocks import MAC
-from titans.lesson.kit import draws, watching
+from titans.checkpoints import load_checkpoint
+from titans.lesson.kit import draws, interventions, traces, watching
 from titans.lesson.lesson_07 import exercises as exercises_07
 from titans.lesson.lesson_07 import lab as mac_lab
 from titans.lesson.lesson_07 import leaky_mac, trials
 from titans.lesson.lesson_07 import pictures as lesson_07
-from titans.tasks import Recall
-from titans.training import Trained
+from titans.observe import edited_gates, observed
+from titans.tasks import Recall, ScatteredRecall
+from titans.training import Trained, share_right
 
 SMALL = TitansConfig(dim=8, heads=2, memory_depth=1, segment_len=4, chunk_size=3, persistent_tokens=2)
 
@@ -156,6 +159,153 @@ def test_training_a_variant_trains_that_variant_and_leaves_the_library_as_it_was
     assert type(TitansLM(run.config).blocks[0].mixer) is MAC
     assert trials.without_memory(run).config.variant == "attention"
     assert Recall(4, 8, 8, 8) == trials.TASK
+
+
+# ---- What it says of them --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_checkpoint("recall-live/mac")[0]
+
+
+@cache
+def share(kind=MAC, seed=2, **changes):
+    """Right answers of the lesson's training, and its model."""
+    wanted = replace(trials.RUN, config=replace(trials.RUN.config, **changes))
+    found = trials.train_variant(wanted, kind, seed, progress=False)
+    return found.history[-1][2], found.model
+
+
+def test_without_the_memory_a_question_does_not_depend_on_what_was_told():
+    """So no training can help: what is asked lies in a later segment than what was told."""
+    model = TitansLM(trials.without_memory(trials.RUN).config)
+    told, asked = torch.randint(8, (2, 1, 8)), torch.randint(8, (1, 8))
+    assert torch.equal(*(model(torch.cat((one, asked), dim=1)).logits[:, 8:] for one in told))
+
+
+def test_attention_is_idle_in_the_trained_models_and_the_keys_must_look_back(shipped):
+    """With 256 rows; what the shipped model loses without attention, it loses by the gates."""
+    both, _, _ = load_checkpoint("recall-both/matrix")
+    for model, task, between in (
+        (share()[1], trials.TASK, 20),
+        (shipped, Recall(), 56),
+        (both, ScatteredRecall(), 56),
+    ):
+        found = {name: share_right(copy, task, between, rows=256) for name, copy in trials.parts_off(model).items()}
+        whole = share_right(model, task, between, rows=256)
+        for name in ("attention", "h", "persistent tokens", "the output gate", "queries looking back"):
+            assert found[name] > whole - 0.06, name
+        for name in ("the last read", "the residual", "keys looking back"):
+            assert found[name] < 0.35, name
+    tokens = Recall().sample(256, 56, torch.Generator().manual_seed(1)).tokens
+    with observed(watching.memory_of(shipped)) as calls:
+        normal = shipped(tokens).logits.argmax(-1)
+    blind, gates = interventions.without_attention(shipped), iter([call.tokens.gates for call in calls])
+    alone = blind(tokens).logits.argmax(-1)
+    with edited_gates(blind, lambda _: next(gates)):
+        held = blind(tokens).logits.argmax(-1)
+    asked = slice(-12, None, 2)
+    assert (held == normal)[:, asked].float().mean() > (alone == normal)[:, asked].float().mean() + 0.01
+
+
+@pytest.mark.parametrize(("which", "writer"), [("trained here", 1), ("shipped", 2)])
+def test_a_pair_is_written_by_one_token_which_looks_back_to_its_key(which, writer, shipped):
+    """The value's own token, or the one behind it: held at a step of 0 it takes its pair along, and no other token
+    does."""
+    model, task = (share()[1], trials.TASK) if which == "trained here" else (shipped, Recall())
+    lost = trials.taps_lost(model, task, 20)
+    assert min(range(4), key=lost["key"].__getitem__) == writer
+    assert min(range(4), key=lost["value"].__getitem__) == writer - 1
+    assert min(range(4), key=lost["query"].__getitem__) == 0
+    told = task.tell(128, torch.Generator().manual_seed(1)).tokens
+    stream = torch.cat((told, task.pass_time(128, 20, torch.Generator().manual_seed(2))), dim=1)
+    for token in range(told.shape[1] + 1):
+        known = watching.share_known(model, silenced(model, stream, token), told[:, ::2], told[:, 1::2])
+        for pair, right in enumerate(known):
+            assert (right < 0.6) == (token == 2 * pair + writer), (token, pair)
+
+
+@torch.no_grad()
+def silenced(model, stream, token):
+    """The state after the stream, in which this token's step is 0."""
+    state = model(stream[:, :token]).state if token else None
+    with interventions.held(model, theta=0.0):
+        state = model(stream[:, token : token + 1], state).state
+    return model(stream[:, token + 1 :], state).state
+
+
+def test_the_writers_take_larger_steps_than_the_tokens_before_them(shipped):
+    theta = traces.trace(shipped, traces.six_facts()[0]).theta
+    assert (theta[2:13:2] > theta[1:12:2]).all()
+    assert theta[16:].max() < 0.5 * theta[:16].mean()
+
+
+def test_training_learns_to_bind_without_attention_but_not_without_convolution():
+    """Nor does it with more than twice as many steps; and what it learns then is which values were told."""
+    assert share(leaky_mac.WithoutAttention)[0] > 0.9
+    long = replace(trials.without_convolution(trials.RUN), steps=300, check_every=50)
+    found = trials.train_variant(long, progress=False)
+    assert 0.5 < found.history[-1][2] < 0.68
+    right, told = trials.by_question(found.model)
+    assert min(told) > 0.95
+    assert all(abs(one - trials.crossing_off(left)) < 0.1 for one, left in zip(right, (4, 3, 2, 1), strict=True))
+
+
+def test_it_is_the_blending_that_stops_a_model_without_the_residual():
+    """Two ways to leave out x: a blend of what is seen, with matrices of 1 so that nothing else is in the way, stops;
+    a token by itself, with matrices that are yet to be learned, does not. It takes longer."""
+    assert 0.5 < share(leaky_mac.WithoutResidual)[0] < 0.68
+    assert 0.5 < share(leaky_mac.PlainAverage)[0] < 0.68
+    itself = trials.train_variant(replace(trials.RUN, steps=400), ItselfAlone, seed=1, progress=False)
+    assert itself.history[-1][2] > 0.9
+
+
+class ItselfAlone(leaky_mac.WithoutResidual):
+    """Every token sees itself alone."""
+
+    def attend(self, q, h, x, seen, prefix):
+        return x[1], seen
+
+
+def test_without_positions_no_training_gets_below_the_error_of_an_average():
+    """What is handed on cannot depend on the order of h, so the best is the mean of all that are seen."""
+    h = torch.randn(20_000, 8, 4, generator=torch.Generator().manual_seed(0))
+    for seen in range(1, 9):
+        error = (h[:, :seen].mean(1) - h[:, seen - 1]).square().mean()
+        assert abs(error - (1 - 1 / seen)) < 0.02
+
+
+# ---- The pieces, one by one ------------------------------------------------------------------------------------------
+
+
+def test_the_librarys_pieces_put_together_are_the_library():
+    """In one segment that is as long as the input."""
+    block = MAC(replace(SMALL, heads=1, segment_len=16, chunk_size=1)).double()
+    draws.randomise(block, seed=3)
+    library, x = trials.Library(block), random_input()[0]
+    y = x + library.attend(x, library.retrieve(x))
+    written = block.norm_written(y)
+    whole = library.gate(y, written, library.write_and_read(written))
+    torch.testing.assert_close(whole, output(block, x[None])[0], rtol=0, atol=1e-12)
+    q, k, _, gates = library.project(x)
+    torch.testing.assert_close(torch.stack((q, k)).norm(dim=-1), torch.ones(2, 11).double(), rtol=0, atol=1e-3)
+    assert gates.shape == (11, 3)
+
+
+def test_a_part_is_switched_off_in_a_copy():
+    model = TitansLM(trials.RUN.config)
+    before = [parameter.clone() for parameter in model.parameters()]
+    copies = trials.parts_off(model)
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
+    assert type(model.blocks[0].mixer) is MAC
+    taps = {name: copies[f"{name} looking back"].blocks[0].mixer.memory.conv.weight for name in ("queries", "values")}
+    dim = trials.RUN.config.dim
+    for first, name in ((0, "queries"), (2 * dim, "values")):
+        changed = taps[name] != model.blocks[0].mixer.memory.conv.weight
+        assert changed[first : first + dim, :, :3].all()
+        assert changed.sum() == 3 * dim
+        assert (taps[name][changed] == 0).all()
 
 
 # ---- Pictures and the lab --------------------------------------------------------------------------------------------

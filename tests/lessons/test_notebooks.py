@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from tests.lessons.builder import build
 from tests.paths import NOTEBOOKS, ROOT, SOURCES
@@ -105,7 +106,8 @@ GAPS = {  # what stands in a source, and what a notebook has
     "メモリ\n$M$ は": "メモリ $M$ は",
     "約\n16\nトークン": "約16トークン",
     "Ada\nは": "Ada は",
-    "太字**です。**\n次": "太字**です。**次",
+    "太字**です**\n次": "太字**です**次",
+    "**太字です。**\n次": "**太字です。** 次",
     "English stays\nas it is": "English stays\nas it is",
     "# 題\n本文": "# 題\n本文",
     "- 項目\n  続き\n- 項目": "- 項目続き\n- 項目",
@@ -131,7 +133,7 @@ def test_links_lead_to_the_lessons_before_and_after_the_map_and_the_other_langua
         path.write_text("".join(titles), encoding="utf-8")
     first, middle, last = (build.navigation.links(path, "ja") for path in sources)
     assert first == "[README](../../README_ja.md) | [English](../en/00_a.ipynb) | [03_b ja](03_b.ipynb) →"
-    map_ = "[教材の地図](00_a.ipynb)"
+    map_ = "[教材の地図（レッスン00の7節）](00_a.ipynb)"
     assert middle == f"← [00_a ja](00_a.ipynb) | {map_} | [English](../en/03_b.ipynb) | [09_c ja](09_c.ipynb) →"
     assert last == f"← [03_b ja](03_b.ipynb) | {map_} | [English](../en/09_c.ipynb)"
 
@@ -450,3 +452,12 @@ def test_what_a_lesson_gives_as_a_reason_has_a_row_that_decides_it(lesson, monke
 def test_questions_and_hints_claim_nothing(lesson, text):
     edit(source(lesson), "# See $y", text + "#\n# See $y")
     assert list(build.claims.problems("07", build.read_source(source(lesson)), [], ROOT)) == []
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("??/*.ipynb")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_bold_is_bold(path):
+    """Between Japanese letters Markdown does not end bold after a full stop, nor begin it before a bracket."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    tokens = [child for text in texts for token in MarkdownIt().parse(text) for child in token.children or ()]
+    assert [token.content for token in tokens if token.type == "text" and "**" in token.content] == []

@@ -2,6 +2,7 @@
 
 import math
 from itertools import permutations
+from random import Random
 
 from titans.lesson.kit.exercise import Exercise, Mistake
 
@@ -17,7 +18,7 @@ def _guess(pairs: int) -> float:
 
 
 CROSSING_OFF = Exercise(
-    lambda: [(pairs,) for pairs in (1, 2, 3, 4, 6)],
+    lambda seed: [(pairs,) for pairs in Random(seed).sample(range(1, 8), 5)],
     _guess,
     {
         "no crossing off": Mistake(
@@ -46,6 +47,16 @@ CROSSING_OFF = Exercise(
             "That is a guesser who knows nothing. This one knows which places were told.",
             "それは、何も知らない人の当てずっぽうです。この人は、どの場所が伝えられたかを知っています。",
         ),
+        "last one left out": Mistake(
+            lambda pairs: sum(1 / left for left in range(2, pairs + 1)) / pairs,
+            "The last question is missing: only one place is left then, and the guess is certainly right.",
+            "最後の質問が抜けています。残る場所は1つなので、必ず当たります。",
+        ),
+        "one question too many": Mistake(
+            lambda pairs: sum(1 / left for left in range(1, pairs + 1)) / (pairs + 1),
+            "You divide by one question more than there are.",
+            "実際より1つ多い質問数で割っています。",
+        ),
     },
     "Correct: it agrees with a count over every order in which the answers can come.",
     "正解です。答えの出る順序をすべて数え上げた結果と一致しました。",
@@ -61,11 +72,25 @@ def _borders(told: int, filler: int, segment_len: int) -> int:
     return segment_of[-1] - segment_of[:told][-1]
 
 
+def _stretches(seed: int) -> list[tuple]:
+    """Any, and some where something stands at a border of segments or the filler is short or of whole segments."""
+    pick, cases = Random(seed), []
+    for _ in range(3):
+        told, rest, segment_len, segments = pick.sample(range(3, 17), 4)
+        cases += [
+            (told, rest + 17 * segments, segment_len),
+            (segments * segment_len, rest, segment_len),
+            (told, -told % segment_len + (rest % 3) * segment_len, segment_len),
+            (segments * segment_len + 1, 1, segment_len),
+            (segments * segment_len, segment_len - 1, segment_len),
+            (1, segments * segment_len - 1, segment_len),
+            (told, segments * segment_len, segment_len),
+        ]
+    return cases
+
+
 SEGMENTS_BETWEEN = Exercise(
-    lambda: [
-        *((12, filler, 16) for filler in (2000, 3, 4, 10, 20)),
-        *((16, 0, 16), (32, 32, 16), (5, 42, 8), (40, 7, 16)),
-    ],
+    _stretches,
     _borders,
     {
         "only the filler": Mistake(
@@ -98,7 +123,18 @@ SEGMENTS_BETWEEN = Exercise(
             "Segments are whole: use // to find a token's segment.",
             "セグメントの数は整数です。トークンのセグメントを求めるには // を使います。",
         ),
+        "the question with the filler": Mistake(
+            lambda told, filler, segment_len: (filler + 1) // segment_len,
+            "You count segments in the filler and the question alone, as if a segment began with the filler.",
+            "埋め草と質問だけでセグメントを数えています。埋め草の始まりがセグメントの始まりとは限りません。",
+        ),
+        "one more than the filler": Mistake(
+            lambda told, filler, segment_len: filler // segment_len + 1,
+            "One more than fits into the filler is right only sometimes: it depends on where in a segment the "
+            "telling ends.",
+            "埋め草に入る数に1を足しても、正しいとは限りません。伝え終わりがセグメントのどこにあるかで変わります。",
+        ),
     },
-    "Correct: it agrees with numbering every token, in nine settings.",
-    "正解です。トークンに1つずつ番号を付けて数えた結果と、9通りの設定で一致しました。",
+    "Correct: it agrees with numbering every token, in 21 settings.",
+    "正解です。トークンに1つずつ番号を付けて数えた結果と、21通りの設定で一致しました。",
 )

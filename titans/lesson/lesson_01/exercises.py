@@ -1,5 +1,7 @@
 """The exercises of lesson 01: the step of one exact write, interference, and the delta rule as masked attention."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,16 @@ from titans.lesson.kit.exercise import Exercise, Mistake
 # Exercise 1: what the other pairs add to an answer.
 
 
-def _interference_cases() -> list[tuple]:
-    draw = random_draw(1)
-    return [(draw(3, 4), draw(3, 2), 0), (draw(3, 5), draw(3, 3), 1), (draw(3, 2), draw(3, 4), 2)]
+def _interference_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(3, 7), 3) for _ in range(3)]
+    cases = []
+    for pairs, d, out in sizes:
+        k, v, j = draw(pairs, d), draw(pairs, out), pick.randrange(pairs)
+        k[j - 1] *= -torch.sign(k[j - 1] @ k[j])  # one product is negative, one positive
+        k[j - 2] *= torch.sign(k[j - 2] @ k[j])
+        cases.append((k, v, j))
+    return cases
 
 
 def _interference_truth(k: Tensor, v: Tensor, j: int) -> Tensor:
@@ -62,9 +71,26 @@ INTERFERENCE = Exercise(
 
 # Exercise 2: the step that stores a pair in one write.
 
+
+def _keys(seed: int) -> list[tuple]:
+    """Keys of several sizes and lengths, none of length 1."""
+    draw, pick = random_draw(seed), Random(seed)
+    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
+    return [
+        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
+    ]
+
+
+def _exact_step_truth(k: Tensor) -> Tensor:
+    """An empty memory writes v = 1 with step 1: how far the answer moves says what step moves it by just 1."""
+    M = torch.zeros(1, len(k), dtype=k.dtype)
+    M = M + torch.outer(1 - M @ k, k)
+    return 1 / (M @ k)[0]
+
+
 EXACT_STEP = Exercise(
-    lambda: [(random_draw(seed)(4 + seed) * (seed + 1),) for seed in range(3)],
-    lambda k: 1 / k.square().sum(),
+    _keys,
+    _exact_step_truth,
     {
         "one": Mistake(
             lambda k: torch.tensor(1.0, dtype=torch.float64),
@@ -105,9 +131,10 @@ EXACT_STEP = Exercise(
 # Exercise 3: the delta rule without a matrix.
 
 
-def _attention_cases() -> list[tuple]:
-    draw = random_draw(2)
-    return [tuple(draw(4, d) / d**0.5 for d in (dim, dim, out)) for dim, out in ((3, 2), (5, 4), (2, 3))]
+def _attention_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(3, 7), 3) for _ in range(3)]
+    return [tuple(draw(tokens, d) / d**0.5 for d in (dim, dim, out)) for tokens, dim, out in sizes]
 
 
 def _loop(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -159,10 +186,16 @@ DELTA_AS_ATTENTION = Exercise(
         ),
         "softmax": Mistake(
             lambda q, k, v: (
-                torch.softmax((q @ k.mT).masked_fill(torch.ones(4, 4).triu(1).bool(), -torch.inf), -1) @ _errors(k, v)
+                torch.softmax((q @ k.mT).masked_fill(torch.ones(len(q), len(q)).triu(1).bool(), -torch.inf), -1)
+                @ _errors(k, v)
             ),
             "No softmax here: the weights are the bare products q_t·k_i.",
             "ここに softmax はありません。重みは内積 q_t·k_i そのものです。",
+        ),
+        "errors alone": Mistake(
+            lambda q, k, v: _errors(k, v),
+            "Those are the errors. An answer adds them up, each weighted by q_t·k_i.",
+            "それは誤差です。答えは、誤差に q_t·k_i の重みをつけて足したものです。",
         ),
         "keys for queries": Mistake(
             lambda q, k, v: torch.tril(k @ k.mT) @ _errors(k, v),
@@ -170,6 +203,6 @@ DELTA_AS_ATTENTION = Exercise(
             "キーでたずねています。求めるのは、クエリ q_t への答えです。",
         ),
     },
-    "Correct: the same answers as the matrix memory's, and no matrix anywhere.",
-    "正解です。行列のメモリと同じ答えが、行列なしで得られました。",
+    "Correct: the same answers as the matrix memory's. Nothing but past errors is needed for them.",
+    "正解です。行列のメモリと同じ答えになりました。必要なのは、過去の誤差だけです。",
 )

@@ -41,7 +41,7 @@ class KeyDrawing(Drawing):
         self.name = plane.text(0, 0, "B", fontsize=11, ha="center", va="center")
         (self.key,) = plane.plot([0, 1], [0, 0], color=BLACK, linewidth=2.5, marker="s", markevery=[1])
         tidy(axes, "", "direction of the key that is asked for, in degrees", "answer")
-        axes.set(xlim=(-180, 180), xticks=range(-180, 181, 60), ylim=(-2.5, 2.5))
+        axes.set(xlim=(-180, 180), xticks=range(-180, 181, 60), ylim=(-4.2, 2.8))
         looks = {"before the write": (GREY, ":"), "after adding": (RED, "--"), "after the delta rule": (BLUE, "-")}
         self.lines = [
             axes.plot(DEGREES, 0 * DEGREES, color=colour, linestyle=line, label=name)[0]
@@ -71,7 +71,7 @@ class KeyDrawing(Drawing):
 def key_lab() -> LivePicture:
     """The live picture: angle and length of the new key, and the step."""
     controls = {
-        "angle": count("angle of B", 90, -180, 180, 5),
+        "angle": count("angle of B", 120, -180, 180, 5),
         "length": slider("length of B", 1.0, 0.1, 2.0, 0.1),
         "beta": slider("step β", 1.0, 0.0, 2.0, 0.1),
     }

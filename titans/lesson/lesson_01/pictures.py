@@ -24,21 +24,21 @@ def looking(keys: Tensor, values: Tensor, betas: tuple[float, ...] = (1.0, 8.0, 
     scores = direction(degrees) @ keys.mT.double()
     for beta, (colour, _, line) in zip(betas, CYCLE, strict=False):
         answers = torch.softmax(beta * scores, -1) @ values.double()
-        axes.plot(degrees, answers, color=colour, linestyle=line, label=f"β = {beta:g}")
+        axes.plot(degrees, answers, color=colour, linestyle=line, label=f"sharpness {beta:g}")
     where = torch.atan2(keys[:, 1], keys[:, 0]) * 180 / math.pi
     axes.plot(where, values, "o", color="black", markersize=7, label="told")
     axes.set(xlim=(-180, 180), xticks=range(-180, 181, 60))
     axes.legend(frameon=False, fontsize=9)
     return Picture(
         figure,
-        alt="The answer of a look-up against the direction of the query, for three sharpnesses. With beta 1 a "
+        alt="The answer of a look-up against the direction of the query, for three sharpnesses. With 1 a "
         "flat wave "
-        "around the mean of the values; with beta 8 a smooth curve near the three told dots; with beta 100 "
+        "around the mean of the values; with 8 a smooth curve near the three told dots; with 100 "
         "three steps, "
         "one for each key.",
-        alt_ja="クエリの向きに対する検索の答えを、3通りの鋭さについて示したグラフ。β = 1 では、"
+        alt_ja="クエリの向きに対する検索の答えを、3通りの鋭さについて示したグラフ。1では、"
         "値の平均のまわりのゆるやかな波になります。"
-        "β = 8 では、伝えた3点の近くを通るなめらかな曲線に、β = 100 では、キーごとに1段の階段になります。",
+        "8では、伝えた3点の近くを通るなめらかな曲線に、100では、キーごとに1段の階段になります。",
     )
 
 
@@ -97,8 +97,10 @@ def reading_again(errors: dict[str, list[float]], bound: float) -> Picture:
     "too many."""
     figure, axes = chart(3, "times that all pairs were read", "mean error", (0.09, 0.17, 0.97, 0.95))
     plot_curves(axes, {name: (range(1, len(each) + 1), each) for name, each in errors.items()})
+    for line in axes.lines:
+        line.set_markevery([2**power - 1 for power in range(9) if 2**power <= len(line.get_xdata())])
     axes.axhline(bound, color=GREY, linewidth=1.2, linestyle=":")
-    axes.text(1, bound + 0.03, "least squares, the last of them", fontsize=8, color="0.35")
+    axes.text(1, bound - 0.07, "least squares, 32 pairs", fontsize=8, color="0.35")
     axes.set(ylim=(-0.02, None), xscale="log")
     axes.legend(frameon=False, fontsize=9)
     return Picture(

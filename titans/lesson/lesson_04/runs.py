@@ -124,9 +124,9 @@ def main() -> None:
     kinds: dict[str, tuple[tuple[str, ...], MixerTable | None]] = {"all trained": ((), None)}
     kinds |= {
         "inner gradient detached": ((), FIRST_ORDER),
-        "written by W_K, W_V alone": (("convolution",), GIVEN),
-        "written by the convolution alone": (("W_K", "W_V"), GIVEN),
-        "written by the embedding alone": (("W_K", "W_V", "convolution"), None),
+        "writes shaped by W_K, W_V alone": (("convolution",), GIVEN),
+        "writes shaped by the convolution alone": (("W_K", "W_V"), GIVEN),
+        "writes shaped by the embedding alone": (("W_K", "W_V", "convolution"), None),
     }
     kinds |= {" ".join(parts): (parts, None) for parts in (*TOGETHER, *((part,) for part in PARTS))}
     for seed in seeds:

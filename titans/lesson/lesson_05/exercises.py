@@ -1,5 +1,7 @@
 """The exercises of lesson 05: G by its definition, the answers of a chunk, and the largest stable step."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,8 @@ def _gates(seed: int, tokens: int) -> tuple[Tensor, Tensor, Tensor]:
     return 0.1 + 0.4 * draw[0], 0.2 + 0.7 * draw[1], 0.05 + 0.4 * draw[2]
 
 
-def _mask_cases() -> list[tuple]:
-    return [_gates(seed, tokens) for seed, tokens in ((1, 4), (2, 7), (3, 5))]
+def _mask_cases(seed: int) -> list[tuple]:
+    return [_gates(seed + tokens, tokens) for tokens in Random(seed).sample(range(3, 8), 3)]
 
 
 def _mask_truth(theta: Tensor, eta: Tensor, alpha: Tensor) -> Tensor:
@@ -77,6 +79,26 @@ MASK = Exercise(
             "θ belongs to the token that wrote, i: scale the columns, not the rows.",
             "θ は、書いたトークン i のものです。行ではなく列に掛けてください。",
         ),
+        "alpha keeps": Mistake(
+            lambda theta, eta, alpha: _products(alpha) @ _products(eta) * theta,
+            "α is what is forgotten; what stays is 1 − α.",
+            "α は忘れる割合です。残るのは 1 − α です。",
+        ),
+        "no theta": Mistake(
+            lambda theta, eta, alpha: _products(1 - alpha) @ _products(eta),
+            "The step sizes are missing: token i's gradient came in with θ_i.",
+            "ステップ幅がありません。トークン i の勾配は、θ_i 倍で入りました。",
+        ),
+        "sign": Mistake(
+            lambda theta, eta, alpha: -_products(1 - alpha) @ _products(eta) * theta,
+            "G itself has no minus: the sign stands in the equation, before the sum.",
+            "G にマイナスは付きません。符号は、式の和の前にあります。",
+        ),
+        "transposed": Mistake(
+            lambda theta, eta, alpha: (_products(1 - alpha) @ _products(eta) * theta).mT,
+            "Rows and columns are exchanged: a row is the token that reads.",
+            "行と列が逆です。行が、読むトークンです。",
+        ),
         "order": Mistake(
             lambda theta, eta, alpha: _products(eta) @ _products(1 - alpha) * theta,
             "The order is turned round: first momentum carries a surprise (right factor), then forgetting takes over "
@@ -92,12 +114,12 @@ MASK = Exercise(
 # Exercise 2: the answers of a chunk, from G.
 
 
-def _answer_cases() -> list[tuple]:
-    cases = []
-    for seed, (tokens, dim, out) in enumerate(((5, 3, 2), (3, 4, 6), (6, 2, 3))):
-        draw = random_draw(seed)
+def _answer_cases(seed: int) -> list[tuple]:
+    draw, pick, cases = random_draw(seed), Random(seed), []
+    for _ in range(3):
+        tokens, dim, out = pick.sample(range(2, 7), 3)
         q, k, v = draw(tokens, dim), draw(tokens, dim), draw(tokens, out)
-        theta, eta, alpha = _gates(seed, tokens)
+        theta, eta, alpha = _gates(pick.randrange(10**6), tokens)
         cases.append((draw(out, dim), q, k, v, _mask_truth(theta, eta, alpha), torch.cumprod(1 - alpha, 0)))
     return cases
 
@@ -147,6 +169,16 @@ ANSWERS = Exercise(
             "You asked with the keys: the answers are to the queries.",
             "キーでたずねています。求めるのはクエリへの答えです。",
         ),
+        "matrix product with G": Mistake(
+            lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (G @ (q @ k.mT)) @ (2 * (k @ W.mT - v)),
+            "G and the products of queries and keys are multiplied element by element, ⊙, not as matrices.",
+            "G とクエリ・キーの内積は、行列の積ではなく、要素ごとの積（⊙）です。",
+        ),
+        "keys ask queries": Mistake(
+            lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (G * (k @ q.mT)) @ (2 * (k @ W.mT - v)),
+            "Rows are queries, columns are keys: q kᵀ, not k qᵀ.",
+            "行がクエリ、列がキーです。k qᵀ ではなく q kᵀ です。",
+        ),
         "no mask": Mistake(
             lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (q @ k.mT) @ (2 * (k @ W.mT - v)),
             "G is missing: without it a token sees later ones, and nothing fades.",
@@ -172,9 +204,10 @@ def _step_truth(k: Tensor) -> Tensor:
     return torch.tensor(low, dtype=k.dtype)
 
 
-def _step_cases() -> list[tuple]:
-    draw = random_draw(7)
-    return [(draw(tokens, dim) / dim**0.5,) for tokens, dim in ((3, 5), (8, 4), (6, 6))]
+def _step_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(2, 9), 2) for _ in range(3)]
+    return [(draw(tokens, dim) / dim**0.5,) for tokens, dim in sizes]
 
 
 LARGEST_STEP = Exercise(

@@ -34,10 +34,10 @@ class MaskDrawing(Drawing):
         tidy(left, "G", "token $i$ that wrote", "token $t$ that reads")
         left.grid(False)
         left.set(xticks=range(0, TOKENS, 3), yticks=range(0, TOKENS, 3))
-        self.map = left.imshow(torch.zeros(TOKENS, TOKENS), cmap="cividis", vmin=0, vmax=1)
+        self.map = left.imshow(torch.zeros(TOKENS, TOKENS).numpy(), cmap="cividis", vmin=0, vmax=1)
         (self.frame,) = left.plot([], [], color=ORANGE, linewidth=2)
-        axes = tidy(right, "", "token $i$ that wrote", "its share in $M_t$")
-        axes.set(xlim=(-0.6, TOKENS - 0.4), ylim=(0, 1.02))
+        axes = tidy(right, "", "token $i$ that wrote", "share in $M_t$, the largest as 1")
+        axes.set(xlim=(-0.6, TOKENS - 0.4), ylim=(0, 1.4), yticks=(0, 0.5, 1))
         self.own = axes.bar(range(TOKENS), [0.0] * TOKENS, color=BLUE, width=0.8)
         self.older = axes.bar(range(TOKENS), [0.0] * TOKENS, color=GREY, width=0.8)
         axes.bar([0], [0], color=BLUE, label="in t's chunk: from this row of G")
@@ -46,8 +46,8 @@ class MaskDrawing(Drawing):
         self.note = axes.set_title("", fontsize=9, loc="left")
         self.moving = [self.map, self.frame, *self.own, *self.older, self.note]
 
-    def draw(self, theta: float, eta: float, alpha: float, chunk: int, token: int) -> None:
-        shares, inside = mask(theta, eta, alpha), same_chunk(chunk)
+    def draw(self, eta: float, alpha: float, chunk: int, token: int) -> None:
+        shares, inside = mask(1.0, eta, alpha), same_chunk(chunk)
         self.map.set_data((shares * inside).numpy())
         self.map.set_clim(0, max(1e-6, float(shares.max())))
         self.frame.set_data(
@@ -59,15 +59,16 @@ class MaskDrawing(Drawing):
             for bar, share in zip(bars, shares[token] * which, strict=True):
                 bar.set_height(float(share) / top)
         best = int(shares[token].argmax())
-        named = {token: "", best: " (the most)", 0: ""}
-        parts = [f"{float(shares[token, i]):.2f} of token {i}'s{what}" for i, what in named.items()]
-        self.note.set_text(f"$M_{{{token}}}$ holds of the gradients: " + ", ".join(parts))
+        own, most = float(shares[token, token]), float(shares[token, best])
+        self.note.set_text(
+            f"In parts of θ, $M_{{{token}}}$ holds {own:.2f} of token {token}'s gradient, "
+            f"the most, {most:.2f}, of token {best}'s"
+        )
 
 
 def mask_lab() -> LivePicture:
     """The live picture: gates, chunk, and the token whose row is shown."""
     controls = {
-        "theta": slider("θ", 0.25, 0.05, 0.5, 0.05),
         "eta": slider("η", 0.5, 0.0, 1.0, 0.05),
         "alpha": slider("α", 0.1, 0.0, 1.0, 0.05),
         "chunk": count("chunk", 16, 1, TOKENS),
@@ -76,7 +77,7 @@ def mask_lab() -> LivePicture:
     return LivePicture(
         MaskDrawing(),
         controls,
-        (("theta", "eta", "alpha"), ("chunk", "token")),
+        (("eta", "alpha"), ("chunk", "token")),
         states=({}, {"eta": 0.0, "chunk": 4}),
         shows="Mask lab: left G as a map, with the row of token t framed; right that row as bars, blue where "
         "the gradient is taken in t's own chunk.",
@@ -133,7 +134,7 @@ def size_lab() -> LivePicture:
     """The live picture: the size of a chunk, as a power of two, and the step."""
     return LivePicture(
         SizeDrawing(),
-        {"power": count("log2 chunk", 4, 0, 6), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
+        {"power": count("chunk 2^", 4, 0, 6), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
         (("power", "theta"),),
         states=({}, {"theta": 0.4}),
         shows="Size lab, against the tokens a chunk: the milliseconds for 256 tokens, the error that three "
@@ -143,7 +144,8 @@ def size_lab() -> LivePicture:
         "文章を3回読んだ後に残る誤差、"
         "その大きさで訓練したモデルの、1,024トークン後の正解率を示した図。",
         alt="The time falls with the size of the chunk. The error is nearly flat for a step of 0.25, above; for "
-        "0.4, below, it is far larger for chunks of 32 than for smaller ones. Recall stays near 1 for chunks of "
+        "0.4, below, it is far larger for chunks of 32 than for smaller ones. The share right stays near 1 for "
+        "chunks of "
         "1 and 16 "
         "and falls below a third for 64.",
         alt_ja="チャンクが大きいほど時間は短くなります。誤差は、上のステップ幅0.25ではほとんど平らで、"

@@ -87,7 +87,10 @@ def explosion(dim: int = 16) -> Picture:
     for count in (1, 8, 64):
         k = random_keys(count, dim)
         limit = 1 / float(torch.linalg.eigvalsh(k.mT @ k)[-1])
-        curves[f"{count} tokens"] = (shares, [max(1e-12, grown(k, share * limit)) for share in shares])
+        curves["1 token" if count == 1 else f"{count} tokens"] = (
+            shares,
+            [max(1e-12, grown(k, share * limit)) for share in shares],
+        )
     plot_curves(axes, curves)
     axes.axvline(1, color=GREY, linewidth=1.2, linestyle=":")
     axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")

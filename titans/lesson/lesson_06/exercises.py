@@ -1,5 +1,7 @@
 """The exercises of lesson 06: a share of one softmax, a network as attention, a window with a prefix."""
 
+from random import Random
+
 import torch
 from torch import Tensor
 
@@ -9,9 +11,10 @@ from titans.lesson.kit.exercise import Exercise, Mistake
 # Exercise 1: the share of the persistent tokens.
 
 
-def _share_cases() -> list[tuple]:
-    draw = random_draw(6)
-    return [(draw(4), draw(persistent, 4), draw(tokens, 4)) for persistent, tokens in ((1, 3), (3, 5), (6, 2))]
+def _share_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(2, 9), 3) for _ in range(4)]
+    return [(draw(d), draw(persistent, d), draw(tokens, d)) for d, persistent, tokens in sizes]
 
 
 def _share_truth(q: Tensor, persistent_keys: Tensor, keys: Tensor, scale: float | None = None) -> Tensor:
@@ -27,6 +30,12 @@ def _share_of_raw_scores(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Te
 
 def _share_of_means(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
     ours, theirs = ((k @ q / len(q) ** 0.5).exp().mean() for k in (persistent_keys, keys))
+    return ours / (ours + theirs)
+
+
+def _share_of_shifted(q: Tensor, persistent_keys: Tensor, keys: Tensor) -> Tensor:
+    scores = [k @ q / len(q) ** 0.5 for k in (persistent_keys, keys)]
+    ours, theirs = ((part - part.max()).exp().sum() for part in scores)
     return ours / (ours + theirs)
 
 
@@ -59,18 +68,34 @@ SHARE = Exercise(
             "You count tokens: right only if all scores are equal.",
             "トークンの個数を数えています。すべてのスコアが等しいときしか成り立ちません。",
         ),
+        "scaled by d": Mistake(
+            lambda q, persistent_keys, keys: _share_truth(q, persistent_keys, keys, scale=1 / len(q)),
+            "The scores are divided by d. It is the square root of d.",
+            "スコアを d で割っています。割るのは d の平方根です。",
+        ),
+        "each its own largest": Mistake(
+            _share_of_shifted,
+            "You take away the largest score of each part for itself. Take the same number away from all scores.",
+            "それぞれの最大のスコアを別々に引いています。引くなら、全体に共通の値にしてください。",
+        ),
+        "ratio": Mistake(
+            lambda *case: _share_truth(*case) / (1 - _share_truth(*case)),
+            "That is one part divided by the other. A share is one part divided by the whole.",
+            "それは一方を他方で割った比です。割合は、一方を全体で割ったものです。",
+        ),
     },
-    "Correct: the same share as the first columns of the whole softmax, for three sizes.",
-    "正解です。3通りの大きさで、全体の softmax の最初の列の和と一致しました。",
+    "Correct: the same share as the first columns of the whole softmax, for four sizes.",
+    "正解です。4通りの大きさで、全体の softmax の最初の列の和と一致しました。",
 )
 
 
 # Exercise 2: a feed-forward network with softmax.
 
 
-def _network_cases() -> list[tuple]:
-    draw = random_draw(7)
-    return [(draw(tokens, 4), draw(hidden, 4), draw(hidden, 4)) for tokens, hidden in ((3, 5), (6, 2))]
+def _network_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(2, 8), 3) for _ in range(3)]
+    return [(draw(tokens, d), draw(hidden, d), draw(hidden, d)) for tokens, d, hidden in sizes]
 
 
 def _network_truth(x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -106,11 +131,28 @@ FEED_FORWARD = Exercise(
             "Equation 20 has no √d: put it into the keys if you want the two to agree.",
             "式(20)には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
         ),
+        "keys and values exchanged": Mistake(
+            lambda x, keys, values: (x @ values.T).softmax(-1) @ keys,
+            "Keys and values are exchanged: a token is compared with the keys, and gets the values.",
+            "キーと値が入れ替わっています。トークンと比べるのがキーで、受け取るのが値です。",
+        ),
+        "not divided": Mistake(
+            lambda x, keys, values: (x @ keys.T).exp() @ values,
+            "The exponentials are not divided by their sum: each token's weights have to add up to 1.",
+            "指数関数の値を、その和で割っていません。どのトークンでも、重みの和は1になります。",
+        ),
+        "sigmoid": Mistake(
+            lambda x, keys, values: (x @ keys.T).sigmoid() @ values,
+            "A sigmoid looks at each key alone. With softmax the keys share one total of 1.",
+            "シグモイドは、キーを1つずつ別々に見ます。softmax では、キーどうしが合計1を分け合います。",
+        ),
     },
     "Correct: each token gets the average of the values that its own softmax asks for.",
     "正解です。どのトークンも、自分の softmax で重みづけした値の平均を受け取っています。",
 )
 
+
+BOOLEANS = (" Asked for are booleans: True where a token sees.", "求めるのは真偽値です。見えるところを True にします。")
 
 # Exercise 3: who sees whom in a sliding window with a persistent prefix.
 
@@ -136,8 +178,22 @@ def _mask_seeing_ahead(tokens: int, persistent: int, window: int) -> Tensor:
     return torch.cat((torch.ones(tokens, persistent, dtype=torch.bool), near), dim=1)
 
 
+def _mask_cases(seed: int) -> list[tuple]:
+    """Windows shorter than the stretch, and one that is longer."""
+    pick = Random(seed)
+    cases = [sorted(pick.sample(range(1, 8), 3)) for _ in range(3)]
+    return [*((tokens + 1, persistent, window) for persistent, window, tokens in cases), (4, pick.randint(1, 3), 9)]
+
+
+def _cell(case: tuple, row: int, column: int) -> tuple[str, str]:
+    persistent = case[1]
+    if column < persistent:
+        return f"x{row} looks at p{column + 1}", f"x{row} から見た p{column + 1}"
+    return f"x{row} looks at x{column - persistent}", f"x{row} から見た x{column - persistent}"
+
+
 MASK = Exercise(
-    lambda: [(5, 2, 3), (6, 3, 2), (4, 1, 9)],
+    _mask_cases,
     _mask_truth,
     {
         "scrolls out": Mistake(
@@ -175,7 +231,14 @@ MASK = Exercise(
             "The columns of the persistent tokens are missing: the mask has persistent + tokens columns.",
             "永続トークンの列がありません。マスクには persistent + tokens 本の列があります。",
         ),
+        "one too few": Mistake(
+            lambda tokens, persistent, window: _mask_truth(tokens, persistent, window - 1),
+            "One token too few: a window of w is the token itself and the w − 1 before it.",
+            "トークンが1つ足りません。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+        ),
     },
-    "Correct: every pair of token and column, for three sizes.",
-    "正解です。3通りの大きさで、トークンと列のすべての組が合っています。",
+    "Correct: every pair of token and column, for four sizes.",
+    "正解です。4通りの大きさで、トークンと列のすべての組が合っています。",
+    {"not finite": BOOLEANS, "type": BOOLEANS},
+    _cell,
 )

@@ -2,6 +2,7 @@
 own write."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 from torch import Tensor
@@ -23,8 +24,19 @@ def _sees_truth(t: int, segment_len: int, persistent: int) -> int:
     return seen
 
 
+def _places(seed: int) -> list[tuple]:
+    """Tokens in several segments: in the middle of one, first, last, and one far away."""
+    pick, cases = Random(seed), []
+    for segments in (0, 1, 2, pick.randint(60, 90)):
+        segment_len, persistent = pick.sample(range(4, 12), 2)
+        first = segments * segment_len
+        places = (first + pick.randrange(1, segment_len - 1), first + pick.choice((0, segment_len - 1)))
+        cases += [(t, segment_len, persistent) for t in places]
+    return cases
+
+
 SEES = Exercise(
-    lambda: [(0, 4, 2), (3, 4, 2), (9, 4, 3), (1000, 16, 4)],
+    _places,
     _sees_truth,
     {
         "no h": Mistake(
@@ -57,11 +69,23 @@ SEES = Exercise(
             "The persistent tokens stand there once: nothing is retrieved for them.",
             "永続トークンは1回だけ並びます。永続トークンのための読み出しはありません。",
         ),
+        "segment number": Mistake(
+            lambda t, segment_len, persistent: persistent + 2 * (t // segment_len + 1),
+            "t // segment_len is the number of the segment. The place inside it is t % segment_len.",
+            "t // segment_len はセグメントの番号です。セグメントの中の位置は t % segment_len です。",
+        ),
+        "one too many": Mistake(
+            lambda t, segment_len, persistent: persistent + 2 * (t % segment_len + 2),
+            "One token too many: t is counted from 0, so t % segment_len tokens stand before it in the segment.",
+            "1トークン多く数えています。t は0から数えるので、セグメントの中で前にあるのは t % segment_len 個です。",
+        ),
     },
-    "Correct: this number does not grow with the stream. Token 1,000 sees no more than one in the first segment.",
-    "正解です。この数はストリームが長くなっても増えません。トークン1000も、最初のセグメントと同じだけを見ます。",
+    "Correct: this number does not grow with the stream. A token far on sees no more than one in the first segment.",
+    "正解です。この数はストリームが長くなっても増えません。ずっと後のトークンも、最初のセグメントと同じだけを見ます。",
 )
 
+
+BOOLEANS = (" Asked for are booleans: True where a token sees.", "求めるのは真偽値です。見えるところを True にします。")
 
 # Exercise 2: the mask.
 
@@ -80,8 +104,18 @@ def _mask(tokens: int, persistent: int, h: Part, x: Part = torch.tril) -> Tensor
     return torch.cat((torch.ones(tokens, persistent), h(square), x(square)), dim=1)
 
 
+def _cell(case: tuple, row: int, column: int) -> tuple[str, str]:
+    tokens, persistent = case
+    if column < persistent:
+        seen = f"P_{column}"
+    else:
+        part, place = divmod(column - persistent, tokens)
+        seen = f"{'hx'[part]}_{place}"
+    return f"token {row} looks at {seen}", f"トークン{row}から見た {seen}"
+
+
 MASK = Exercise(
-    lambda: [(4, 2), (3, 1), (5, 3)],
+    lambda seed: [tuple(Random(seed + n).sample(range(2, 7), 2)) for n in range(3)],
     _mask_truth,
     {
         "all of h": Mistake(
@@ -119,18 +153,29 @@ MASK = Exercise(
             "The columns of P are missing: they come first, and all tokens see them.",
             "P の列が抜けています。P は先頭にあり、どのトークンからも見えます。",
         ),
+        "not itself": Mistake(
+            lambda n, p: _mask(n, p, torch.tril, lambda square: square.tril(-1)),
+            "A token does not see itself: x_i belongs to what token i may see.",
+            "トークンから自分自身が見えていません。トークン i は x_i を見てかまいません。",
+        ),
     },
     "Correct: persistent tokens for all, and of h and x only what belongs to the past or to the token itself.",
     "正解です。永続トークンは全員に見え、h と x は過去と自分自身の分だけが見えます。",
+    {"not finite": BOOLEANS, "type": BOOLEANS},
+    _cell,
 )
 
 
 # Exercise 3: every token reads right after its own write.
 
 
-def _write_cases() -> list[tuple]:
-    draw = random_draw(7)
-    return [(draw(3, 3), draw(4, 3), draw(4, 3), draw(4, 3), theta) for theta in (0.1, 0.2)]
+def _write_cases(seed: int) -> list[tuple]:
+    draw, pick = random_draw(seed), Random(seed)
+    sizes = [pick.sample(range(3, 7), 2) for _ in range(2)]
+    return [
+        (draw(d, d), draw(tokens, d) / d**0.5, draw(tokens, d), draw(tokens, d), pick.uniform(0.1, 0.4))
+        for tokens, d in sizes
+    ]
 
 
 def _memories(M: Tensor, K: Tensor, V: Tensor, theta: float) -> list[Tensor]:
@@ -158,6 +203,24 @@ def _write_one_chunk(M: Tensor, K: Tensor, V: Tensor, Q: Tensor, theta: float) -
     for k, v in zip(K, V, strict=True):
         memories.append(memories[-1] + _memories(M, k[None], v[None], theta)[1] - M)
     return _reads(memories[1:], Q)
+
+
+def _write_with(write: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same loop, where a token adds theta * write(M, k, v)."""
+
+    def answer(M: Tensor, K: Tensor, V: Tensor, Q: Tensor, theta: float) -> Tensor:
+        memories = [M]
+        for k, v in zip(K, V, strict=True):
+            memories.append(memories[-1] + theta * write(memories[-1], k, v))
+        return _reads(memories[1:], Q)
+
+    return answer
+
+
+LINEAR_ATTENTION = (
+    "The value itself is written: that is linear attention. The delta rule writes what is missing, v − M k.",
+    "値そのものを書き込んでいます。それは線形アテンションです。デルタ則では、足りない分 v − M k を書き込みます。",
+)
 
 
 WRITE_AND_READ = Exercise(
@@ -204,7 +267,25 @@ WRITE_AND_READ = Exercise(
             "The memory is asked with the key; a read takes the query, Q[t].",
             "メモリにキーでたずねています。読み出しにはクエリ Q[t] を使います。",
         ),
+        "linear attention": Mistake(_write_with(lambda M, k, v: torch.outer(v, k)), *LINEAR_ATTENTION),
+        "linear attention, twice": Mistake(_write_with(lambda M, k, v: 2 * torch.outer(v, k)), *LINEAR_ATTENTION),
+        "key from the left": Mistake(
+            _write_with(lambda M, k, v: torch.outer(2 * (v - k @ M), k)),
+            "The error is taken from kᵀM. The memory answers with M k: the key stands on the right.",
+            "誤差を kᵀM から求めています。メモリの答えは M k です。キーは右から掛けます。",
+        ),
+        "outer product": Mistake(
+            _write_with(lambda M, k, v: -surprise_by_autograd(M, k, v).mT),
+            "The outer product is the wrong way round: the error gives the rows, the key the columns, e kᵀ.",
+            "外積の順序が逆です。行が誤差、列がキーで、e kᵀ となります。",
+        ),
+        "query from the left": Mistake(
+            lambda M, K, V, Q, theta: _reads([M.mT for M in _memories(M, K, V, theta)[1:]], Q),
+            "The answers are qᵀM. A read is M q: the query stands on the right.",
+            "qᵀM で答えを読み出しています。読み出しは M q です。クエリは右から掛けます。",
+        ),
     },
     "Correct: each answer comes from the memory right after the token's own write, and no later token is in it.",
     "正解です。どの答えも、そのトークンを書き込んだ直後のメモリから出ていて、後ろのトークンは入っていません。",
+    {"ragged": (" Stack one answer for each token.", "トークンごとの答えを、1つずつ重ねてください。")},
 )

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from titans.attention import KeysValues, Seen, attend, causal_mask, rotate
-from titans.blocks import MemoryAsContext
+from titans.blocks import MAC, MemoryAsContext
 from titans.config import TitansConfig
 from titans.lesson.kit.draws import random_draw, randomise
 from titans.neural_memory import LayerState
@@ -87,6 +87,25 @@ class WithoutResidual(MemoryAsContext):
 
     def write_and_read(self, written: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         return self.memory.learn(written, state)
+
+
+class PlainAverage(WithoutResidual):
+    """MAC without the residual, whose attention begins as a blend of what it sees and nothing else: W_V and W_O are 1.
+
+    Beside `WithoutAttention`, which writes x itself, it differs by the blending alone.
+    """
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        for linear in (self.attention.W_V, self.attention.W_O):
+            nn.init.eye_(linear.weight)
+
+
+class WithoutAttention(MAC):
+    """MAC in which attention adds nothing: x itself is written. h has then no way in either."""
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x
 
 
 @lru_cache(maxsize=64)

@@ -101,18 +101,20 @@ def curves(trained: Mapping[str, Trained]) -> Picture:
         name: [(step, share) for step, _, share in one.history if share is not None] for name, one in trained.items()
     }
     plot_curves(axes, {name: tuple(zip(*pairs, strict=True)) for name, pairs in points.items()})
+    for line, size in zip(axes.lines, (11, 4, 7.5, 4, 5, 5), strict=False):  # three lie on one another: rings
+        line.set(markersize=size, linewidth=0.3 * size)
     knowing = sum(crossing_off(left) for left in range(1, PAIRS + 1)) / PAIRS
     for share, name in ((knowing, "crossing off"), (1 / SYMBOLS, "guessing")):
-        axes.axhline(share, color=GREY, linewidth=0.9, linestyle=":")
+        axes.axhline(share, color="0.35", linewidth=1.4, linestyle=":")
         axes.text(1.01, share, name, transform=axes.get_yaxis_transform(), fontsize=8, va="center", color="0.35")
     axes.set_ylim(-0.03, 1.05)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.02))
     return Picture(
         figure,
-        alt="Right answers over the steps of training. MAC with the memory climbs close to 1; the same model without "
-        "the memory stays at the dotted line of guessing, one in eight. Without positions on h nothing changes. "
-        "Without the residual the curve stops near a second dotted line, of crossing off values, far below MAC.",
-        alt_ja="訓練のステップに対する正解率。メモリのある MAC は1の近くまで上がります。メモリのない同じモデルは、"
-        "当てずっぽうの点線（8分の1）のところにとどまります。h に位置を与えなくても変わりません。"
-        "残差がないと、値の候補を消しながら当てる場合を示すもう1本の点線の近くで止まり、MAC よりずっと低くなります。",
+        alt="Right answers over the steps of training. MAC, MAC whose h has no positions and MAC without attention "
+        "climb close to 1. MAC without convolution and MAC without the residual stop climbing near a dotted line, of "
+        "crossing off values, at 0.58. The model without a memory stays at the dotted line of guessing, one in eight.",
+        alt_ja="訓練のステップに対する正解率。MAC、h に位置のない MAC、アテンションのない MAC は、"
+        "1の近くまで上がります。畳み込みのない MAC と、残差接続のない MAC は、値の候補を消しながら当てる場合を示す点線"
+        "（0.58）の近くで止まります。メモリのないモデルは、当てずっぽうの点線（8分の1）のところにとどまります。",
     )

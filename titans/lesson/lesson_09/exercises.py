@@ -2,35 +2,39 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from random import Random
 
 import torch
 from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw, randomise
-from titans.lesson.kit.exercise import Exercise, Mistake, Verdict
+from titans.lesson.kit.exercise import Exercise, Mistake
 from titans.neural_memory import NeuralMemory
 from titans.state import MemoryState
 
 Call = Callable[..., tuple[Tensor, MemoryState]]
-NO_NUMBERS = Verdict(
-    "type",
-    "Your function returned something that is not numbers. Return the answers y alone, not the state.",
-    "関数が数値以外のものを返しました。状態ではなく、答え y だけを返してください。",
-)
-
 # Exercise 1: a stream that comes in pieces.
 
 
-def _stream_cases() -> list[tuple[Call, list[Tensor]]]:
-    layer = NeuralMemory(8, depth=1, chunk_size=4).double()
-    randomise(layer, seed=0)
-    draw = random_draw(1)
+def _stream_cases(seed: int) -> list[tuple[Call, list[Tensor]]]:
+    pick, cases = Random(seed), []
+    for pieces in (3, 5):
+        batch, dim = pick.sample(range(1, 4), 1)[0], pick.choice((4, 6, 8))
+        sizes = pick.sample(range(1, 8), pieces)
+        draw = random_draw(seed + pieces)
+        cases.append((_call(dim, seed), [draw(batch, size, dim) for size in sizes]))
+    return cases
+
+
+def _call(dim: int, seed: int) -> Call:
+    layer = NeuralMemory(dim, depth=1, chunk_size=4).double()
+    randomise(layer, seed)
 
     @torch.no_grad()
     def call(x: Tensor, state: MemoryState | None = None) -> tuple[Tensor, MemoryState]:
         return layer(x, state)
 
-    return [(call, [draw(1, size, 8) for size in sizes]) for sizes in ((5, 3), (1, 6, 4, 7))]
+    return call
 
 
 def _with_states(choose: Callable[[list[MemoryState]], MemoryState | None]) -> Callable[..., Tensor]:
@@ -77,10 +81,26 @@ STREAM = Exercise(
             "The pieces were read from the last to the first.",
             "部分を後ろから順に読んでいます。",
         ),
+        "one state too old": Mistake(
+            _with_states(lambda states: states[max(0, len(states) - 2)]),
+            "A piece begins with the state of one call too early: hand on the newest.",
+            "1つ前の呼び出しより古い状態から始まっています。いちばん新しい状態を渡してください。",
+        ),
+        "first piece only": Mistake(
+            lambda call, pieces: call(pieces[0])[0],
+            "Only the first piece's answers came back: is `return` inside the loop?",
+            "最初の部分の答えしか返っていません。`return` がループの中に入っていませんか。",
+        ),
     },
     "Correct: in pieces the stream gives the same answers as in one call, across borders of chunks too.",
     "正解です。ストリームを分けて読んでも、1回で読んだときと同じ答えになりました。チャンクの境目をまたぐ場合も同じです。",
-    NO_NUMBERS,
+    {
+        "type": (
+            " Return the answers y alone, not the state.",
+            "状態ではなく、答え y だけを返してください。",
+        ),
+        "ragged": (" Join the pieces with torch.cat.", "部分ごとの答えは torch.cat でつなげます。"),
+    },
 )
 
 
@@ -104,8 +124,17 @@ def _one_copy(batch: int, heads: int, dim: int, depth: int, expansion: int) -> i
     return batch * heads * _weights(dim // heads, depth, expansion)
 
 
+def _state_sizes(seed: int) -> list[tuple]:
+    pick, cases = Random(seed), []
+    batches = pick.sample(range(2, 7), 4)
+    for depth, batch in zip((1, 2, 3, 2), batches, strict=True):
+        heads, features, expansion = pick.sample([size for size in range(2, 8) if size != batch], 3)
+        cases.append((batch, heads, heads * features, depth, expansion))
+    return cases
+
+
 STATE_NUMBERS = Exercise(
-    lambda: [(1, 1, 16, 1, 4), (4, 2, 16, 2, 4), (3, 4, 32, 3, 2)],
+    _state_sizes,
     _state_truth,
     {
         "weights alone": Mistake(
@@ -133,10 +162,19 @@ STATE_NUMBERS = Exercise(
             "Hidden layers are wider: expansion times the features of a head.",
             "隠れ層はもっと広く、ヘッドの次元の expansion 倍あります。",
         ),
+        "one memory for all heads": Mistake(
+            lambda batch, heads, *rest: 3 * _one_copy(batch, heads, *rest) // heads,
+            "Every head has a memory of its own.",
+            "ヘッドは、それぞれ自分のメモリを持ちます。",
+        ),
+        "four copies": Mistake(
+            lambda *case: 4 * _one_copy(*case),
+            "That is one set too many: M, S, and the weights of the chunk's start.",
+            "1組多く数えています。M と S、それにチャンクの始まりの重みです。",
+        ),
     },
     "Correct: as many numbers as there are in real states, for one token or a million.",
     "正解です。実際の状態にある数値の個数と一致しました。1トークンでも100万トークンでも同じです。",
-    NO_NUMBERS,
 )
 
 
@@ -152,8 +190,16 @@ def _slope_truth(theta: float, alpha: float, tokens: int) -> Tensor:
     return torch.autograd.grad(m, first)[0]
 
 
+def _slopes(seed: int) -> list[tuple]:
+    pick = Random(seed)
+    return [
+        (round(pick.uniform(0.05, 0.3), 3), round(pick.uniform(0.01, 0.1), 3), tokens)
+        for tokens in (1, *pick.sample(range(2, 7), 3))
+    ]
+
+
 SLOPE = Exercise(
-    lambda: [(0.1, 0.02, 3), (0.25, 0.0, 1), (0.3, 0.1, 5)],
+    _slopes,
     _slope_truth,
     {
         "cut": Mistake(
@@ -181,8 +227,17 @@ SLOPE = Exercise(
             "The surprise is 2(m − v): the factor 2 is missing.",
             "驚きは 2(m − v) です。係数2がありません。",
         ),
+        "sign": Mistake(
+            lambda *case: -_slope_truth(*case),
+            "The sign is flipped: a larger first value pulls m up.",
+            "符号が逆です。最初の値が大きいほど、m は大きくなります。",
+        ),
+        "no first step": Mistake(
+            lambda theta, alpha, tokens: (1 - alpha - 2 * theta) ** (tokens - 1),
+            "The first token's own write is missing: it takes over 2θ of its value.",
+            "最初のトークン自身の書き込みが抜けています。書き込まれるのは、値の 2θ 倍です。",
+        ),
     },
     "Correct: autograd, through the carried state, says the same.",
     "正解です。引き継いだ状態を通した自動微分の値と一致しました。",
-    NO_NUMBERS,
 )

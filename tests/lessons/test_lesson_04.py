@@ -18,7 +18,11 @@ from titans.scan import Gates
 from titans.tasks import RetoldRecall
 
 NEVER = trials.never_trained()
-WAYS = ("writes shaped by W_K, W_V alone", "writes shaped by the convolution alone", "writes shaped by the embedding alone")
+WAYS = (
+    "writes shaped by W_K, W_V alone",
+    "writes shaped by the convolution alone",
+    "writes shaped by the embedding alone",
+)
 
 
 class FirstOrder(Momentum):
@@ -271,7 +275,7 @@ RIGHT = {
         "tensor": lambda *case: torch.tensor(exercises._by_hand(*case), dtype=torch.float64),
         "autograd": lambda *case: exercises._slope("theta", *case),
         "difference": lambda *case: _difference(*case),
-        "in a list": lambda *case: [exercises._by_hand(*case)],
+        "float32": lambda *case: torch.tensor(exercises._by_hand(*case)),
         "0-d array": lambda *case: np.array(exercises._by_hand(*case)),
     },
 }
@@ -304,7 +308,8 @@ def test_the_three_names_are_accepted_however_written(answer):
     ("answer", "outcome"),
     [
         (..., "todo"),
-        (None, "shape"),
+        (("W_Q", ..., "W_K"), "todo"),
+        (None, "nothing"),
         (3, "shape"),
         ((), "shape"),
         (("W_Q", "W_K"), "shape"),
@@ -320,7 +325,7 @@ def test_the_three_names_are_accepted_however_written(answer):
         (("W_Q", "convolution", "M_0"), "C is not M_0"),
         (("W_Q", "convolution", "convolution"), "C is not convolution"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_wrong_names_are_told_why(answer, outcome):
     verdict = exercises.DETECTIVE.check(lambda: answer)

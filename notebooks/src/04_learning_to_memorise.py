@@ -560,7 +560,7 @@ for part in PARTS:
 pictures.which_part(reset, never)
 
 # %% [markdown] lang="en"
-# Put back, the gates cost a quarter; never trained, two percent and some more steps. The same start of the gates, the
+# Put back, the gates cost a quarter; never trained, two percent at most, and some more steps. The same start of the gates, the
 # same model otherwise: the difference is what the other parts have become. Trained beside learning gates they rely on
 # them; trained beside frozen ones they learn to do without. So it is with the convolution, $W_K$, $W_Q$ and $W_V$: the
 # trained model uses each of them, and learning needs none of them by itself.
@@ -573,8 +573,8 @@ pictures.which_part(reset, never)
 # **Predict before you run.** $W_K$ and $W_V$ both frozen, all else trained with the full gradient. And then all trained,
 # with the inner gradient detached.
 
-# %% [markdown] lang="ja" en="49a25efb"
-# ゲートを初期値に戻すと4分の1を失いますが、一度も訓練しなければ、失うのは2%ほどで、ステップがいくらか増えるだけです。
+# %% [markdown] lang="ja" en="861a2a4b"
+# ゲートを初期値に戻すと4分の1を失いますが、一度も訓練しなければ、失うのは多くても2%ほどで、ステップがいくらか増えるだけです。
 # どちらもゲートは初期値のままなので、違うのは、ほかの部分の育ち方です。
 # ゲートとともに訓練された部分はゲートに頼り、凍結されたゲートとともに訓練された部分は、それなしで済ませることを学びます。
 # 畳み込み、$W_K$、$W_Q$、$W_V$ も同じです。学習済みモデルはどれも使っていますが、学習するのに、どれか1つが欠かせないわけではありません。
@@ -602,7 +602,7 @@ assert max(never["inner gradient detached"]) < 0.4
 # written is made in three places, by the embeddings, by $W_K$ and $W_V$, and by the convolution, and the cut closes the
 # way to all three. The last rows open one again: what is written is trained in that place alone. With $W_K$ and $W_V$, or
 # with the embeddings, most is learned; with the convolution alone, seeds differ (7, 68 and 88 %). Something has to be able to shape what is
-# written; it need not be what the equations name.
+# written; it need not be $W_K$ and $W_V$.
 #
 # ### Exercise 3: who was sabotaged?
 #
@@ -610,12 +610,12 @@ assert max(never["inner gradient detached"]) < 0.4
 # `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three columns are about the token after each pair: how
 # much the question's query is like its key, how much the keys of *different* pairs overlap, how long its value is.
 
-# %% [markdown] lang="ja" en="e313cbc3"
+# %% [markdown] lang="ja" en="75e291e5"
 # 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
 # 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
 # 残りの3行（writes shaped by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
 # $W_K$ と $W_V$（W_K, W_V alone）や埋め込み（the embedding alone）なら大部分を学習し、畳み込み（the convolution alone）だけでは、シードによって7%、68%、88%と分かれます。
-# 書き込まれるものを作る部分のどこかは訓練する必要がありますが、式に名前のある部分である必要はありません。
+# 書き込まれるものを作る部分のどこかは訓練する必要がありますが、それが $W_K$ と $W_V$ である必要はありません。
 #
 # ### 演習3：どこが壊されたか
 #

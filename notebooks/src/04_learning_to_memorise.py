@@ -560,9 +560,9 @@ for part in PARTS:
 pictures.which_part(reset, never)
 
 # %% [markdown] lang="en"
-# Put back, the gates cost a quarter; never trained, two percent at most, and some more steps. The same start of the gates, the
-# same model otherwise: the difference is what the other parts have become. Trained beside learning gates they rely on
-# them; trained beside frozen ones they learn to do without. So it is with the convolution, $W_K$, $W_Q$ and $W_V$: the
+# Put back, the gates cost a quarter; never trained, two percent at most, and some more steps. The same start of the
+# gates, the same model otherwise: the difference is what the other parts have become. Trained beside learning gates they
+# rely on them; trained beside frozen ones they learn to do without. So it is with the convolution, $W_K$, $W_Q$ and $W_V$: the
 # trained model uses each of them, and learning needs none of them by itself.
 #
 # The embedding is another matter. Frozen, two seeds of three have hardly begun after 400 steps. Whoever says of a
@@ -573,7 +573,7 @@ pictures.which_part(reset, never)
 # **Predict before you run.** $W_K$ and $W_V$ both frozen, all else trained with the full gradient. And then all trained,
 # with the inner gradient detached.
 
-# %% [markdown] lang="ja" en="861a2a4b"
+# %% [markdown] lang="ja" en="b48426b7"
 # ゲートを初期値に戻すと4分の1を失いますが、一度も訓練しなければ、失うのは多くても2%ほどで、ステップがいくらか増えるだけです。
 # どちらもゲートは初期値のままなので、違うのは、ほかの部分の育ち方です。
 # ゲートとともに訓練された部分はゲートに頼り、凍結されたゲートとともに訓練された部分は、それなしで済ませることを学びます。
@@ -601,8 +601,8 @@ assert max(never["inner gradient detached"]) < 0.4
 # The price is not $W_K$ and $W_V$: both frozen, the model learns as well as ever. Detached, it stays at 7 to 33 %. What is
 # written is made in three places, by the embeddings, by $W_K$ and $W_V$, and by the convolution, and the cut closes the
 # way to all three. The last rows open one again: what is written is trained in that place alone. With $W_K$ and $W_V$, or
-# with the embeddings, most is learned; with the convolution alone, seeds differ (7, 68 and 88 %). Something has to be able to shape what is
-# written; it need not be $W_K$ and $W_V$.
+# with the embeddings, most is learned; with the convolution alone, seeds differ (7, 68 and 88 %). Something has to be able
+# to shape what is written; it need not be $W_K$ and $W_V$.
 #
 # ### Exercise 3: who was sabotaged?
 #
@@ -610,7 +610,7 @@ assert max(never["inner gradient detached"]) < 0.4
 # `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three columns are about the token after each pair: how
 # much the question's query is like its key, how much the keys of *different* pairs overlap, how long its value is.
 
-# %% [markdown] lang="ja" en="75e291e5"
+# %% [markdown] lang="ja" en="5971bdfd"
 # 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
 # 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
 # 残りの3行（writes shaped by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。

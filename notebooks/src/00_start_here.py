@@ -195,8 +195,8 @@ for layer in off.modules():
         layer.to_gates.bias.fill_(-200)  # a gate is sigmoid(-200) = 0
 
 state = hear(off, facts, 2000)
-answers = {name: ask(off, state, name) for name in facts}
-for name, (answer, chance) in answers.items():
+of_off = {name: ask(off, state, name) for name in facts}
+for name, (answer, chance) in of_off.items():
     print(f"{name}? {answer} ({chance:.0%})")
 
 # %% [markdown] lang="en"
@@ -214,17 +214,17 @@ for name, (answer, chance) in answers.items():
 # そこで、同じアーキテクチャからメモリを除き、同じ課題で訓練したモデルを試します。
 
 # %% tags=["nbval-ignore-output"]
-assert right(answers) <= 1
-assert max(chance for _, chance in answers.values()) > 0.5
+assert right(of_off) <= 1
+assert max(chance for _, chance in of_off.values()) > 0.5
 
 without, _, _ = load_checkpoint("recall-live/attention")
 without.requires_grad_(False)
 state = hear(without, facts, 2000)
-answers = {name: ask(without, state, name) for name in facts}
-for name, (answer, chance) in answers.items():
+of_without = {name: ask(without, state, name) for name in facts}
+for name, (answer, chance) in of_without.items():
     print(f"{name}? {answer} ({chance:.0%})")
-assert right(answers) <= 1
-assert max(chance for _, chance in answers.values()) < 0.2
+assert right(of_without) <= 1
+assert max(chance for _, chance in of_without.values()) < 0.2
 
 # %% [markdown] lang="en"
 # This one knows that it does not know: it spreads its probability over all places, about 3 % for each.
@@ -308,8 +308,8 @@ def share(model, between, rows=32):
 # %% tags=["nbval-ignore-output"]
 models = {"memory": model, "never written": off, "without": without}
 shares = {name: share(one, 500) for name, one in models.items()}
-for name, right in shares.items():
-    print(f"{name:13}: {right:.1%} right after 500 tokens")
+for name, found in shares.items():
+    print(f"{name:13}: {found:.1%} right after 500 tokens")
 assert shares["memory"] > 0.97
 assert max(shares["never written"], shares["without"]) < 0.1
 
@@ -787,8 +787,8 @@ for name, silent in {"as trained": None, "chunk 1 silent": 1}.items():
 steps = (0.005, 0.017, 0.045, 0.1)
 fixed = {theta: trials.fixed_step(theta) for theta in steps}
 print("step   everywhere  facts only filler only")
-for theta, shares in fixed.items():
-    print(f"{theta:5.3f}", *(f"{found:11.0%}" for found in shares))
+for theta, three in fixed.items():
+    print(f"{theta:5.3f}", *(f"{found:11.0%}" for found in three))
 
 # %% [markdown] lang="en"
 # With 0.017 for every token nearly all are known, and after 2,000 tokens of filler they still are. The model has learned

@@ -134,10 +134,10 @@ M = torch.zeros(2, 2)
 for key, value in zip(k, v, strict=True):
     M = M + torch.outer(value, key)
 
-query = torch.tensor([0.3, 0.9])
-by_sum = (k @ query) @ v
-print("from the matrix:", M @ query, " from all pairs:", by_sum)
-assert torch.allclose(M @ query, by_sum)
+q = torch.tensor([0.3, 0.9])
+by_sum = (k @ q) @ v
+print("from the matrix:", M @ q, " from all pairs:", by_sum)
+assert torch.allclose(M @ q, by_sum)
 
 # %% [markdown] lang="en"
 # **Predict before you run.** Ask with the first key. The pair was $(1, 0) \to (3, 1)$, and the other key overlaps with
@@ -352,17 +352,19 @@ exercises.EXACT_STEP.check(exact_step)
 
 # %%
 k1 = F.normalize(torch.randn(5), dim=0)
-old, new_value, q = torch.randn(3, 5), torch.randn(3), torch.randn(5)
-along = (k1 @ q) * k1
+old, new_value, asked = torch.randn(3, 5), torch.randn(3), torch.randn(5)
+along = (k1 @ asked) * k1
 new = delta_rule(old, k1, new_value)
 print(
     "projection:",
     torch.allclose(
-        new @ q, old @ (q - along) + (k1 @ q) * new_value, atol=1e-5
+        new @ asked,
+        old @ (asked - along) + (k1 @ asked) * new_value,
+        atol=1e-5,
     ),
 )
 assert torch.allclose(
-    new @ q, old @ (q - along) + (k1 @ q) * new_value, atol=1e-5
+    new @ asked, old @ (asked - along) + (k1 @ asked) * new_value, atol=1e-5
 )
 
 # %% [markdown] lang="en"
@@ -520,17 +522,20 @@ pictures.kept_of_first()
 # 足すメモリは、声の大きさを合わせれば、デルタ則に勝てるでしょうか。
 
 # %% tags=["nbval-ignore-output"]
-errors = {}
+by_pairs = {}
 print("pairs  adding softly  delta rule  delta rule softly")
 for n in (4, 8, 16, 32, 64):
-    k, v = trials.draw_pairs(n, 16, rows=200)
-    answers = {name: memory(k, v) for name, memory in trials.MEMORIES.items()}
+    many_k, many_v = trials.draw_pairs(n, 16, rows=200)
+    answers = {
+        name: memory(many_k, many_v)
+        for name, memory in trials.MEMORIES.items()
+    }
     loud, delta = answers["adding"], answers["delta rule"]
-    soft = loud * (loud * v).sum() / loud.square().sum()
-    softer = delta * (delta * v).sum() / delta.square().sum()
+    soft = loud * (loud * many_v).sum() / loud.square().sum()
+    softer = delta * (delta * many_v).sum() / delta.square().sum()
     both = (soft, delta, softer)
-    errors[n] = [float((y - v).square().sum(-1).mean()) for y in both]
-    texts = "".join(f"{error:14.2f}" for error in errors[n])
+    by_pairs[n] = [float((y - many_v).square().sum(-1).mean()) for y in both]
+    texts = "".join(f"{error:14.2f}" for error in by_pairs[n])
     print(f"{n:5}{texts}")
 
 # %% [markdown] lang="en"
@@ -560,8 +565,8 @@ for n in (4, 8, 16, 32, 64):
 # 2. 検索（look-up）には、ほとんど誤差がありません。その代償は何ですか。行列より多くの数値を保持するのは、何ペアからですか。
 
 # %%
-assert errors[8][1] < errors[8][0]
-assert errors[64][0] < errors[64][1]
+assert by_pairs[8][1] < by_pairs[8][0]
+assert by_pairs[64][0] < by_pairs[64][1]
 
 # %%
 capacity = capacity_lab()
@@ -603,14 +608,14 @@ capacity
 # %%
 d, curves = 16, {}
 for n in (12, 16, 32):
-    k, v = (part[0] for part in trials.draw_pairs(n, d, rows=1))
-    best = torch.linalg.lstsq(k, v).solution.mT
-    bound = float((k @ best.mT - v).square().sum(-1).mean())
-    M, errors = torch.zeros(d, d, dtype=k.dtype), []
+    K, V = (part[0] for part in trials.draw_pairs(n, d, rows=1))
+    best = torch.linalg.lstsq(K, V).solution.mT
+    bound = float((K @ best.mT - V).square().sum(-1).mean())
+    N, errors = torch.zeros(d, d, dtype=K.dtype), []
     for _ in range(300):
-        for key, value in zip(k, v, strict=True):
-            M = delta_rule(M, key, value)
-        errors.append(float((k @ M.mT - v).square().sum(-1).mean()))
+        for key, value in zip(K, V, strict=True):
+            N = delta_rule(N, key, value)
+        errors.append(float((K @ N.mT - V).square().sum(-1).mean()))
     curves[f"{n} pairs"] = errors
 
 # %%
@@ -640,23 +645,23 @@ assert curves["12 pairs"][-1] < 1e-3 < bound < curves["32 pairs"][-1]
 # %%
 finals = {}
 for beta in (1.0, 0.3, 0.1):
-    M = torch.zeros(d, d, dtype=k.dtype)
+    N = torch.zeros(d, d, dtype=K.dtype)
     for _ in range(300):
-        for key, value in zip(k, v, strict=True):
-            M = delta_rule(M, key, value, beta)
-    finals[beta] = float((k @ M.mT - v).square().sum(-1).mean())
+        for key, value in zip(K, V, strict=True):
+            N = delta_rule(N, key, value, beta)
+    finals[beta] = float((K @ N.mT - V).square().sum(-1).mean())
     print(f"β = {beta}: {finals[beta]:.3f}  (least squares {bound:.3f})")
 assert finals[0.1] < finals[0.3] < finals[1.0]
 assert finals[0.1] < 1.02 * bound
 
 # %%
-right_angles, values = torch.eye(d, dtype=k.dtype), v[:d]
-M = torch.zeros(d, d, dtype=k.dtype)
-for key, value in zip(right_angles, values, strict=True):
-    M = delta_rule(M, key, value)
+right_angles, some = torch.eye(d, dtype=K.dtype), V[:d]
+N = torch.zeros(d, d, dtype=K.dtype)
+for key, value in zip(right_angles, some, strict=True):
+    N = delta_rule(N, key, value)
 print(
     "16 keys at right angles, one reading:",
-    torch.equal(right_angles @ M.mT, values),
+    torch.equal(right_angles @ N.mT, some),
 )
 
 # %% [markdown] lang="en"
@@ -753,12 +758,12 @@ exercises.DELTA_AS_ATTENTION.check(delta_as_attention)
 # 3つのキーの和が4つ目のキーになるように4つのペアを与えると、4つ目の値を選ぶ余地はありません。
 
 # %%
-k = torch.eye(4)[:3]
-k = torch.cat((k, k.sum(0, keepdim=True)))  # the fourth is the sum
-v = torch.tensor([[1.0], [1.0], [1.0], [2.0]])
-best = k @ torch.linalg.pinv(k) @ v
-print("best answers:", [round(answer, 2) for answer in best[:, 0].tolist()])
-print("wanted:      ", v[:, 0].tolist())
+four = torch.eye(4)[:3]
+four = torch.cat((four, four.sum(0, keepdim=True)))  # the fourth is the sum
+told = torch.tensor([[1.0], [1.0], [1.0], [2.0]])
+fitted = four @ torch.linalg.pinv(four) @ told
+print("best answers:", [round(answer, 2) for answer in fitted[:, 0].tolist()])
+print("wanted:      ", told[:, 0].tolist())
 
 # %% [markdown] lang="en"
 # Four pairs, four columns, and no matrix fits: what three keys answer settles what their sum does. A memory that can hold

@@ -446,8 +446,8 @@ print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 
 # %%
 assert abs(numbers[-1] - 2 / 3) < 1e-6  # still there after 200 tokens
-numbers = trials.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
-print(f"with α = 0.002: {numbers[-1]:.3f}")
+longer = trials.number_memory([1.0] * 2000, theta=0.1, alpha=0.002)
+print(f"with α = 0.002: {longer[-1]:.3f}")
 
 # %% [markdown] lang="en"
 # ### Where forgetting wins

@@ -22,7 +22,7 @@ import torch
 
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
-from titans.tasks import MixedRecall, Needle, Recall, ScatteredRecall, Task, VariedRecall
+from titans.tasks import MixedRecall, Needle, Recall, RetoldRecall, ScatteredRecall, Task, VariedRecall
 from titans.training import Run, share_right, train
 
 SEEDS = (0, 1, 2)
@@ -75,6 +75,17 @@ MIXED = Run(small(RECALL), MixedRecall(), between=(24, 56))
 MANY_PAIRS = VariedRecall(pairs=48, keys=64)
 MANY = Run(small(MANY_PAIRS, dim=32, forgetting=False), MANY_PAIRS, between=(24, 56), steps=1200)
 BOTH = replace(LONG, task=MixedRecall(), steps=1600)  # with 800, one seed of three has not learned it yet
+# The memory alone. All that is read fits into one chunk of 256, so that nothing written corrects what is written after
+# it; in chunks of 4 it does.
+ALONE = {"variant": "lmm", "chunk_size": 256, "momentum": False, "forgetting": False}
+RETOLD = Run(small(RECALL, **ALONE), RetoldRecall(), between=(24, 56), steps=600)
+OVERWRITING: dict[str, dict[str, Any]] = {
+    "none": {},
+    "correction": {"chunk_size": 4},
+    "momentum": {"momentum": True},
+    "forgetting": {"forgetting": True},
+    "all three": {"chunk_size": 4, "momentum": True, "forgetting": True},
+}
 NEEDLE = {
     kind: Run(small(Needle(kind), forgetting=False), Needle(kind), between=(16, 208)) for kind in ("noise", "text")
 }
@@ -144,6 +155,12 @@ RECIPES = {
             for size in (16, 64)
         },
         measured=(56, 1024, 4096),
+    ),
+    "recall-retold": Recipe(
+        "Six pairs are told, then all six keys again with other values, and the newest are asked for; the memory "
+        "alone, with one way to overwrite, with none, or with all three.",
+        {name: changed(RETOLD, **changes) for name, changes in OVERWRITING.items()},
+        measured=(24, 56, 200),
     ),
     "needle": Recipe(
         "A pass-key of four digits in noise and in text, every variant, trained with at most 256 tokens; all four "

@@ -911,7 +911,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # seldom keeps even a name that was not told before.
 #
 # A memory that learns at test time still has to *learn how to memorise*, and it learns what its training asks for.
-# Lesson 04 will be about that.
+# [Lesson 04](04_learning_to_memorise.ipynb) is about that.
 #
 # ## 7. The map of the course
 #
@@ -921,7 +921,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 01 | [Memory is regression](01_memory_is_regression.ipynb) | attention as lookup, memory as a matrix, and how much fits | 30 | 60 |
 # | 02 | [The memory module](02_memory_module.ipynb) | reading is a forward pass, writing a gradient step | 35 | 50 |
 # | 03 | [Surprise, momentum, forgetting](03_surprise_momentum_forgetting.ipynb) | what the three gates do; a chunk at once | 45 | 80 |
-# | 04 | Learning to memorise | how training teaches a memory to write | not there yet | |
+# | 04 | [Learning to memorise](04_learning_to_memorise.ipynb) | how training teaches a memory to write | 40 | 80 |
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 45 | 95 |
@@ -967,7 +967,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、そのように後から伝えると、元のモデルは、初めて出てくる名前さえあまり覚えられません。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、
-# 身につくのは、訓練で求められた覚え方です。これがレッスン04のテーマです。
+# 身につくのは、訓練で求められた覚え方です。これが[レッスン04](04_learning_to_memorise.ipynb)のテーマです。
 #
 # ## 7. 教材の地図
 #
@@ -977,7 +977,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # | 01 | [メモリは回帰である](01_memory_is_regression.ipynb) | 検索としてのアテンション、行列としてのメモリ、入る量 | 30 | 60 |
 # | 02 | [メモリモジュール](02_memory_module.ipynb) | 読み出しは順伝播、書き込みは勾配の1ステップ | 35 | 50 |
 # | 03 | [驚き、モーメンタム、忘却](03_surprise_momentum_forgetting.ipynb) | 3つのゲートの働き。チャンク全体を一度に書く方法 | 45 | 80 |
-# | 04 | 覚え方を学ぶ | 訓練によって、メモリが書き方を身につけるしくみ | 準備中 | |
+# | 04 | [覚え方を学ぶ](04_learning_to_memorise.ipynb) | 訓練が、メモリに書き方を教えるしくみ | 40 | 80 |
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 45 | 95 |

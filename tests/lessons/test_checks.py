@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.exercise import Exercise, Mistake, seed_of, values
 
 torch.set_num_threads(1)
-LESSONS = ("00", "01", "02", "03", "05", "06", "07", "09")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "09")
 ROOMS = {lesson: import_module(f"titans.lesson.lesson_{lesson}.exercises") for lesson in LESSONS}
 EXERCISES = {
     f"{lesson}.{name}": value
@@ -77,6 +77,21 @@ def update_in_loops(M, S, k, v, theta, eta, alpha):
     error = [sum(M[i, j] * k[j] for j in range(d)) - v[i] for i in range(d)]
     S = [[eta * S[i, j] - theta * 2 * error[i] * k[j] for j in range(d)] for i in range(d)]
     return [[(1 - alpha) * M[i, j] + S[i][j] for j in range(d)] for i in range(d)], S
+
+
+def meta_gradient(m, k1, v1, k2, v2, theta, q, a):
+    u1 = 2 * (m * k1 - v1) * k1
+    M1 = m - theta * u1
+    u2 = 2 * (M1 * k2 - v2) * k2
+    return 2 * ((M1 - theta * u2) * q - a) * q * (-u1 * (1 - 2 * theta * k2**2) - u2)
+
+
+def meta_gradient_by_autograd(m, k1, v1, k2, v2, theta, q, a):
+    theta = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+    M1 = m - theta * 2 * (m * k1 - v1) * k1
+    M2 = M1 - theta * 2 * (M1 * k2 - v2) * k2
+    ((M2 * q - a) ** 2).backward()
+    return theta.grad
 
 
 def reads(M, K, V, Q, theta):
@@ -269,6 +284,11 @@ ANSWERS = {
     "01.DELTA_AS_ATTENTION": [errors_one_by_one, errors_at_once],
     "05.MASK": [shares_as_products, shares_by_recursion],
     "05.ANSWERS": [answers_at_once, answers_by_einsum],
+    "04.META_GRADIENT": [meta_gradient, meta_gradient_by_autograd],
+    "04.FIRST_MEMORY": [
+        lambda k, v: torch.linalg.lstsq(k, v).solution.T,
+        lambda k, v: np.linalg.solve((k.T @ k).numpy(), (k.T @ v).numpy()).T,
+    ],
     "05.LARGEST_STEP": [
         lambda k: 1 / torch.linalg.eigvalsh(k.T @ k).max(),
         lambda k: np.linalg.svd(k.numpy())[1][0] ** -2,

@@ -111,6 +111,22 @@ def test_recall_many_depth_pays_where_a_matrix_is_full():
     assert right("recall-many", "deep", 48)["worst"] >= 0.95
 
 
+def test_recall_retold_the_correction_and_momentum_overwrite_and_adding_alone_is_a_coins_toss():
+    """All that a run reads in training fits into one chunk, where there is to be no correction."""
+    for run in ("correction", "momentum"):
+        assert all(right("recall-retold", run, between)["worst"] >= 0.95 for between in (24, 56, 200))
+    for between in (24, 56, 200):
+        assert max(right("recall-retold", "none", between)["each"]) < 0.75
+        assert min(right("recall-retold", "forgetting", between)["each"]) < 0.1  # one seed has learned nothing
+        assert right("recall-retold", "forgetting", between)["median"] < 0.8
+    assert right("recall-retold", "all three", 56)["worst"] >= 0.98
+    assert right("recall-retold", "all three", 200)["worst"] < right("recall-retold", "correction", 200)["worst"]
+    for name, run in RECIPES["recall-retold"].runs.items():
+        told = run.task.tell(1, torch.Generator())
+        tokens = run.config.persistent_tokens + told.tokens.shape[1] + 200 + told.asked.tokens.shape[1]
+        assert (tokens <= run.config.chunk_size) == (name not in ("correction", "all three"))
+
+
 def test_needle_mac_finds_nearly_all_at_64_times_its_training_and_without_a_memory_none_is_found():
     """It was trained with 256 tokens at most."""
     for kind in ("noise", "text"):

@@ -1,0 +1,145 @@
+"""The pictures of lesson 04."""
+
+from collections.abc import Mapping, Sequence
+
+from titans.lesson.kit.figures import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    Picture,
+    chart,
+    name_stretches,
+    new_figure,
+    plot_curves,
+    shade,
+    tidy,
+)
+from titans.lesson.kit.traces import ROWS, six_facts, trace
+from titans.lesson.lesson_04.trials import (
+    OFFSETS,
+    Pairs,
+    answers_at_write_keys,
+    answers_to_question,
+    question_meets,
+)
+from titans.model import TitansLM
+
+
+def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
+    """Gates and surprise of every token of one example, in the model before training and after it."""
+    tokens, spans = six_facts()
+    first = before.config.persistent_tokens  # read before all others
+    spans = {"persistent": (0, first)} | {name: (a + first, b + first) for name, (a, b) in spans.items()}
+    found = {"before training": trace(before, tokens), "after": trace(after, tokens)}
+    figure = new_figure(4.8)
+    grid = figure.add_gridspec(len(ROWS), 1, hspace=0.24, left=0.1, right=0.985, top=0.9, bottom=0.095)
+    for row, (name, label, top) in enumerate(ROWS):
+        axes = tidy(figure.add_subplot(grid[row]), y=label)
+        for (kind, series), colour, marker in zip(found.items(), (GREY, BLUE), ("s", "o"), strict=True):
+            values = getattr(series, name)
+            axes.plot(range(len(values)), values, marker, color=colour, markersize=3.5, label=kind)
+        axes.set(xlim=(-0.8, len(values) - 0.2), ylim=(0, max(top(getattr(series, name)) for series in found.values())))
+        axes.yaxis.set_label_coords(-0.065, 0.5)
+        axes.tick_params(labelbottom=row == len(ROWS) - 1)
+        shade(axes, spans)
+        if row == 0:
+            name_stretches(axes, {"P" if name == "persistent" else name: ends for name, ends in spans.items()}, size=9)
+            axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0))
+    axes.set_xlabel("token", fontsize=9)
+    return Picture(
+        figure,
+        alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, "
+        "before training and after. Before, every gate is the same at all tokens. After, θ is larger, most of all at "
+        "names; η is close to 1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
+        alt_ja="1トークンを1点で表した4段の図。上から、訓練の前（before training）と後（after）のステップ幅 θ、"
+        "モーメンタム η、忘却 α、驚き |u|。前は、どのゲートもすべてのトークンで同じです。"
+        "後は、θ が大きく、特に名前で大きくなります。どこでも η は1に、α は0に近く、"
+        "驚きは多くのトークンで前より大きくなります。",
+    )
+
+
+def two_keys(pairs: Pairs) -> Picture:
+    """For the three tokens of a pair: the answer at the write key, the answer to the question, and how alike they
+    are."""
+    figure = new_figure(2.7)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.86, bottom=0.14, wspace=0.25)
+    panels = {
+        "answer at the write key: cos(M k, v)": answers_at_write_keys(pairs),
+        "answer to the question: cos(M q, v)": answers_to_question(pairs),
+        "the question and the write key: q · k": question_meets(pairs),
+    }
+    for axes, (title, values), colour in zip(figure.subplots(1, 3), panels.items(), (BLUE, ORANGE, BLACK), strict=True):
+        tidy(axes)
+        axes.set_title(title, fontsize=9, loc="left")
+        bars = axes.bar(list(OFFSETS), values.tolist(), color=colour, width=0.6)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+        axes.set_ylim(-0.3, 1.1)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+    return Picture(
+        figure,
+        alt="Three bar charts over the tokens of a pair: the key, the value, the token after. At the write keys the "
+        "memory answers all three well. The question gets the value of the token after, and next to nothing of the "
+        "other two, and its query is like the write key of the token after alone.",
+        alt_ja="ペアの3つのトークン（the key：キー、the value：値、the token after：その次のトークン）についての"
+        "3つの棒グラフ。書き込みのキーでは、メモリは3つともよく答えます。質問への答えは、次のトークンの値とだけ似ていて、"
+        "質問のクエリも、次のトークンの書き込みのキーとだけ似ています。",
+    )
+
+
+def which_part(reset: Mapping[str, float], never: Mapping[str, Sequence[float]]) -> Picture:
+    """Percent right with a part put back after training, and with it never trained (every seed)."""
+    figure, axes = chart(4.2, "right, %", "", (0.14, 0.12, 0.97, 0.93))
+    names = sorted(reset, key=lambda name: reset[name])
+    for row, name in enumerate(names):
+        axes.plot([100 * reset[name]], [row], "o", color=BLUE, markersize=7, label="put back after training")
+        shares = [100 * share for share in never[name]]
+        axes.plot(
+            shares,
+            [row] * len(shares),
+            "D",
+            color=ORANGE,
+            fillstyle="none",
+            markersize=6,
+            label="never trained, a mark a seed",
+        )
+        if row == 0:
+            axes.legend(frameon=False, fontsize=9, loc="lower center", ncols=2, bbox_to_anchor=(0.5, 0.99))
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_xlim(0, 103)
+    said = "; ".join(
+        f"{name} {100 * reset[name]:.0f}, {'/'.join(f'{100 * share:.0f}' for share in never[name])}" for name in names
+    )
+    return Picture(
+        figure,
+        alt=f"Percent right for every part of the model, first with the part put back to its start after training, "
+        f"then never trained: {said}.",
+        alt_ja="モデルの部分ごとの正解率（%）。訓練の後で初期値に戻したとき（put back after training）と、"
+        f"一度も訓練しなかったとき（never trained）の順です。{said}。",
+    )
+
+
+def waiting(shares: Mapping[str, Mapping[int, tuple[float, float]]]) -> Picture:
+    """How often the newest value is answered, and how often the old one, the longer the noise lasts."""
+    figure = new_figure(3)
+    figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.17, wspace=0.15)
+    for axes, (name, found) in zip(figure.subplots(1, len(shares), sharey=True), shares.items(), strict=True):
+        tidy(axes, f"trained with {name}", "tokens of noise before the question", "answers, %")
+        curves = {
+            kind: (list(found), [100 * share[place] for share in found.values()])
+            for place, kind in enumerate(("the newest value", "the old value"))
+        }
+        plot_curves(axes, curves)
+        axes.set(xscale="log", xticks=list(found), xticklabels=list(found), ylim=(-3, 103))
+        axes.minorticks_off()
+        axes.legend(frameon=False, fontsize=8, loc="center right")
+    return Picture(
+        figure,
+        alt="Percent of answers that are the newest value and the old one, against tokens of noise before the "
+        "question, one chart a model. With correction the newest is answered at once and stays. With momentum the "
+        "old value is answered first; the curves cross at about six tokens, and after some thirty the newest has won.",
+        alt_ja="質問までの雑音のトークン数に対する、"
+        "新しい値（the newest value）と古い値（the old value）を答えた割合（%）。"
+        "モデルごとに1つの図です。修正（correction）では、はじめから新しい値を答え、ずっと変わりません。"
+        "モーメンタム（momentum）では、はじめは古い値を答え、6トークンほどで逆転し、30トークンほどで新しい値になります。",
+    )

@@ -97,8 +97,8 @@ def reading_again(errors: dict[str, list[float]], bound: float) -> Picture:
     "too many."""
     figure, axes = chart(3, "times that all pairs were read", "mean error", (0.09, 0.17, 0.97, 0.95))
     plot_curves(axes, {name: (range(1, len(each) + 1), each) for name, each in errors.items()})
-    for line in axes.lines:
-        line.set_markevery([2**power - 1 for power in range(9) if 2**power <= len(line.get_xdata())])
+    for line, each in zip(axes.lines, errors.values(), strict=True):
+        line.set_markevery([2**power - 1 for power in range(9) if 2**power <= len(each)])
     axes.axhline(bound, color=GREY, linewidth=1.2, linestyle=":")
     axes.text(1, bound - 0.07, "least squares, 32 pairs", fontsize=8, color="0.35")
     axes.set(ylim=(-0.02, None), xscale="log")

@@ -191,8 +191,6 @@ cut = torch.autograd.grad(
 )
 for name, full, first in zip(by_hand, autograd, cut, strict=True):
     print(f"{name:5}: {full.item():+.4f} full, {first.item():+.4f} detached")
-assert cut[0] == cut[1] == 0
-assert cut[2] == autograd[2]
 
 # %% [markdown] lang="en"
 # $\theta$ keeps its gradient: it multiplies the surprise from outside. $w_K$ and $w_V$ get none, as the surprise was
@@ -203,6 +201,10 @@ assert cut[2] == autograd[2]
 # $\theta$ の勾配は残ります。驚きに外から掛かっているからです。$w_K$ と $w_V$ の勾配は消えます。損失へ至る道は、驚きだけだったからです。
 # $M_0$ の勾配からは、「出発点がよければ、書き込みによる修正も少なくなる」という部分が失われます。
 # 本物のモデルでも、最初のバッチ（batch）で、勾配の大きさを比べてみましょう（full が完全な勾配、detached が切り離した勾配です）。
+
+# %%
+assert cut[0] == cut[1] == 0
+assert cut[2] == autograd[2]
 
 # %%
 full = trials.gradient_norms()
@@ -381,8 +383,6 @@ for name in ("theta", "eta", "alpha", "surprise"):
     for kind, seen in {"before": first, "after": last}.items():
         key, value, noise = trials.means(getattr(seen, name))
         print(f"{name:8} {kind:6}: {key:.4f} {value:.4f} {noise:.4f}")
-assert trials.means(last.eta)[2] > 0.95 > 0.01 > trials.means(last.alpha)[2]
-assert trials.means(last.surprise)[0] > trials.means(first.surprise)[0]
 
 # %% tags=["nbval-ignore-output"]
 pictures.before_and_after(trials.untrained(), trained)
@@ -417,11 +417,14 @@ pictures.before_and_after(trials.untrained(), trained)
 # **実行する前に予想してみましょう。**
 # 質問は、キーの名前です。そのクエリは、どのトークンの書き込みのキーに似ているでしょうか。
 
+# %%
+assert trials.means(last.eta)[2] > 0.95 > 0.01 > trials.means(last.alpha)[2]
+assert trials.means(last.surprise)[0] > trials.means(first.surprise)[0]
+
 # %% tags=["nbval-ignore-output"]
 meets = trials.question_meets(last)
 for name, product in zip(trials.OFFSETS, meets, strict=True):
     print(f"q · k, write key of {name:15}: {product:+.2f}")
-assert meets[2] > 0.4 > 0.3 > meets[:2].abs().max()
 pictures.two_keys(last)
 
 # %% [markdown] lang="en"
@@ -439,6 +442,9 @@ pictures.two_keys(last)
 #
 # モデルが本当にそうしているなら、クエリの代わりに、**その**書き込みのキーでメモリを読めば正しい答えが出て、残りの2つでは間違えるはずです。
 # メモリより後の部分は、そのまま使います。
+
+# %%
+assert meets[2] > 0.4 > 0.3 > meets[:2].abs().max()
 
 # %% tags=["nbval-ignore-output"]
 asked = {"its own query": None} | trials.OFFSETS
@@ -535,7 +541,6 @@ for part in PARTS:
     reset[part] = share_right(without, RUN.task, 56)
 for part in sorted(reset, key=reset.get):
     print(f"{part:11}: {reset[part]:.0%} right")
-assert reset["embedding"] < 0.5 < reset["gates"] < 0.95 < reset["M_0"]
 
 # %% [markdown] lang="en"
 # Embeddings first, then gates and convolution; $M_0$ hardly at all. Is a part
@@ -551,6 +556,9 @@ assert reset["embedding"] < 0.5 < reset["gates"] < 0.95 < reset["M_0"]
 #
 # **実行する前に予想してみましょう。**
 # 訓練の間ずっとゲートを凍結すると、正解率はどうなるでしょうか。
+
+# %%
+assert reset["embedding"] < 0.5 < reset["gates"] < 0.95 < reset["M_0"]
 
 # %% tags=["nbval-ignore-output"]
 never = trials.never_trained()
@@ -594,8 +602,6 @@ for name in ("W_K W_V", "inner gradient detached"):
 for name in never:
     if name.startswith("writes"):
         print(f"{name:38}:", [f"{share:.0%}" for share in never[name]])
-assert min(never["W_K W_V"]) > 0.95
-assert max(never["inner gradient detached"]) < 0.4
 
 # %% [markdown] lang="en"
 # The price is not $W_K$ and $W_V$: both frozen, the model learns as well as ever. Detached, it stays at 7 to 33 %. What is
@@ -623,6 +629,10 @@ assert max(never["inner gradient detached"]) < 0.4
 # `gates`、`convolution`、`W_K`、`W_V`、`W_Q`、`M_0` のうちのどれかを、数値から判断してください。
 # 列は左から、キーでの θ、雑音での θ、そして、各ペアの次のトークンについて、質問のクエリがそのキーにどれだけ似ているか（q·k）、
 # **異なる**ペアのキーがどれだけ重なるか（overlap of keys）、値の長さ（|v|）です。trained の行は、元のモデルです。
+
+# %%
+assert min(never["W_K W_V"]) > 0.95
+assert max(never["inner gradient detached"]) < 0.4
 
 # %% tags=["nbval-ignore-output"]
 models = {"trained": trained} | {
@@ -757,8 +767,6 @@ shares = {
     name: {n: trials.newest_and_old(retold[name], n) for n in waits}
     for name in ("correction", "momentum")
 }
-assert shares["momentum"][1][1] > 0.7
-assert shares["momentum"][56][0] > 0.9
 pictures.waiting(shares)
 
 # %% [markdown] lang="en"
@@ -777,6 +785,10 @@ pictures.waiting(shares)
 # 一方、雑音の間 $\theta = 0$ に固定して、雑音自身には何も書かせなくても、結果は変わらないはずです。
 
 # %%
+assert shares["momentum"][1][1] > 0.7
+assert shares["momentum"][56][0] > 0.9
+
+# %%
 momentum, three = retold["momentum"], retold["all three"]
 experiments = {
     "as trained": {},
@@ -785,13 +797,13 @@ experiments = {
     "η = 0 in the noise": {"in_noise": {"eta": 0.0}},
     "θ = 0 in the noise": {"in_noise": {"theta": 0.0}},
 }
-found = {
+by_momentum = {
     n: trials.newest_and_old(momentum, **e) for n, e in experiments.items()
 }
-for name, (newest, old) in found.items():
+for name, (newest, old) in by_momentum.items():
     print(f"{name:28}: newest {newest:.0%}, old value {old:.0%}")
-assert max(found[name][0] for name in list(found)[1:4]) < 0.35
-assert found["θ = 0 in the noise"][0] > 0.9
+assert max(by_momentum[name][0] for name in list(by_momentum)[1:4]) < 0.35
+assert by_momentum["θ = 0 in the noise"][0] > 0.9
 
 # %% [markdown] lang="en"
 # So momentum can overwrite: not by taking the old value out, but by drowning it. And *all three*, when it may choose?
@@ -809,11 +821,13 @@ switched_off = {
     "no momentum in the noise": {"in_noise": {"eta": 0.0}},
     "no forgetting": {"in_told": none, "in_noise": none},
 }
-found = {n: trials.newest_and_old(three, **e) for n, e in switched_off.items()}
-for name, (newest, old) in found.items():
+by_three = {
+    n: trials.newest_and_old(three, **e) for n, e in switched_off.items()
+}
+for name, (newest, old) in by_three.items():
     print(f"{name:26}: newest {newest:.0%}, old value {old:.0%}")
-assert found["no correction (one chunk)"][0] > 0.85
-assert found["no momentum in the noise"][0] < 0.75
+assert by_three["no correction (one chunk)"][0] > 0.85
+assert by_three["no momentum in the noise"][0] < 0.75
 
 # %% [markdown] lang="en"
 # This one, seed 0, leans on momentum: without the correction it loses little, without momentum in the noise much, and
@@ -859,8 +873,6 @@ for name, gates in holds.items():
         for n in (56, 256, 1024)
     ]
     print(f"{name:19}:", [f"{share:.0%}" for share in lasts[name]])
-assert lasts["as trained"][2] < 0.5
-assert lasts["θ = 0 in the noise"][2] > 0.9
 
 # %% [markdown] lang="en"
 # It fails, and what noise writes is the cause: with $\theta = 0$ the facts' own momentum may run for 1,024 tokens and
@@ -911,3 +923,6 @@ assert lasts["θ = 0 in the noise"][2] > 0.9
 #   勾配を通る勾配と、それを省いた1階の形。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - D. Ha, A. Dai, Q. V. Le: *HyperNetworks*, arXiv [1609.09106](https://arxiv.org/abs/1609.09106)。重みを、ほかの重みから作ります。
+# %%
+assert lasts["as trained"][2] < 0.5
+assert lasts["θ = 0 in the noise"][2] > 0.9

@@ -878,7 +878,17 @@ for name, gates in holds.items():
 # It fails, and what noise writes is the cause: with $\theta = 0$ the facts' own momentum may run for 1,024 tokens and
 # does no harm. Without momentum the facts are only four fifths known, at any distance. Training chose gates that are
 # good up to 56 tokens, and saw no more.
-#
+
+# %% [markdown] lang="ja" en="bf4e17e0"
+# うまくいかず、その原因は雑音の書き込みでした。$\theta = 0$ なら、事実自身のモーメンタムは、1,024トークンの間働き続けても害になりません。
+# 一方、モーメンタムがなければ、どの距離でも、事実の5分の4ほどしかわかりません。
+# 訓練が選んだのは、56トークンまでならうまく働くゲートで、その先は見ていませんでした。
+
+# %%
+assert lasts["as trained"][2] < 0.5
+assert lasts["θ = 0 in the noise"][2] > 0.9
+
+# %% [markdown] lang="en"
 # ## Summary
 #
 # - The inner loop changes $M$ and $S$ at every token; the outer loop trains the projections, the convolution, the gates'
@@ -900,11 +910,7 @@ for name, gates in holds.items():
 # - D. Ha, A. Dai, Q. V. Le: *HyperNetworks*, arXiv [1609.09106](https://arxiv.org/abs/1609.09106): weights made by other
 #   weights.
 
-# %% [markdown] lang="ja" en="5d1a5841"
-# うまくいかず、その原因は雑音の書き込みでした。$\theta = 0$ なら、事実自身のモーメンタムは、1,024トークンの間働き続けても害になりません。
-# 一方、モーメンタムがなければ、どの距離でも、事実の5分の4ほどしかわかりません。
-# 訓練が選んだのは、56トークンまでならうまく働くゲートで、その先は見ていませんでした。
-#
+# %% [markdown] lang="ja" en="a35baf39"
 # ## まとめ
 #
 # - 内側のループは、トークンごとに $M$ と $S$ を変えます。外側のループは、射影（projection）、畳み込み、ゲートの重み、$M_0$、永続トークン、埋め込みを訓練します。
@@ -923,6 +929,3 @@ for name, gates in holds.items():
 #   勾配を通る勾配と、それを省いた1階の形。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - D. Ha, A. Dai, Q. V. Le: *HyperNetworks*, arXiv [1609.09106](https://arxiv.org/abs/1609.09106)。重みを、ほかの重みから作ります。
-# %%
-assert lasts["as trained"][2] < 0.5
-assert lasts["θ = 0 in the noise"][2] > 0.9

@@ -366,7 +366,7 @@ pictures.masks({"D": D, "H": H, "D H": D @ H})
 # 左は $G$、右は1つのトークンの行で、いちばん大きな割合を1として表しています。
 # 青い割合は、$G$ のこの行にあるものです。勾配を、トークン $t$ のチャンクの始まりの重みでとっています。
 # 灰色は、前のチャンクで入ったもので、$M$ と $S$ に引き継がれています。
-# 図の上の文は、そのトークンの後のメモリが、自分の勾配を θ の何倍持っているか（holds）と、最も多く持っている（the most）トークンを表します。
+# 図の上の文は、そのトークンの後のメモリが、自分の勾配を θ の何倍持っているかと、最も多く持っている（the most）トークンを表します。
 #
 # 1. $\eta = 0.9$、$\alpha = 0.1$ のとき、$M_{12}$ がいちばん多く持っているのは、どのトークンの勾配ですか。$\eta = \alpha = 0$ ではどうですか。
 # 2. $\alpha = 1$ にします。トークンごとにすべてを忘れるメモリは、$\eta = 0.5$ のとき、何を覚えていますか。
@@ -839,7 +839,18 @@ print(f"bound 40, below the limit: {tame:.0e}")
 # The bound keeps the memory finite, and no more: it swings at a size that the bound allows, and knows nothing. Below the
 # limit it does no harm here. Nothing in the equations keeps trained gates below the limit; training does, on what it was
 # trained on. Lesson 09 (section 6) reads something else to a trained model, and meets the other side.
-#
+
+# %% [markdown] lang="ja" en="60949346"
+# 上限があるので、メモリは有限にとどまりますが、それだけです。上限の許す大きさで振れ続け、何も覚えていません。
+# 限界より下なら、ここでは害もありません。
+# 学習されたゲートを限界より下に保つものは、式の中にはありません。保つのは訓練で、それも、訓練に使ったものについてだけです。
+# レッスン09（6節）では、学習済みのモデルにほかのものを読ませて、その裏側を見ます。
+
+# %%
+assert 1 < grown[-1] < 100
+assert tame < 1e-3
+
+# %% [markdown] lang="en"
 # ## Summary
 #
 # - All gradients of a chunk are taken at its first weights, so they are known at once. The loop unrolls into a mask
@@ -859,12 +870,7 @@ print(f"bound 40, below the limit: {tame:.0e}")
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620): the dual form of a
 #   chunk of gradient steps.
 
-# %% [markdown] lang="ja" en="558a528a"
-# 上限があるので、メモリは有限にとどまりますが、それだけです。上限の許す大きさで振れ続け、何も覚えていません。
-# 限界より下なら、ここでは害もありません。
-# 学習されたゲートを限界より下に保つものは、式の中にはありません。保つのは訓練で、それも、訓練に使ったものについてだけです。
-# レッスン09（6節）では、学習済みのモデルにほかのものを読ませて、その裏側を見ます。
-#
+# %% [markdown] lang="ja" en="badf38e2"
 # ## まとめ
 #
 # - チャンクの勾配は、どれもチャンクの始まりの重みでとるので、一度に計算できます。
@@ -882,6 +888,3 @@ print(f"bound 40, below the limit: {tame:.0e}")
 # - S. Yang et al.: *Gated Linear Attention Transformers*, arXiv [2312.06635](https://arxiv.org/abs/2312.06635)。
 # - T. Dao, A. Gu: *Transformers are SSMs*（Mamba-2）, arXiv [2405.21060](https://arxiv.org/abs/2405.21060)。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。チャンク分の勾配ステップの双対形。
-# %%
-assert 1 < grown[-1] < 100
-assert tame < 1e-3

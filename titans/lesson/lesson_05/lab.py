@@ -61,8 +61,7 @@ class MaskDrawing(Drawing):
         best = int(shares[token].argmax())
         own, most = float(shares[token, token]), float(shares[token, best])
         self.note.set_text(
-            f"In parts of θ, $M_{{{token}}}$ holds {own:.2f} of token {token}'s gradient, "
-            f"the most, {most:.2f}, of token {best}'s"
+            f"$M_{{{token}}}$: {own:.2f} θ of token {token}'s gradient; the most: {most:.2f} θ, token {best}'s"
         )
 
 

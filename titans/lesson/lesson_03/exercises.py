@@ -94,7 +94,7 @@ UPDATE = Exercise(
         "write before surprise": Mistake(
             _update_old_momentum,
             "M moves by the old S: work out the new S first, then add it (the token must feel its own surprise).",
-            "M に古い S を足しています。トークン自身の驚きも反映されるように、先に新しい S を求めてから足してください。",
+            "M に古い S を足しています。トークン自身の驚きも反映するように、先に新しい S を求めて足してください。",
         ),
         "factor 2": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta / 2, eta, alpha),

@@ -110,7 +110,7 @@ class Exercise(NamedTuple):
             return Verdict("passed", self.english, self.japanese)
         if _agree(given, truths, SINGLE):
             return Verdict(
-                "passed", f"{self.english} (In the precision of float32.)", f"{self.japanese}（float32の精度で）"
+                "passed", f"{self.english} (In the precision of float32.)", f"{self.japanese}（float32の誤差の範囲で）"
             )
         for name, mistake in self.mistakes.items():
             if _agree(given, mistake.on(cases), SINGLE):

@@ -69,7 +69,7 @@ UPDATE = Exercise(
         "sign": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, -theta, eta, alpha),
             "The sign of the gradient is flipped: a step against the gradient lowers the loss, yours climbs.",
-            "勾配の符号が逆です。損失を下げるには勾配と反対に進みます。この式では損失が増えていきます。",
+            "勾配の符号が逆です。損失を下げるには勾配と反対に進みますが、この式では損失が増えていきます。",
         ),
         "no forgetting": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta, eta, 0.0),
@@ -89,12 +89,12 @@ UPDATE = Exercise(
         "gradient at the wrong weights": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth((1 - alpha) * M, S, k, v, theta, eta, 0.0),
             "The gradient is taken after forgetting: it belongs at M_{t−1}, before anything happens to it.",
-            "忘却後の重みで勾配を計算しています。勾配は何もする前の M_{t−1} で計算します。",
+            "忘却後の重みで勾配を計算しています。勾配は、忘却も書き込みもする前の M_{t−1} で計算します。",
         ),
         "write before surprise": Mistake(
             _update_old_momentum,
             "M moves by the old S: work out the new S first, then add it (the token must feel its own surprise).",
-            "M に古い S を足しています。先に新しい S を求めてから足してください。トークン自身の驚きも反映します。",
+            "M に古い S を足しています。トークン自身の驚きも反映するように、先に新しい S を求めて足してください。",
         ),
         "factor 2": Mistake(
             lambda M, S, k, v, theta, eta, alpha: _update_truth(M, S, k, v, theta / 2, eta, alpha),

@@ -126,7 +126,7 @@ MASK = Exercise(
         "one triangle over everything": Mistake(
             lambda n, p: torch.ones(n, p + 2 * n).tril(),
             "One triangle does not fit [P | h | x]: P is seen by all, and h and x have a triangle each.",
-            "[P | h | x] は1つの三角形では表せません。P は全員に見えます。h と x には、それぞれ三角形が必要です。",
+            "[P | h | x] は1つの三角形では表せません。P はどこからも見え、h と x にはそれぞれ三角形が必要です。",
         ),
         "not its own h": Mistake(
             lambda n, p: _mask(n, p, lambda square: square.tril(-1)),
@@ -160,7 +160,7 @@ MASK = Exercise(
         ),
     },
     "Correct: persistent tokens for all, and of h and x only what belongs to the past or to the token itself.",
-    "正解です。永続トークンは全員に見え、h と x は過去と自分自身の分だけが見えます。",
+    "正解です。永続トークンはどのトークンからも見え、h と x は、過去と自分自身の分だけが見えます。",
     {"not finite": BOOLEANS, "type": BOOLEANS},
     _cell,
 )

@@ -133,6 +133,6 @@ def mac_lab() -> LivePicture:
         "Literally, tokens 9 to 11, later ones of the same segment, reach output 8; with both rules they do not. "
         "Tokens of earlier segments always do.",
         alt_ja="セグメントの長さ6、永続トークン2個で、トークン8を調べたものです。上は文字どおりの計算、下は両方の規則がある場合です。"
-        "文字どおりでは、同じセグメントの後ろにあるトークン9から11が出力8に届いてしまいます。両方の規則があると届きません。"
+        "文字どおりでは、同じセグメントの後ろにあるトークン9から11が出力8に届いてしまいますが、両方の規則があると届きません。"
         "前のセグメントのトークンは、いつも届きます。",
     )

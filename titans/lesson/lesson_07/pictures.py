@@ -40,10 +40,10 @@ def flow() -> Picture:
         alt="MAC as boxes and arrows. The segment asks the memory as it was before: 1 read, h. 2 concatenate: "
         "persistent tokens P, h and the segment side by side. 3 attend over them gives y. 4 write y into the memory. "
         "5 read the new memory with y. 6 gate: y and what was read give the output o.",
-        alt_ja="MAC の流れを箱と矢印で示した図。セグメントが、その前のメモリにたずねます（1 読み出し、h）。"
-        "永続トークン P、h、セグメントを横に並べます（2 連結）。その全体にアテンションをかけて y を得ます（3）。"
-        "y をメモリに書き込みます（4）。新しいメモリを y で読みます（5）。"
-        "y と読み出したものをゲートで合わせて、出力 o を得ます（6）。",
+        alt_ja="MAC の流れを箱と矢印で示した図。セグメントが、それより前のメモリにたずねます（1 読み出し、h）。"
+        "永続トークン P、h、セグメントを横に並べ（2 連結）、その全体にアテンションをかけて y を得ます（3）。"
+        "y をメモリに書き込み（4）、新しいメモリを y で読んで（5）、"
+        "y と読み出したものをゲートで合わせ、出力 o を得ます（6）。",
     )
 
 
@@ -89,8 +89,8 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         "cross, within each segment. With both rules everything above the diagonal is empty.",
         alt_ja="入力 j が出力 i にどれだけ強く届くかを示す4枚のヒートマップ。11トークンで、セグメントの長さは4です。"
         "左から、文字どおり、h のマスクだけ、トークンごとの読み出しだけ、両方です。"
-        "初めの3枚では、各セグメントの中で対角線より上に値があり、×印が付いています。"
-        "両方の規則があると、対角線より上は空です。",
+        "初めの3枚では、各セグメントの中で対角線より上に値があり、×印が付いていますが、"
+        "両方の規則がある4枚目では、対角線より上は空です。",
     )
 
 

@@ -222,13 +222,13 @@ pictures.momentum_overshoots()
 # comparison gives each side the step size that suits it best. So: is there a stream on which the best setting with
 # momentum beats the best without?
 #
-# Take the matrix memory of lesson 02 and four pairs, told ten times one after another, with nothing between them. Every
+# Take the matrix memory of lesson 02 and four pairs, told in ten rounds, each time in another order, with nothing between them. Every
 # key is made of a direction that all four share and one of its own; together they set the cosine between any two keys.
 # Each setting reads 20 such streams. The error is $\lVert M k - v \rVert^2$ at the end, averaged over the four pairs.
 #
 # **Predict before you run.** Cosines of 0, 0.5 and 0.9 between the keys. Where does momentum help?
 
-# %% [markdown] lang="ja" en="dd6225af"
+# %% [markdown] lang="ja" en="026f3168"
 # モーメンタムは、小さければ助けになりますが、大きすぎると、メモリの中身がもう1になっているのに書き続けるので、1を行き過ぎてしまいます。
 # （1に届いたトークンで $S$ をゼロにすると、その先の行き過ぎはなくなります。このことは、この教材のテストで確かめています。）
 # ただし、行き過ぎることと発散することは違い、4本の曲線は、図の30トークンではまだ揺れているものも含めて、最後には1に落ち着きます。

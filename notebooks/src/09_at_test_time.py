@@ -317,7 +317,7 @@ player
 #
 # 層は、入力から $q$、$k$、$v$ とゲート（gate）を作ります。
 # 14トークンを読ませて、最後の書き込みを自分で計算してみましょう
-# （出力の place in chunk は、チャンクの中での位置です）。
+# （出力の place in chunk は「チャンクの中での位置」、equal to the library's は「ライブラリの値と等しい」という意味です）。
 
 # %%
 torch.set_grad_enabled(False)
@@ -357,8 +357,7 @@ for mine, library in ((M, after.weights), (S, after.momentum)):
 # stretch, and the filler after them.
 
 # %% [markdown] lang="ja" en="6467a07d"
-# 計算したのはレッスン03と同じ数行で、学習済みのモデルの中でも、トークンごとにこれが行われています
-# （equal to the library's: True は、ライブラリの値と等しいという意味です）。
+# 計算したのはレッスン03と同じ数行で、学習済みのモデルの中でも、トークンごとにこれが行われています。
 # なお、驚きには上限 `max_surprise` がありますが（決定D12）、ここのトークンでは上限に届きません。
 #
 # では、ゲートはどこから来るのでしょうか。ゲートは、テスト時より前に、ほかのすべてのパラメータと一緒に学習されています。
@@ -921,6 +920,8 @@ assert max(list(plateau.values())[1:]) < 0.6 * plateau["as trained"]
 # 「without its memory」はメモリなし、「a guess」は当てずっぽうです。
 # 右は、引き継ぐものの大きさ（バイト）で、「MAC's state」は MAC の状態、
 # 「keys and values of all tokens」は、全トークンのキーと値をとっておく場合です。
+# 図の前の出力は、メモリがある場合とない場合の正解率（right with memory、right without memory）と、
+# 系列1本の状態のバイト数（bytes of state）です。
 
 # %%
 other, _, _ = load_checkpoint("recall-live/attention")

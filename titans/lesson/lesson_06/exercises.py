@@ -61,7 +61,7 @@ SHARE = Exercise(
         "means": Mistake(
             _share_of_means,
             "You compare means. Softmax adds: ten tokens take ten times as much as one with the same score.",
-            "平均を比べていますが、softmax で比べるのは和です。スコアが同じなら、10個は1個の10倍を受け取ります。",
+            "平均を比べていますが、softmax では和です。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
         ),
         "counting": Mistake(
             lambda q, persistent_keys, keys: len(persistent_keys) / (len(persistent_keys) + len(keys)),

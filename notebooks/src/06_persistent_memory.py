@@ -1074,9 +1074,9 @@ for name, each in found.items():
 
 
 # %% [markdown] lang="en"
-# The middle seeds are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
-# doing? Three seeds cannot say: in most rows of that card one seed of three has not learned the task in 400 steps,
-# whatever was left out. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
+# The medians are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
+# doing? Three seeds cannot say: in half of that card's rows one seed of three has not learned the task in 400
+# steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
 #
 # ```sh
 # python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
@@ -1090,10 +1090,10 @@ for name, each in found.items():
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="c002b35c"
+# %% [markdown] lang="ja" en="7ce5dcb5"
 # 3つのシードの中央値は、ありとなしでほとんど同じです。
 # 永続トークンありではシードの1つがほかよりずっと低く、なしではそのようなシードがありません。これは永続トークンのせいでしょうか。
-# シードが3つだけでは、わかりません。結果が収められたカードの表では、何を外したかによらず、多くの行で、
+# シードが3つだけでは、わかりません。結果が収められたカードの表では、何も外さないモデルも含めて、半分の行で、
 # 3つのうち1つのシードが400ステップでは課題を学習できていないからです。
 # わかるのは、この課題では、永続トークンの有無よりもシードによる差のほうが大きいということです。
 # 自分で訓練するには、次のようにします（数分かかります）。

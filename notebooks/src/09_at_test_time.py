@@ -477,7 +477,8 @@ print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 # Freezing loses it even where there was no momentum from the first token on. Dan's story is true of Dan's memory; it is
 # not what happens here.
 #
-# Two lines further down have a clue each. Without attention in the four tokens half of the pairs are lost. But attention
+# Two further lines have a clue each: those without attention and with the convolution's tokens erased. Without attention
+# in the four tokens half of the pairs are lost. But attention
 # also moves the gates, which are made from what it puts out; with the gates at their usual values it is not missed. The
 # other clue: the layer makes $q$, $k$ and $v$ from a token **and the three before it**, by a convolution, and its state
 # carries those tokens. Erase them, and the pair is lost. So the pair is bound by a later write, made of tokens that came
@@ -485,7 +486,7 @@ print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 #
 # **Predict before you run.** Only one of the four tokens may write, in the others $\theta = 0$. Which one must it be?
 
-# %% [markdown] lang="ja" en="f585ed0e"
+# %% [markdown] lang="ja" en="ba80a4f6"
 # この説明は、どちらの実験の結果にも合いません。モーメンタムだけでは何もメモリに届かず、$S$ を消したメモリでもペアは答えられます。
 # そのうえ、モーメンタムが初めからまったくなくても、凍結するとペアは失われます。
 # Dan についての説明は Dan のメモリでは正しいのですが、ここで起きているのは別のことです。
@@ -1403,8 +1404,7 @@ print(f"with α = 0:                {without:.0%}")
 
 # %% [markdown] lang="en"
 # It was forgetting, for the most part. On 256 tokens this model finds all needles, with its $\alpha$ and with none (the
-# table, and the next cell): there forgetting costs nothing that its training could have seen. Over 65,536 tokens it
-# adds up. Nothing in training asks a memory to last longer than its sequences.
+# table, and the next cell): within the lengths of its training forgetting costs nothing. Over 65,536 tokens it adds up. Nothing in training asks a memory to last longer than its sequences.
 #
 # And the needles that are still lost? The second suspect was the hay. If it writes over them, then a memory that is
 # closed after the needle must keep them all.
@@ -1412,7 +1412,7 @@ print(f"with α = 0:                {without:.0%}")
 # **Predict before you run.** The last lines also ask what forgetting is good for. Two needles with the same mark are
 # hidden, an old one and a new one. Does forgetting help to answer with the new one?
 
-# %% [markdown] lang="ja" en="8b2c4cb4"
+# %% [markdown] lang="ja" en="ccf0712e"
 # おもに、忘却のせいでした。256トークンなら、このモデルは学習した $\alpha$ のままでも（上の表）、忘却なしでも（次のセル）、すべての針を見つけます。
 # つまり、この長さなら忘却で失われるものはなく、その害が訓練の中で現れることはありませんでした。
 # ところが、65,536トークンにわたると、少しずつの忘却が積み重なります。

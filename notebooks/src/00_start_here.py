@@ -952,7 +952,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - The memory is written while the model reads. A fact is written by the token behind it: the convolution hands that
 #   token the name as its key and the place as its value.
 # - The model takes larger steps while facts are in sight, but one fixed step answers just as well here.
-# - It does what its training asked for. Its gates do not overwrite, and 20 steps of other training change that.
+# - It does what its training asked for. It does not overwrite, though larger steps would; 20 steps of other training
+#   change that.
 #
 # ## References
 #
@@ -961,7 +962,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="767a3d5a"
+# %% [markdown] lang="ja" en="ce5f030f"
 # 20ステップで足りました。これまでと同じ系列では、20ステップ訓練しても上書きするようにならないので、理由は訓練の内容にあったとわかります。
 # ただし、練習したのは、すべての事実を続けて伝える場合だけです。
 # 20トークン後に伝えると、やはり古い場所が勝ちます。また、そのように後から伝えると、元のモデルは、初めて出てくる名前さえあまり覚えられません。
@@ -1009,7 +1010,7 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 # - メモリへの書き込みは、モデルが読んでいる間に行われます。事実を書き込むのは、すぐ後ろのトークンです。
 #   畳み込みが、このトークンに、名前をキーとして、場所を値として渡します。
 # - モデルは、事実が見えている間は大きなステップをとりますが、ここでは、1つの決まったステップ幅でも同じように答えられます。
-# - モデルは、訓練で求められたことをします。このゲートは上書きをしませんが、別の訓練を20ステップするだけで変わります。
+# - モデルは、訓練で求められたことをします。このままでは上書きをしません（ステップを大きくすれば、します）が、別の訓練を20ステップするだけで変わります。
 #
 # ## 参考文献
 #

@@ -663,14 +663,14 @@ for (trained, read), right in crossed.items():
     )
 
 # %% [markdown] lang="en"
-# No, twice. The model of 64 does not recover, and the model of 16 reads in chunks of 64 almost as well. What was lost, was
-# lost in training: its sequences had at most 80 tokens, so with chunks of 64 the model met one border at most, and nothing
-# taught it to last over many. If that is it, training with more tokens in between, up to 232, must help:
+# No, twice. The model of 64 does not recover, and the model of 16 reads in chunks of 64 almost as well. So at
+# 1,024 tokens stale gradients at test time are not the reason. (Nearer by they can be: this cell has one distance.) Is it
+# the training? Its sequences had at most 80 tokens, so with chunks of 64 the model met one border at most. If that is it, training with more tokens in between, up to 232, must help:
 
-# %% [markdown] lang="ja" en="020d5e94"
+# %% [markdown] lang="ja" en="986cd4c2"
 # どちらも違いました。64のモデルは元に戻らず、16のモデルは、64のチャンクで読んでも、ほとんど同じように答えられます。
-# 失われたのは、訓練のときでした。訓練の系列は長くても80トークンなので、チャンクが64なら、境目に出会うのは1回までで、
-# 多くの境目を越えて覚えていることは、教わっていません。もしそうなら、間を最大232トークンにして訓練すれば、よくなるはずです。
+# ですから、1,024トークンでは、テスト時の古い勾配が理由ではありません。（このセルは1つの距離だけなので、もっと近くでは、理由になるかもしれません。）
+# では、訓練が理由でしょうか。訓練の系列は長くても80トークンなので、チャンクが64なら、境目に出会うのは1回までです。もしそうなら、間を最大232トークンにして訓練すれば、よくなるはずです。
 
 # %%
 assert crossed[16, 64] > 0.8 > 0.4 > crossed[64, 1]
@@ -681,7 +681,7 @@ longer = card["runs"]["chunk 64, trained longer"]["right"]["1024"]
 assert longer["worst"] > 0.9
 
 # %% [markdown] lang="en"
-# It helps. A memory learns to last as long as its training asks it to, here counted in chunks. What chunks of 64 still lack
+# It helps, though longer training changes more than the number of borders. What chunks of 64 still lack
 # at 4,096 tokens, this does not explain.
 #
 # ### The size lab
@@ -692,8 +692,8 @@ assert longer["worst"] > 0.9
 # 1. At θ = 0.25: what do chunks of $32 = 2^5$ cost in quality, and what do they save?
 # 2. Raise θ. Which sizes break down first?
 
-# %% [markdown] lang="ja" en="c12cf0a2"
-# よくなりました。メモリは、訓練で求められた長さだけ、覚えていることを学びます。ここでは、その長さをチャンクで数えるのです。
+# %% [markdown] lang="ja" en="92bf82ff"
+# よくなりました。ただし、長い訓練では、境目の数のほかにも変わるものがあります。
 # 4,096トークンで64のチャンクにまだ足りないものは、これでは説明できません。
 #
 # ### 大きさ実験室

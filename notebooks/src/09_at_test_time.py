@@ -1430,9 +1430,9 @@ print(f"with α = 0:                {without:.0%}")
 # %% tags=["nbval-ignore-output"]
 task = Needle("noise")
 short = share_right(needle, task, 256, rows=32)
-kept = trials.found_if_closed(needle, task, 16384, rows=8)
+kept = trials.found_if_closed(needle, task, 65536, rows=8)
 print(f"256 tokens, with α = 0:              {short:.0%}")
-print(f"16,384 tokens, closed after the needle: {kept:.0%}")
+print(f"65,536 tokens, closed after the needle: {kept:.0%}")
 two = {}
 for forgetting in (True, False):
     watching.memory_of(needle).forgetting = forgetting

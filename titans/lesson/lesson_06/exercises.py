@@ -61,7 +61,7 @@ SHARE = Exercise(
         "means": Mistake(
             _share_of_means,
             "You compare means. Softmax adds: ten tokens take ten times as much as one with the same score.",
-            "平均を比べています。softmax では足し算です。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
+            "平均を比べていますが、softmax では足し合わせます。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
         ),
         "counting": Mistake(
             lambda q, persistent_keys, keys: len(persistent_keys) / (len(persistent_keys) + len(keys)),
@@ -114,17 +114,17 @@ FEED_FORWARD = Exercise(
         "wrong axis": Mistake(
             lambda x, keys, values: (x @ keys.T).softmax(0) @ values,
             "The softmax runs over the tokens. It has to run over the keys: each token shares out its own 1.",
-            "softmax をトークンの方向にとっています。とるのはキーの方向です。どのトークンも、自分の1を分け合います。",
+            "softmax をトークンの方向に計算していますが、正しくはキーの方向です。どのトークンでも、合計の1をキーに分けます。",
         ),
         "no softmax": Mistake(
             lambda x, keys, values: x @ keys.T @ values,
             "Without softmax the two matrices are one: the network is linear.",
-            "softmax がありません。これでは2つの行列は1つにまとまり、線形のネットワークになってしまいます。",
+            "softmax がありません。これでは2つの行列が1つにまとまり、線形のネットワークになってしまいます。",
         ),
         "another activation": Mistake(
             lambda x, keys, values: (x @ keys.T).relu() @ values,
             "That is an ordinary network with ReLU. Equation 20 has softmax in that place.",
-            "それは ReLU を使った普通のネットワークです。式(20)では、そこが softmax です。",
+            "それは ReLU を使った普通のネットワークです。式(20)では、ReLU の代わりに softmax を使います。",
         ),
         "scaled": Mistake(
             lambda x, keys, values: (x @ keys.T / keys.shape[1] ** 0.5).softmax(-1) @ values,
@@ -199,7 +199,7 @@ MASK = Exercise(
         "scrolls out": Mistake(
             lambda tokens, persistent, window: _band(persistent, tokens, persistent + tokens, window),
             "The persistent tokens scroll out of the window. They stay visible to every token, however late.",
-            "永続トークンがウィンドウの外に流れ出ています。どんなに後のトークンからも、見えたままにします。",
+            "永続トークンがウィンドウの外に出ています。どんなに後ろのトークンからも、見えたままにしてください。",
         ),
         "counted from the front": Mistake(
             lambda tokens, persistent, window: _band(0, tokens, persistent + tokens, window),

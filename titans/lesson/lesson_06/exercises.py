@@ -61,7 +61,8 @@ SHARE = Exercise(
         "means": Mistake(
             _share_of_means,
             "You compare means. Softmax adds: ten tokens take ten times as much as one with the same score.",
-            "平均を比べていますが、softmax では足し合わせます。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
+            "平均を比べていますが、softmax では足し合わせます。"
+            "スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
         ),
         "counting": Mistake(
             lambda q, persistent_keys, keys: len(persistent_keys) / (len(persistent_keys) + len(keys)),
@@ -114,7 +115,8 @@ FEED_FORWARD = Exercise(
         "wrong axis": Mistake(
             lambda x, keys, values: (x @ keys.T).softmax(0) @ values,
             "The softmax runs over the tokens. It has to run over the keys: each token shares out its own 1.",
-            "softmax をトークンの方向に計算していますが、正しくはキーの方向です。どのトークンでも、合計の1をキーに分けます。",
+            "softmax をトークンの方向に計算していますが、正しくはキーの方向です。"
+            "どのトークンも、自分の1をキーに分けます。",
         ),
         "no softmax": Mistake(
             lambda x, keys, values: x @ keys.T @ values,

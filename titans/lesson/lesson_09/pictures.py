@@ -45,7 +45,7 @@ def told_twice(surprise: Tensor) -> Picture:
         "told, about 5 for the first noise, falls to a third of that with the chunk that begins at token 32, and rises "
         "again when the same facts are told once more, to as much as the first time. It is highest, above 7, in the "
         "noise after that, tokens 66 to 79, and falls with the chunk that begins at token 80.",
-        alt_ja="学習済みのメモリの平均の驚きを、64本の系列、96トークンについて示したグラフ。事実が伝えられる間は1から5の間です。最初の雑音では約5で、"
+        alt_ja="学習済みのメモリの平均の驚きを、64本の系列、96トークンについて示したグラフ。事実が伝えられる間は1から5の間で、最初の雑音では約5、"
         "トークン32から始まるチャンクで、その約3分の1に下がります。同じ事実がもう一度伝えられると、また1回目と同じくらいまで上がります。"
         "いちばん高いのは、その後の雑音（トークン66〜79）で、7を超え、トークン80から始まるチャンクで下がります。",
     )

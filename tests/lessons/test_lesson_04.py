@@ -226,7 +226,7 @@ def test_reading_with_the_query_is_what_the_model_answers(model):
 # ---- Exercises -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "stub", "solution"), exercise_cells("04"))
+@pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("04")))
 def test_stubs_are_told_to_go_on_and_solutions_pass(name, stub, solution):
     check = getattr(exercises, name).check
     assert check(run(stub.rsplit("exercises.", 1)[0], exercises)).outcome == "todo"

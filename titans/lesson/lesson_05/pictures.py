@@ -16,7 +16,7 @@ def masks(named: Mapping[str, Tensor]) -> Picture:
     limit = max(float(matrix.abs().max()) for matrix in named.values())
     for number, (name, matrix) in enumerate(named.items(), 1):
         axes = figure.add_subplot(1, len(named), number)
-        image = axes.imshow(matrix, cmap="cividis", vmin=0, vmax=limit)
+        image = axes.imshow(matrix.numpy(), cmap="cividis", vmin=0, vmax=limit)
         axes.set_title(name, fontsize=10)
         axes.set_xlabel("token $i$ that wrote", fontsize=9)
         axes.tick_params(labelsize=8)

@@ -61,18 +61,17 @@ SHARE = Exercise(
         "means": Mistake(
             _share_of_means,
             "You compare means. Softmax adds: ten tokens take ten times as much as one with the same score.",
-            "平均を比べていますが、softmax では足し合わせます。"
-            "スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
+            "平均を比べていますが、softmax では和です。スコアが同じなら、10個のトークンは1個の10倍を受け取ります。",
         ),
         "counting": Mistake(
             lambda q, persistent_keys, keys: len(persistent_keys) / (len(persistent_keys) + len(keys)),
             "You count tokens: right only if all scores are equal.",
-            "トークンの個数を数えています。すべてのスコアが等しいときしか成り立ちません。",
+            "トークンの個数を数えていますが、それが成り立つのは、すべてのスコアが等しいときだけです。",
         ),
         "scaled by d": Mistake(
             lambda q, persistent_keys, keys: _share_truth(q, persistent_keys, keys, scale=1 / len(q)),
             "The scores are divided by d. It is the square root of d.",
-            "スコアを d で割っています。割るのは d の平方根です。",
+            "スコアを d で割っていますが、割る数は d の平方根です。",
         ),
         "each its own largest": Mistake(
             _share_of_shifted,
@@ -115,23 +114,22 @@ FEED_FORWARD = Exercise(
         "wrong axis": Mistake(
             lambda x, keys, values: (x @ keys.T).softmax(0) @ values,
             "The softmax runs over the tokens. It has to run over the keys: each token shares out its own 1.",
-            "softmax をトークンの方向に計算していますが、正しくはキーの方向です。"
-            "どのトークンも、自分の1をキーに分けます。",
+            "softmax をトークンの方向にとっていますが、とるのはキーの方向です。トークンごとに、1をキーに配分します。",
         ),
         "no softmax": Mistake(
             lambda x, keys, values: x @ keys.T @ values,
             "Without softmax the two matrices are one: the network is linear.",
-            "softmax がありません。これでは2つの行列が1つにまとまり、線形のネットワークになってしまいます。",
+            "softmax がないので、2つの行列が1つにまとまり、線形のネットワークになってしまいます。",
         ),
         "another activation": Mistake(
             lambda x, keys, values: (x @ keys.T).relu() @ values,
             "That is an ordinary network with ReLU. Equation 20 has softmax in that place.",
-            "それは ReLU を使った普通のネットワークです。式(20)では、ReLU の代わりに softmax を使います。",
+            "それは ReLU を使った普通のネットワークです。式（20）では、そこが softmax です。",
         ),
         "scaled": Mistake(
             lambda x, keys, values: (x @ keys.T / keys.shape[1] ** 0.5).softmax(-1) @ values,
             "Equation 20 has no √d: put it into the keys if you want the two to agree.",
-            "式(20)には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
+            "式（20）には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
         ),
         "keys and values exchanged": Mistake(
             lambda x, keys, values: (x @ values.T).softmax(-1) @ keys,
@@ -201,7 +199,7 @@ MASK = Exercise(
         "scrolls out": Mistake(
             lambda tokens, persistent, window: _band(persistent, tokens, persistent + tokens, window),
             "The persistent tokens scroll out of the window. They stay visible to every token, however late.",
-            "永続トークンがウィンドウの外に出ています。どんなに後ろのトークンからも、見えたままにしてください。",
+            "永続トークンがウィンドウの外に出てしまっています。どんなに後のトークンからも、見えるようにしてください。",
         ),
         "counted from the front": Mistake(
             lambda tokens, persistent, window: _band(0, tokens, persistent + tokens, window),
@@ -216,7 +214,7 @@ MASK = Exercise(
         "one too many": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, window + 1),
             "One token too many: a window of w is the token itself and the w − 1 before it.",
-            "トークンが1つ多く見えています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+            "見えるトークンが1つ多くなっています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
         ),
         "no window": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, tokens),
@@ -236,7 +234,7 @@ MASK = Exercise(
         "one too few": Mistake(
             lambda tokens, persistent, window: _mask_truth(tokens, persistent, window - 1),
             "One token too few: a window of w is the token itself and the w − 1 before it.",
-            "トークンが1つ足りません。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+            "見えるトークンが1つ足りません。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
         ),
     },
     "Correct: every pair of token and column, for four sizes.",

@@ -66,7 +66,7 @@ def three_kinds(errors: Mapping[int, Tensor]) -> Picture:
         "are always true: above 1 without persistent tokens, about 0.6 with one, near 0 with six. Unknown keys: above "
         "0.2 without, about 0.15 with one, near 0 with six.",
         alt_ja="永続トークンの個数ごとに、3つの乱数シードの2乗誤差を示した図。伝えたキーでは、どれも小さくなります。いつも正しい事実では、永続トークン"
-        "がないと1を超え、1個で約0.6、6個ではほぼ0です。知らないキーでは、永続トークンがないと0.2を超え、1個で約0.15、6個ではほぼ0です。",
+        "なしだと1を超え、1個で約0.6、6個ではほぼ0です。知らないキーでは、永続トークンなしで0.2を超え、1個で約0.15、6個ではほぼ0です。",
     )
 
 
@@ -94,7 +94,7 @@ def who_is_asked(shares: Tensor, asked: Questions) -> Picture:
         "columns. Unknown keys go almost all to one persistent token; each of the four facts goes to a token of its "
         "own and to the one for unknown keys; told keys go to the told pairs.",
         alt_ja="質問の種類ごとのアテンションの行き先。列は6個の永続トークンと、伝えた8つのペアです。知らないキーは、ほとんどが1個の永続トークンに向かいます。"
-        "4つの事実の質問は、それぞれ専用のトークンと、知らないキー用のトークンに向かい、伝えたキーの質問は、伝えたペアに向かいます。",
+        "4つの事実は、それぞれ専用のトークンと、知らないキー用のトークンに向かいます。伝えたキーは、伝えたペアに向かいます。",
     )
 
 

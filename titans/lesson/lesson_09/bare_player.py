@@ -97,7 +97,7 @@ def bare_player() -> LivePicture:
         alt="Two moments, one below the other. First: Anna's cola has spoiled the answer for Ana on the left, while "
         "the frozen one on the right still answers tea. Second: at the end, without forgetting on the right; Ben's "
         "answer is tea in both, weaker on the left.",
-        alt_ja="2つの時点を上下に並べた図。上では、左のメモリは Anna の cola のために Ana の答えを誤りますが、"
-        "凍結した右のメモリは tea のままです。"
-        "下は最後の時点で、右は忘却なしです。Ben の答えはどちらも tea ですが、左のほうが弱くなっています。",
+        alt_ja="2つの時点を上下に並べた図。上では、左のメモリは Anna の cola のために Ana についての答えが"
+        "崩れていますが、凍結した右のメモリは、まだ tea と答えます。"
+        "下は最後の時点で、右は忘却なしです。Ben についての答えはどちらも tea ですが、左のほうが弱くなっています。",
     )

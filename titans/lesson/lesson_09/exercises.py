@@ -64,12 +64,12 @@ STREAM = Exercise(
         "starts anew": Mistake(
             _with_states(lambda states: None),
             "Every piece begins with an empty memory: hand the state of one call to the next.",
-            "どの部分も空のメモリから始まっています。呼び出しが返した状態を、次の呼び出しに渡してください。",
+            "どの部分も空のメモリから読み始めています。呼び出しで返された状態を、次の呼び出しに渡してください。",
         ),
         "old state": Mistake(
             _with_states(lambda states: states[0]),
             "Every later piece begins with the state after the first: keep the newest state, not the first.",
-            "2つ目から後の部分が、どれも最初の部分の後の状態から始まっています。いちばん新しい状態を渡してください。",
+            "2つ目以降の部分をすべて、最初の部分の後の状態から読み始めています。いちばん新しい状態を渡してください。",
         ),
         "last piece only": Mistake(
             _last_only,
@@ -84,7 +84,7 @@ STREAM = Exercise(
         "one state too old": Mistake(
             _with_states(lambda states: states[max(0, len(states) - 2)]),
             "A piece begins with the state of one call too early: hand on the newest.",
-            "1回前の呼び出しの、古い状態から始まっている部分があります。いちばん新しい状態を渡してください。",
+            "1つ前の呼び出しより古い状態から読み始めています。いちばん新しい状態を渡してください。",
         ),
         "first piece only": Mistake(
             lambda call, pieces: call(pieces[0])[0],
@@ -160,7 +160,7 @@ STATE_NUMBERS = Exercise(
         "square layers": Mistake(
             lambda batch, heads, dim, depth, expansion: 3 * batch * heads * depth * (dim // heads) ** 2,
             "Hidden layers are wider: expansion times the features of a head.",
-            "隠れ層の幅はもっと広く、ヘッドの次元の expansion 倍です。",
+            "隠れ層はもっと広く、ヘッドの次元の expansion 倍あります。",
         ),
         "one memory for all heads": Mistake(
             lambda batch, heads, *rest: 3 * _one_copy(batch, heads, *rest) // heads,
@@ -205,17 +205,17 @@ SLOPE = Exercise(
         "cut": Mistake(
             lambda theta, alpha, tokens: 2 * theta if tokens == 1 else 0.0,
             "That is what is left after state.detach(). The state itself carries the gradient on.",
-            "それは state.detach() で切り離した場合の値です。切り離さなければ、状態は勾配を伝えます。",
+            "それは state.detach() で切り離した場合の値です。状態そのものは、勾配を伝えます。",
         ),
         "one too many": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - alpha - 2 * theta) ** tokens,
             "One factor too many: after its own token, the first value passes tokens − 1 others.",
-            "因子が1つ余分です。最初の値は、自分のトークンで入った後、残りの tokens − 1 個のトークンを通ります。",
+            "因子が1つ多くなっています。最初の値は、自分のトークンの後、残りの tokens − 1 個のトークンを通ります。",
         ),
         "no forgetting": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - 2 * theta) ** (tokens - 1),
             "Later tokens also forget: where is α?",
-            "後のトークンでは、忘却も起こります。α はどこにありますか。",
+            "後のトークンでは忘却も起こります。α はどこにありますか。",
         ),
         "forgetting alone": Mistake(
             lambda theta, alpha, tokens: 2 * theta * (1 - alpha) ** (tokens - 1),

@@ -111,7 +111,7 @@ def mac_player() -> LivePicture:
         alt="Two moments, one below the other, the last pair asked for. At token 47 the memory that was frozen right "
         "after the facts does not know it, the other does. At the end a memory frozen four tokens later knows it too. "
         "Surprise is as high at the second telling as at the first, and highest in the noise after that.",
-        alt_ja="最後のペアをたずねた2つの時点を上下に並べた図。トークン47では、事実の直後に凍結した右のメモリは最後のペアを知りませんが、"
-        "左のメモリは知っています。最後の時点では、4トークン後に凍結したメモリも知っています。驚きは、2回目に伝えられたときも"
+        alt_ja="最後のペアについてたずねた2つの時点を上下に並べた図。トークン47では、事実の直後に凍結したメモリは最後のペアを知りませんが、"
+        "もう一方は知っています。最後の時点では、4トークン後に凍結したメモリも知っています。驚きは、事実が2回目に伝えられたときも"
         "1回目と同じくらいで、その後の雑音でいちばん大きくなります。",
     )

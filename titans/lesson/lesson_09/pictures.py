@@ -45,7 +45,7 @@ def told_twice(surprise: Tensor) -> Picture:
         "told, about 5 for the first noise, falls to a third of that with the chunk that begins at token 32, and rises "
         "again when the same facts are told once more, to as much as the first time. It is highest, above 7, in the "
         "noise after that, tokens 66 to 79, and falls with the chunk that begins at token 80.",
-        alt_ja="学習済みのメモリの平均の驚きを、64本の系列、96トークンについて示したグラフ。事実が伝えられる間は1から5の間で、最初の雑音では約5、"
+        alt_ja="学習済みのメモリの驚きを、64本の系列で平均し、96トークンについて示したグラフ。事実が伝えられる間は1から5の間です。最初の雑音では約5で、"
         "トークン32から始まるチャンクで、その約3分の1に下がります。同じ事実がもう一度伝えられると、また1回目と同じくらいまで上がります。"
         "いちばん高いのは、その後の雑音（トークン66〜79）で、7を超え、トークン80から始まるチャンクで下がります。",
     )
@@ -80,7 +80,7 @@ def streaming(tokens: Sequence[int], known: Sequence[float], without: Sequence[f
         alt_ja="左は、伝えてからたずねるまでのトークン数（64から16,384）に対する正解率です。"
         "MAC はずっと1に近く、メモリのないモデルは当てずっぽうの水準にとどまります。"
         "右は、引き継ぐバイト数です。MAC の状態は変わらず、全トークンのキーと値のキャッシュは"
-        "比例して増え、早いうちにそれを追い越します。",
+        "トークン数に比例して増え、早いうちに MAC の状態を追い越します。",
     )
 
 
@@ -118,7 +118,7 @@ def memory_at_work() -> Picture:
         "a stream; nearly empty at first, then a pattern of rows and columns that stays. Middle: the chance of the "
         "right value if asked for each of six keys at any token; each key lights up soon after it is told, and stays "
         "known through noise, repetition and questions. Bottom: the memory's surprise at each token.",
-        alt_ja="働くメモリ。上段は、学習済みの MAC のメモリの64×64の重みを、"
+        alt_ja="読んでいる最中のメモリの図。上段は、学習済みの MAC のメモリの64×64の重みを、"
         "ストリームのトークン0、5、11、47、95の後に示したものです。最初はほとんど空で、やがて行と列の模様ができ、それが残ります。"
         "中段は、6つのキーのそれぞれについてたずねたときの、正しい値の確率をトークンごとに示したものです。"
         "どのキーも、伝えられてまもなく明るくなり、雑音、くり返し、質問の間もずっと答えられます。下段は、各トークンでのメモリの驚きです。",

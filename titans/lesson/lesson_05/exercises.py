@@ -48,8 +48,8 @@ MASK = Exercise(
             "That is G without momentum: what stays of a single write. A surprise goes on writing, by η, at "
             "each later "
             "token.",
-            "それはモーメンタムのない G で、1回の書き込みの残りです。驚きは、その後のトークンでも η "
-            "に従って書き込み続けます。",
+            "それはモーメンタムのない G、つまり1回の書き込みのうち残る分です。驚きは、その後のトークンでも、η "
+            "に従って書き込まれ続けます。",
         ),
         "no forgetting": Mistake(
             lambda theta, eta, alpha: torch.tril(torch.ones(len(eta), len(eta)).double()) @ _products(eta) * theta,
@@ -59,14 +59,14 @@ MASK = Exercise(
         "momentum alone": Mistake(
             lambda theta, eta, alpha: _products(eta) * theta,
             "That is each token's share in S_t. M_t adds up all S from the token on.",
-            "それは S_t に占める割合です。M_t には、そのトークンから後の S がすべて足されます。",
+            "それは、トークンが S_t に占める割合です。M_t には、そのトークンから後の S がすべて足されます。",
         ),
         "elementwise": Mistake(
             lambda theta, eta, alpha: _products(1 - alpha) * _products(eta) * theta,
             "You multiplied the two decays element by element. A surprise is carried to some token s and "
             "forgotten from "
             "there: a sum over s, which is a product of matrices.",
-            "2つの減衰を要素ごとに掛けています。驚きは、あるトークン s まで運ばれ、そこから忘れられます。"
+            "2つの減衰を要素ごとに掛けています。驚きは、あるトークン s まで運ばれ、そこから忘れられるので、"
             "s についての和、つまり行列の積になります。",
         ),
         "forgets its own write": Mistake(
@@ -157,12 +157,12 @@ ANSWERS = Exercise(
         "factor 2": Mistake(
             lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) - (G * (q @ k.mT)) @ (k @ W.mT - v),
             "The writes are half as large as they should be: e = 2(W k − v).",
-            "書き込みが半分の大きさです。e = 2(W k − v) です。",
+            "書き込みの大きさが半分になっています。e = 2(W k − v) です。",
         ),
         "values for errors": Mistake(
             lambda W, q, k, v, G, beta: beta[:, None] * (q @ W.mT) + (G * (q @ k.mT)) @ (2 * v),
             "You added values. That is linear attention; here the errors at the chunk's first weights are written.",
-            "値を足しています。それは線形アテンションです。ここで書くのは、チャンクの最初の重みでの誤差です。",
+            "値を足していますが、それでは線形アテンションです。ここで書くのは、チャンクの始まりの重みでの誤差です。",
         ),
         "keys for queries": Mistake(
             lambda W, q, k, v, G, beta: beta[:, None] * (k @ W.mT) - (G * (k @ k.mT)) @ (2 * (k @ W.mT - v)),
@@ -219,12 +219,12 @@ LARGEST_STEP = Exercise(
             "That is the limit for one token alone. All gradients of the chunk are added up: which direction "
             "gets most?",
             "それは1トークンだけのときの限界です。チャンクの勾配はすべて足し合わされます。"
-            "いちばん多く受ける方向はどれですか。",
+            "その合計をいちばん多く受けるのは、どの方向でしょうか。",
         ),
         "all keys alike": Mistake(
             lambda k: 1 / k.square().sum(),
             "Safe, but too small: it would be the limit if all keys pointed the same way.",
-            "安全ですが、小さすぎます。すべてのキーが同じ向きのときの限界です。",
+            "安全ですが、小さすぎます。それは、すべてのキーが同じ向きのときの限界です。",
         ),
         "factor 2": Mistake(
             lambda k: 2 / torch.linalg.eigvalsh(k.mT @ k)[-1],
@@ -235,12 +235,12 @@ LARGEST_STEP = Exercise(
             lambda k: 0.5 / torch.linalg.eigvalsh(k.mT @ k)[-1],
             "With this step the error along the worst direction is gone after one chunk. It may still swing, up "
             "to twice that.",
-            "そのステップなら、最悪の方向の誤差が1チャンクで消えます。行き過ぎてもよい範囲は、その2倍までです。",
+            "そのステップ幅なら、最悪の方向の誤差が1チャンクで消えます。その2倍までなら、行き過ぎても発散しません。",
         ),
         "singular value": Mistake(
             lambda k: 1 / torch.linalg.matrix_norm(k, 2),
             "The largest singular value of K has to be squared: λ belongs to KᵀK.",
-            "K の最大特異値は2乗が必要です。λ は KᵀK の固有値です。",
+            "K の最大の特異値は、2乗する必要があります。λ は KᵀK の固有値だからです。",
         ),
         "smallest": Mistake(
             lambda k: 1 / torch.linalg.eigvalsh(k.mT @ k)[0].abs().clamp(min=1e-3),

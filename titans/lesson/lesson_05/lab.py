@@ -80,8 +80,8 @@ def mask_lab() -> LivePicture:
         states=({}, {"eta": 0.0, "chunk": 4}),
         shows="Mask lab: left G as a map, with the row of token t framed; right that row as bars, blue where "
         "the gradient is taken in t's own chunk.",
-        shows_ja="マスク実験室。左は G の図で、トークン t の行に枠があります。右はその行の棒グラフで、青は t "
-        "と同じチャンクで勾配をとったものです。",
+        shows_ja="マスク実験室。左は G の図で、トークン t の行に枠があります。右はその行の棒グラフで、青は、勾配を t "
+        "と同じチャンクで計算したものです。",
         alt="Above, with momentum, the largest share is that of a token shortly before token 12. Below, without "
         "momentum and with chunks of 4, the shares fade from token 12 to the left, and G has blocks on its diagonal.",
         alt_ja="上はモーメンタムがあるときで、いちばん大きいのはトークン12の少し前のトークンの割合です。"
@@ -148,6 +148,6 @@ def size_lab() -> LivePicture:
         "1 and 16 "
         "and falls below a third for 64.",
         alt_ja="チャンクが大きいほど時間は短くなります。誤差は、上のステップ幅0.25ではほとんど平らで、"
-        "下の0.4では、32トークンのチャンクで、ほかよりはるかに大きくなります。正解率は、1と16ではほぼ1、"
-        "64では3分の1未満です。",
+        "下の0.4では、32トークンのチャンクで、それより小さいチャンクよりもはるかに大きくなります。"
+        "正解率は、チャンクが1と16ではほぼ1のままですが、64では3分の1を下回ります。",
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from titans.attention import Attention
-from titans.blocks import ContextState
+from titans.blocks import AloneState, ContextState, WindowState
 from titans.model import ModelState, TitansLM
 from titans.neural_memory import LayerState
 from titans.observe import edited_gates
@@ -43,9 +43,9 @@ def without_attention(model: TitansLM) -> TitansLM:
 
 
 def edited_memory(state: ModelState, edit: Callable[[LayerState], LayerState]) -> ModelState:
-    """The state of a one-block MAC with another memory. The weights from which h is read are left as they are."""
+    """The state of a model of one block with another memory. The weights from which MAC reads h stay as they are."""
     (layer,) = state.layers
-    assert isinstance(layer, ContextState)
+    assert isinstance(layer, AloneState | ContextState | WindowState)
     return replace(state, layers=(replace(layer, memory=edit(layer.memory)),))
 
 

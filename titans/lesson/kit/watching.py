@@ -18,13 +18,16 @@ def memory_of(model: TitansLM) -> NeuralMemory:
     return memory
 
 
+def each_pair(state: ModelState, pairs: int) -> ModelState:
+    """A state for every pair of a row: each can be asked for by itself."""
+    return state.select(torch.arange(state.batch).repeat_interleave(pairs))
+
+
 @torch.no_grad()
 def share_known(model: TitansLM, state: ModelState, keys: Tensor, values: Tensor) -> list[float]:
     """The share of rows that answer right, for each pair; keys and values [rows, pairs]. Asking
     changes no state."""
-    rows, pairs = keys.shape
-    each = state.select(torch.arange(rows).repeat_interleave(pairs))
-    said = model(keys.reshape(-1, 1), each).logits[:, 0].argmax(-1).reshape(rows, pairs)
+    said = model(keys.reshape(-1, 1), each_pair(state, keys.shape[1])).logits[:, 0].argmax(-1).view_as(keys)
     return (said == values).double().mean(0).tolist()
 
 

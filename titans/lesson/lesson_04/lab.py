@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.figures import BLACK, BLUE, GREY, ORANGE, name_stretches, new_figure, shade, tidy
 from titans.lesson.kit.live import Drawing, LivePicture, count, notches, play_button
 from titans.lesson.kit.traces import TOLD, six_facts
-from titans.lesson.kit.watching import memory_of
-from titans.lesson.lesson_04.trials import each_pair
+from titans.lesson.kit.watching import each_pair, memory_of
 from titans.model import TitansLM
 from titans.observe import observed
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -11,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.blocks import AloneState, MixerTable
+from titans.blocks import MixerTable
 from titans.checkpoints import SHIPPED, load_checkpoint
-from titans.lesson.kit.interventions import held
-from titans.lesson.kit.watching import memory_of
+from titans.lesson.kit.interventions import held, without_momentum
+from titans.lesson.kit.watching import each_pair, memory_of
 from titans.lesson.lesson_04.runs import PARTS, RESULTS, RUN, belongs
-from titans.model import ModelState, TitansLM
+from titans.model import TitansLM
 from titans.observe import observed
 from titans.recipes import OVERWRITING, checkpoint_name
 from titans.tasks import Recall, RetoldRecall
@@ -76,11 +75,6 @@ def tell_and_ask(model: TitansLM, rows: int = 64, noise: int = 36, seed: int = 1
     theta, eta, alpha = (gate[:, 0, :, 0] for gate in call.tokens.gates)
     q = asked[0].tokens.q[:, 0, 0].unflatten(0, keys.shape)
     return Pairs(k, v, call.after.weights[0][:, 0], q, theta, eta, alpha, call.surprise()[:, 0], keys, values)
-
-
-def each_pair(state: ModelState, pairs: int) -> ModelState:
-    """A state for every pair of a row."""
-    return state.select(torch.arange(state.batch).repeat_interleave(pairs))
 
 
 def cosine(one: Tensor, other: Tensor) -> Tensor:
@@ -152,7 +146,7 @@ def newest_and_old(
     with torch.no_grad():
         with held(model, **(in_told or {})):
             state = model(torch.cat((told, passing[:, :1]), dim=1)).state
-        state = _without_momentum(state) if erased else state
+        state = without_momentum(state) if erased else state
         with held(model, **(in_noise or {})):
             state = model(passing[:, 1:], state).state if noise > 1 else state
         keys, newest = told[:, -2 * pairs :: 2], told[:, 1 - 2 * pairs :: 2]
@@ -160,14 +154,6 @@ def newest_and_old(
     same_key = (keys[:, :, None] == told[:, None, : 2 * pairs : 2]).float().argmax(-1)
     old = told[:, 1 : 2 * pairs : 2].gather(1, same_key)
     return tuple(float((said == value).float().mean()) for value in (newest, old))  # type: ignore[return-value]
-
-
-def _without_momentum(state: ModelState) -> ModelState:
-    """The same state of an LMM of one layer with S erased."""
-    (layer,) = state.layers
-    assert isinstance(layer, AloneState)
-    memory = replace(layer.memory, rule_state=tuple(torch.zeros_like(past) for past in layer.memory.rule_state))
-    return replace(state, layers=(replace(layer, memory=memory),))
 
 
 @cache

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from titans.blocks import ContextState
 from titans.checkpoints import SHIPPED
-from titans.lesson.kit.watching import memory_of
+from titans.lesson.kit.watching import each_pair, memory_of
 from titans.model import ModelState, TitansLM
 from titans.observe import closed, observed
 from titans.state import Weights
@@ -72,10 +72,9 @@ def written(model: TitansLM, tokens: Tensor, state: ModelState | None = None) ->
 @torch.no_grad()
 def queries(model: TitansLM, state: ModelState, keys: Tensor) -> Tensor:
     """With which q the memory is read when each key is asked for; keys [rows, pairs] -> [rows, pairs, dim]"""
-    rows, pairs = keys.shape
     with observed(memory_of(model)) as calls:
-        model(keys.reshape(-1, 1), state.select(torch.arange(rows).repeat_interleave(pairs)))
-    return torch.cat([call.tokens.q for call in calls])[:, 0, 0].unflatten(0, (rows, pairs))
+        model(keys.reshape(-1, 1), each_pair(state, keys.shape[1]))
+    return torch.cat([call.tokens.q for call in calls])[:, 0, 0].unflatten(0, keys.shape)
 
 
 def answer(M: Tensor, k: Tensor) -> Tensor:

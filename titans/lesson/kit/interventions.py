@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from titans.attention import Attention
 from titans.blocks import AloneState, ContextState, WindowState
+from titans.lesson.kit.watching import memory_of
 from titans.model import ModelState, TitansLM
 from titans.neural_memory import LayerState
 from titans.observe import edited_gates
@@ -39,6 +40,21 @@ def without_attention(model: TitansLM) -> TitansLM:
     for module in model.modules():
         if isinstance(module, Attention):
             nn.init.zeros_(module.W_O.weight)
+    return model
+
+
+QUERY, KEY, VALUE = range(3)  # where the channels of each lie in a memory's convolution
+
+
+@torch.no_grad()
+def without_taps(model: TitansLM, part: int, *back: int) -> TitansLM:
+    """A copy of a model of one block whose memory convolves its queries, keys or values without the taps that look
+    `back` so many tokens; 0 is the token itself."""
+    model = deepcopy(model)
+    memory = memory_of(model)
+    taps = memory.conv.weight[part * memory.dim : (part + 1) * memory.dim, 0]
+    for tokens in back:
+        taps[:, taps.shape[1] - 1 - tokens] = 0
     return model
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from titans.blocks import MixerTable
 from titans.checkpoints import SHIPPED, load_checkpoint
-from titans.lesson.kit.interventions import held, without_momentum
+from titans.lesson.kit.interventions import held, without_momentum, without_taps
 from titans.lesson.kit.watching import each_pair, memory_of
 from titans.lesson.lesson_04.runs import PARTS, RESULTS, RUN, belongs
 from titans.model import TitansLM
@@ -110,14 +110,9 @@ def right_with_key(model: TitansLM, pairs: Pairs, offset: int | None) -> float:
     return float((said.view_as(pairs.answers) == pairs.answers).float().mean())
 
 
-@torch.no_grad()
 def without_tap(model: TitansLM, what: str, back: int) -> TitansLM:
     """A copy whose convolution does not see the token `back` tokens ago when it makes `what`, one of q, k and v."""
-    model = deepcopy(model)
-    layer = memory_of(model)
-    first = "qkv".index(what) * layer.dim
-    layer.conv.weight[first : first + layer.dim, :, -1 - back] = 0
-    return model
+    return without_taps(model, "qkv".index(what), back)
 
 
 # Where keys are told twice.

@@ -10,7 +10,7 @@ from titans.attention import NOTHING_SEEN
 from titans.blocks import MAC, MemoryAsContext
 from titans.config import TitansConfig
 from titans.lesson.kit.host import session
-from titans.lesson.kit.interventions import without_attention
+from titans.lesson.kit.interventions import KEY, QUERY, VALUE, without_attention, without_taps
 from titans.lesson.kit.watching import without_h
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.recipes import small
@@ -65,21 +65,6 @@ def without_memory(run: Run) -> Run:
 def without_convolution(run: Run) -> Run:
     """The same run with convolutions over one token, its own: they look back at nothing."""
     return replace(run, config=replace(run.config, conv_width=1))
-
-
-QUERY, KEY, VALUE = range(3)  # where the channels of each lie in the memory's convolution
-
-
-@torch.no_grad()
-def without_taps(model: TitansLM, part: int, *back: int) -> TitansLM:
-    """A copy of a one-block MAC whose memory convolves its queries, keys or values without the taps that look `back`
-    so many tokens; 0 is the token itself."""
-    model = deepcopy(model)
-    memory = _block(model).memory
-    taps = memory.conv.weight[part * memory.dim : (part + 1) * memory.dim, 0]
-    for tokens in back:
-        taps[:, taps.shape[1] - 1 - tokens] = 0
-    return model
 
 
 def _block(model: TitansLM) -> MAC:

@@ -1,4 +1,4 @@
-"""Builds the lessons: one source, executed once, becomes an English and a Japanese notebook.
+"""Builds the lessons: one source becomes an English and a Japanese notebook, each executed once.
 
     python notebooks/build.py [NN ...]          build every lesson, or those whose names begin so
     python notebooks/build.py --check [NN ...]  build nothing; list all that is wrong with sources and built notebooks
@@ -20,14 +20,13 @@ What the builder adds to a source: links to the lessons before and after, the ma
 run.**" and the next prose are hidden in JupyterLab until their cell is run. claims.tsv says what decides a lesson's
 claims (claims.py), which --check verifies.
 
-The two notebooks have the same code, cell ids and outputs. A figure carries its alt text in both languages, as
-display metadata {"image/png": {"alt": ..., "alt_ja": ...}}; each notebook keeps its own.
+The two notebooks have the same code and cell ids, but for `start()`, which in the Japanese one says `start("ja")`:
+pictures, controls and verdicts then speak Japanese.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import os
@@ -104,9 +103,15 @@ def unexecuted(source: Path, cells: list[NotebookNode], language: str) -> Notebo
             metadata = {key: value for key, value in cell.metadata.items() if key not in SOURCE_ONLY}
             if code and predicted:
                 metadata["jupyter"] = {"outputs_hidden": True}
-            text = joined(cell.source) if cell.metadata.get("lang") == "ja" else cell.source
+            text = started(cell.source, language) if code else cell.source
+            text = joined(text) if cell.metadata.get("lang") == "ja" else text
             chosen.append(make(text, id=cell.id, metadata=metadata))
     return nbformat.v4.new_notebook(cells=[*chosen, last], metadata=METADATA)
+
+
+def started(code: str, language: str) -> str:
+    """A lesson's code in one language: `start()` is told which."""
+    return re.sub(r"^start\(\)$", 'start("ja")', code, flags=re.MULTILINE) if language == "ja" else code
 
 
 WIDE, POINTS = "\u3000-\u30ff\u3400-\u9fff\uff00-\uffef", "、。（）「」『』！？：；…〜・"
@@ -153,18 +158,33 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def build(source: Path) -> float:
-    """Execute a source once and write its notebooks; the seconds that it ran, its kernel's start included.
+    """Execute a source in each language and write its notebooks; the seconds that the slower one ran, its kernel's
+    start included.
 
     Raises what nbclient raises when a cell fails.
     """
-    cells = read_source(source)
-    executed = unexecuted(source, cells, "en")
-    folder = notebook_path(source, "en").parent
-    folder.mkdir(exist_ok=True)
+    cells, seconds = read_source(source), 0.0
+    for language in LANGUAGES:
+        notebook, executed = (unexecuted(source, cells, language) for _ in range(2))
+        path = notebook_path(source, language)
+        path.parent.mkdir(exist_ok=True)
+        seconds = max(seconds, execute(executed, path.parent))
+        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
+            cell.execution_count = done.execution_count
+            cell.outputs = [clean(output) for output in done.outputs]
+            if cell.outputs and "jupyter" in cell.metadata:
+                # Where outputs are folded JupyterLab shows the first line of the first one: of an empty one, nothing.
+                cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
+        nbformat.write(notebook, path)
+    return seconds
+
+
+def execute(notebook: NotebookNode, folder: Path) -> float:
+    """Run a notebook's cells, as if it lay in a folder; the seconds that it took."""
     # A plotting backend that happens to be set outside must not replace the notebook's own.
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
     client = NotebookClient(
-        executed,
+        notebook,
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
@@ -175,19 +195,7 @@ def build(source: Path) -> float:
     )
     start = time.perf_counter()
     client.execute(env=environment)
-    seconds = time.perf_counter() - start
-    for language in LANGUAGES:
-        notebook = unexecuted(source, cells, language)
-        for cell, done in zip(code_cells(notebook), code_cells(executed), strict=True):
-            cell.execution_count = done.execution_count
-            cell.outputs = [clean(output, language) for output in done.outputs]
-            if cell.outputs and "jupyter" in cell.metadata:
-                # Where outputs are folded JupyterLab shows the first line of the first one: of an empty one, nothing.
-                cell.outputs.insert(0, nbformat.v4.new_output("display_data"))
-        path = notebook_path(source, language)
-        path.parent.mkdir(exist_ok=True)
-        nbformat.write(notebook, path)
-    return seconds
+    return time.perf_counter() - start
 
 
 def measured(folder: Path) -> dict[str, int]:
@@ -213,15 +221,11 @@ def notebook_path(source: Path, language: str) -> Path:
     return source.parent.parent / language / f"{source.stem}.ipynb"
 
 
-def clean(output: NotebookNode, language: str) -> NotebookNode:
-    """An output without what changes from run to run or machine to machine, its pictures described in one language."""
+def clean(output: NotebookNode) -> NotebookNode:
+    """An output without what changes from run to run or machine to machine."""
     output = nbformat.from_dict(json.loads(re.sub(r"ipykernel_\d+", "ipykernel", json.dumps(output))))
     # The committed notebook shows the picture, or the text; a live kernel shows the widget.
     output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    picture = output.get("metadata", {}).get("image/png", {})
-    japanese = picture.pop("alt_ja", "")
-    if language == "ja" and picture:
-        picture.alt = japanese
     # Frames of files name this machine's folders and change with the library's lines; the cell's own frame stays.
     if output.output_type == "error":
         output.traceback = [entry for entry in output.traceback if not re.match(r"(\x1b\[[\d;]*m)*File ", entry)]
@@ -253,15 +257,14 @@ def check(source: Path) -> Iterator[str]:
         for problem in notebook_problems(built[language], unexecuted(source, cells, language)):
             yield f"{name}{problem}"
     if len(built) == 2 and shared(built["en"]) != shared(built["ja"]):
-        yield f"{source.stem}: code, ids or outputs differ between the two notebooks: build it"
+        yield f"{source.stem}: the outputs' kinds differ between the two notebooks: build it"
+    if (starts := [line for cell in cells for line in cell.source.splitlines()].count("start()")) != 1:
+        yield f"src/{source.name}: {starts} lines of code are start(), one must be"
 
 
-def shared(notebook: NotebookNode) -> list[NotebookNode]:
-    """What both languages have in common: the code cells, but for what their pictures are said to show."""
-    cells = copy.deepcopy(code_cells(notebook))
-    for output in (output for cell in cells for output in cell.outputs):
-        output.get("metadata", {}).get("image/png", {}).pop("alt", None)
-    return cells
+def shared(notebook: NotebookNode) -> list[list[str]]:
+    """What both languages have in common beside their code: what kinds of output each cell has."""
+    return [[output.output_type for output in cell.outputs] for cell in code_cells(notebook)]
 
 
 def source_problems(cells: list[NotebookNode]) -> Iterator[str]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import pytest
 from matplotlib.colors import to_rgb
 
-from tests.lessons.labs import LABS, PICTURES
+from tests.lessons.labs import LABS, PICTURES, check_words
 from tests.lessons.legible import MARKS, WHITE, contrast, problems
 from titans.lesson.kit import figures
 from titans.lesson.kit.figures import new_figure, tidy
 
 
-@pytest.mark.parametrize("draw", PICTURES)
-def test_a_picture_can_be_read(draw):
-    draw()  # looked at by conftest.py
+@pytest.mark.parametrize("draw", [*PICTURES, *LABS])
+def test_a_picture_speaks_both_languages_and_can_be_read(draw):
+    check_words(draw)  # a picture is looked at by conftest.py too
 
 
 @pytest.mark.parametrize("make", LABS)

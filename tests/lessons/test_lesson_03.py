@@ -8,14 +8,9 @@ import torch
 from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.matrix_memory import trace, update
-from titans.lesson.lesson_03 import pictures, streams, trials
+from titans.lesson.lesson_03 import streams, trials
 from titans.memory import DeepMemory
 from titans.scan import Gates
-
-
-@pytest.mark.parametrize("picture", [pictures.momentum_wins, pictures.forgetting_wins])
-def test_pictures_have_alt_text_in_both_languages(picture):
-    assert len(picture().alt) > 80 < 2 * len(picture().alt_ja)
 
 
 def test_the_error_in_many_streams_is_that_of_the_memory_in_each():

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from tests.lessons.labs import LABS
 from titans.lesson.kit import live
 from titans.lesson.kit.figures import DPI, SHARP, WIDTH, Picture, chart, quick_png
-from titans.lesson.kit.host import in_words, session
+from titans.lesson.kit.host import say, session, speak
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count, play_button
 
 
@@ -36,6 +36,10 @@ class Dot(Drawing):
 
 @pytest.fixture
 def dot():
+    return moving_dot()
+
+
+def moving_dot():
     controls = {"x": count("x", 0, 0, 9), "side": choice("side", ("left", "right"))}
     rows = (("x", play_button(controls["x"])), ("side",))
     states = ({"x": 1}, {"x": 2})
@@ -61,7 +65,7 @@ def test_a_callback_in_a_thread_of_its_own_draws_with_one_thread(dot, monkeypatc
 
 def test_a_live_picture_says_what_it_shows_now(dot):
     dot.controls["x"].value = 3
-    assert 'alt="A dot. / 点。 left &amp; x = 3"' in dot.image.value
+    assert 'alt="A dot. left &amp; x = 3"' in dot.image.value
     dot.controls["side"].value = "right"
     assert "right &amp; x = 3" in dot.image.value
 
@@ -76,18 +80,15 @@ def test_a_quick_png_holds_the_same_pixels(dot):
     assert np.array_equal(np.round(255 * imread(io.BytesIO(quick_png(pixels)))), pixels)
 
 
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        ("/x/notebooks/en/00.ipynb", "hello"),
-        ("/x/notebooks/ja/00.ipynb", "今日は"),
-        ("/x/00.ipynb", "hello / 今日は"),
-    ],
-)
-def test_words_are_in_the_notebooks_language(monkeypatch, tmp_path, path, words):
-    monkeypatch.chdir(tmp_path)
-    in_session(monkeypatch, path)
-    assert in_words("hello", "今日は") == words
+@pytest.mark.parametrize(("language", "words"), [("en", "hello"), ("ja", "今日は")])
+def test_a_lesson_speaks_the_language_that_it_is_started_in(language, words):
+    speak(language)
+    assert say("hello", "今日は") == words
+
+
+def test_another_language_is_refused_by_name():
+    with pytest.raises(ValueError, match="language must be one of"):
+        speak("fr")
 
 
 def test_colab_is_no_session(monkeypatch):
@@ -112,7 +113,9 @@ def test_elsewhere_a_live_picture_is_one_output_that_falls_back_on_its_strip(dot
     assert result.keys() == {"text/plain", "image/png", live.WIDGET_VIEW}
 
 
-def test_in_jupyterlab_a_live_picture_leaves_behind_what_to_run(dot, monkeypatch):
+def test_in_jupyterlab_a_live_picture_leaves_behind_what_to_run(monkeypatch):
+    speak("ja")
+    dot = moving_dot()
     in_session(monkeypatch, "/x/ja/00.ipynb")
     (view, stored), result = shown(dot, monkeypatch)
     assert result == {}
@@ -138,7 +141,7 @@ def test_in_jupyterlab_a_picture_is_an_element_that_says_what_it_shows(monkeypat
     data, metadata = picture()._repr_mimebundle_()
     assert 'alt="A &lt;line&gt;." width="900" height="200"' in data["text/html"]
     assert data["image/png"]
-    assert metadata == {"image/png": {"alt": "A <line>.", "alt_ja": "直線。"}}
+    assert metadata == {"image/png": {"alt": "A <line>."}}
 
 
 def test_elsewhere_a_picture_is_one_png(monkeypatch):

@@ -34,7 +34,10 @@ SOURCE = """\
 # %%
 import base64, os
 from pathlib import Path
-print(Path.cwd().name, os.environ["MPLBACKEND"])
+def start(language="en"):
+    print(Path.cwd().name, os.environ["MPLBACKEND"], language)
+
+start()
 
 # %%
 class Picture:
@@ -45,7 +48,7 @@ class Picture:
         png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
         view = {{"version_major": 2, "version_minor": 0, "model_id": os.urandom(8).hex()}}
         data = {{"image/png": png, "text/plain": repr(self), "application/vnd.jupyter.widget-view+json": view}}
-        return data, {{"image/png": {{"alt": "a dot", "alt_ja": "点"}}}}
+        return data, {{"image/png": {{"alt": "a dot" if Path.cwd().name == "en" else "点"}}}}
 Picture()
 
 # %% tags=["raises-exception"]

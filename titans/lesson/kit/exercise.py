@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from titans.lesson.kit.host import say
+
 EXACT, SINGLE, NEAR = 1e-9, 2e-5, 2e-2  # differences, as shares of the largest number: float64, float32, two digits
 SMALL = 6  # arguments of at most so many numbers are shown
 
@@ -35,7 +37,7 @@ class Verdict:
 
     def __repr__(self) -> str:
         mark = {"passed": "✓", "todo": "…"}.get(self.outcome, "✗")
-        return f"{mark} {self.english}\n{mark} {self.japanese}"
+        return f"{mark} {say(self.english, self.japanese)}"
 
 
 class RefusedError(Exception):

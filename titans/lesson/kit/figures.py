@@ -18,7 +18,7 @@ from matplotlib.image import AxesImage
 from PIL import Image
 from torch import Tensor
 
-from titans.lesson.kit.host import in_words, session
+from titans.lesson.kit.host import say, session
 
 # Okabe and Ito's colours, darker where they would be faint on white (at least 3 : 1, blue, red and grey 4.5 : 1 for
 # words too); always used together with a marker, a line style or a label.
@@ -149,11 +149,10 @@ def img(image: bytes, alt: str, scale: int = 1, more: str = "") -> str:
     )
 
 
-def mimebundle(image: bytes, text: str, alt: str, alt_ja: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text in
-    both languages."""
+def mimebundle(image: bytes, text: str, alt: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a notebook stores for a picture: the text for a terminal, the PNG, and its alt text."""
     data = {"text/plain": text, "image/png": base64.b64encode(image).decode()}
-    return data, {"image/png": {"alt": alt, "alt_ja": alt_ja}}
+    return data, {"image/png": {"alt": alt}}
 
 
 class Picture:
@@ -161,14 +160,14 @@ class Picture:
     last line."""
 
     def __init__(self, figure: Figure, alt: str, alt_ja: str) -> None:
-        self.image, self.alt, self.alt_ja = pixels(figure), alt, alt_ja
+        self.image, self.alt = pixels(figure), say(alt, alt_ja)
         self.sharp = pixels(figure, SHARP) if session() else None
 
     def __repr__(self) -> str:
-        return f"Picture: {self.alt}"
+        return say(f"Picture: {self.alt}", f"図：{self.alt}")
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
-        data, metadata = mimebundle(png(self.image), repr(self), self.alt, self.alt_ja)
+        data, metadata = mimebundle(png(self.image), repr(self), self.alt)
         if self.sharp is not None:  # JupyterLab reads out no alt text of image/png
-            data["text/html"] = img(png(self.sharp, compress=6), in_words(self.alt, self.alt_ja), SHARP)
+            data["text/html"] = img(png(self.sharp, compress=6), self.alt, SHARP)
         return data, metadata

@@ -1,8 +1,11 @@
-"""Where a lesson runs: in whose language, and whether a Jupyter server shows what its cells display."""
+"""Where a lesson runs, and in which language it speaks."""
 
 import os
 import sys
-from pathlib import Path
+from importlib.util import find_spec
+
+LANGUAGES = ("en", "ja")
+_spoken = ["en"]
 
 
 def session() -> str | None:
@@ -11,7 +14,29 @@ def session() -> str | None:
     return None if "google.colab" in sys.modules else os.environ.get("JPY_SESSION_NAME")
 
 
-def in_words(english: str, japanese: str) -> str:
-    """A text in the language of the notebook, which its folder tells; in both where it does not."""
-    folder = Path(session() or "").parent.name or Path.cwd().name
-    return {"en": english, "ja": japanese}.get(folder, f"{english} / {japanese}")
+def speak(language: str) -> None:
+    """Choose the language of all that `say` says from here on: "en" or "ja".
+
+    In Japanese, matplotlib gets a font that has it (IPAex Gothic, of the package matplotlib-fontja).
+    """
+    if language not in LANGUAGES:
+        raise ValueError(f"language must be one of {LANGUAGES}, not {language!r}")
+    _spoken[0] = language
+    if language == "ja":
+        use_japanese_font()
+
+
+def say(english: str, japanese: str) -> str:
+    """A text in the notebook's language."""
+    return japanese if _spoken[0] == "ja" else english
+
+
+def use_japanese_font() -> None:
+    """Letters that IPAex Gothic lacks come from matplotlib's own font. A formula's words are set in the first alone."""
+    if find_spec("matplotlib_fontja") is None:
+        print("✗ 図の日本語が文字化けします。`pip install matplotlib-fontja` を実行し、カーネルを再起動してください。")
+        return
+    import matplotlib_fontja  # noqa: F401 - makes its font known to matplotlib
+    from matplotlib import rcParams
+
+    rcParams["font.family"] = ["IPAexGothic", "DejaVu Sans"]

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from titans.lesson.kit.figures import DPI, SHARP, img, mimebundle, png, quick_png, strip
-from titans.lesson.kit.host import in_words, session
+from titans.lesson.kit.host import say, session
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 # In the picture: what to do when the kernel that moved it is gone.
@@ -37,6 +37,7 @@ RUN = (
 )
 # Names for those who hear a page, which ipywidgets leaves out; and plain keys belong to the control that has the
 # focus, not to the notebook around it (where "b" would insert a cell, and ArrowDown go to the next one).
+PLAYS = "['play or pause', 'stop', 'repeat']", "['再生・一時停止', '停止', 'くり返し']"
 READY = """
 const view = this.closest('.titans-live')
 for (const row of view.querySelectorAll('.widget-slider')) {
@@ -45,7 +46,7 @@ for (const row of view.querySelectorAll('.widget-slider')) {
     if (readout) handle.setAttribute('aria-valuetext', readout.textContent)
 }
 for (const play of view.querySelectorAll('.widget-play'))
-    ['play or pause', 'stop', 'repeat'].forEach((name, n) => play.children[n]?.setAttribute('aria-label', name))
+    PLAYS.forEach((name, n) => play.children[n]?.setAttribute('aria-label', name))
 for (const button of view.querySelectorAll('.widget-toggle-button'))
     button.setAttribute('aria-pressed', button.classList.contains('mod-active'))
 window.titansKeys ||= window.addEventListener('keydown', event => {
@@ -91,13 +92,13 @@ class LivePicture:
         alt_ja: str,
     ) -> None:
         self.figure, self.draw, self.controls = drawing.figure, drawing.draw, dict(controls)
-        self.shows, self.alt, self.alt_ja = in_words(shows, shows_ja), f"{shows} {alt}", f"{shows_ja}{alt_ja}"
+        self.shows, self.alt = say(shows, shows_ja), say(f"{shows} {alt}", f"{shows_ja}{alt_ja}")
         self.states = [dict(state) for state in states]
         self.moving, self.backgrounds = list(drawing.moving), dict[int, Any]()
         for artist in self.moving:
             artist.set_animated(True)  # a drawing of the whole figure leaves these out
         self.image = widgets.HTML()
-        lost = widgets.HTML(f'{LOST_STYLE}<b class="titans-lost" role="status">{in_words(*AGAIN)}</b>')
+        lost = widgets.HTML(f'{LOST_STYLE}<b class="titans-lost" role="status">{say(*AGAIN)}</b>')
         self.view = widgets.VBox([lost, *map(self._row, rows), self.image])
         self.view.add_class("titans-live")
         for control in self.controls.values():
@@ -122,7 +123,8 @@ class LivePicture:
         self.png = quick_png(self.pixels(SHARP))
         words = [artist.get_text() for artist in self.moving if isinstance(artist, Text) and artist.get_visible()]
         alt = f"{self.shows} {'; '.join(filter(str.strip, words))}".replace("$", "")
-        self.image.value = img(self.png, alt, SHARP, f'decoding="sync" onload="{html.escape(READY)}"')
+        ready = html.escape(READY.replace("PLAYS", say(*PLAYS)))
+        self.image.value = img(self.png, alt, SHARP, f'decoding="sync" onload="{ready}"')
 
     def pixels(self, scale: int = 1) -> np.ndarray:
         """The figure as it is now: [height, width, 3] bytes; scale: pixels for one of a page."""
@@ -148,10 +150,10 @@ class LivePicture:
         return png(strip(images))
 
     def __repr__(self) -> str:
-        return f"Live picture with {', '.join(self.controls)}: {self.alt}"
+        return say(f"Live picture with {', '.join(self.controls)}: {self.alt}", f"動かせる図：{self.alt}")
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
-        data, metadata = mimebundle(self.strip(), repr(self), self.alt, self.alt_ja)
+        data, metadata = mimebundle(self.strip(), repr(self), self.alt)
         return {**data, WIDGET_VIEW: self._view()}, metadata
 
     def _view(self) -> dict[str, Any]:
@@ -161,10 +163,10 @@ class LivePicture:
         """In JupyterLab: the live picture, and what takes its place when the saved notebook is opened again."""
         if session() is None:
             raise NotImplementedError  # which IPython takes for: show the bundle
-        note = f'{STORED_STYLE}<p class="titans-stored"><b>{in_words(*RUN)}</b></p>'
-        stored = note + img(self.strip(), in_words(self.alt, self.alt_ja))
+        note = f'{STORED_STYLE}<p class="titans-stored"><b>{say(*RUN)}</b></p>'
+        stored = note + img(self.strip(), self.alt)
         display({WIDGET_VIEW: self._view(), "text/plain": repr(self)}, raw=True)
-        display({"text/html": stored, "text/plain": in_words(*RUN)}, raw=True)
+        display({"text/html": stored, "text/plain": say(*RUN)}, raw=True)
 
 
 def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:

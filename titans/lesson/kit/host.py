@@ -1,5 +1,6 @@
 """Where a lesson runs, and in which language it speaks."""
 
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -40,3 +41,4 @@ def use_japanese_font() -> None:
     from matplotlib import rcParams
 
     rcParams["font.family"] = ["IPAexGothic", "DejaVu Sans"]
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would warn that there is no bold

@@ -198,7 +198,7 @@ class PlayerDrawing(Drawing):
         if frozen is not None:
             taken.append(say(f"frozen {freeze}", f"{japanese}に凍結"))
         same = say("the same; switch something off", "左と同じ（スイッチで何かを切ってください）")
-        self.other.set_text(say("right (orange): ", "右（オレンジ）：") + (say(", ", "、").join(taken) or same))
+        self.other.set_text(say("right (orange): ", "右（橙）：") + (say(", ", "、").join(taken) or same))
         then = say(
             "asked for {} after each token: what was told last", "各トークンの後に {} についてたずねる：最後に伝えた値"
         )

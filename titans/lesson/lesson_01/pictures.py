@@ -119,7 +119,7 @@ def reading_again(errors: dict[str, list[float]], bound: float) -> Picture:
         line.set_markevery([2**power - 1 for power in range(9) if 2**power <= len(each)])
     axes.axhline(bound, color=GREY, linewidth=1.2, linestyle=":")
     best = say("least squares, 32 pairs", "最小2乗法（32ペア）")
-    axes.text(1, bound - 0.07, best, fontsize=8, color="0.35")
+    axes.text(max(map(len, errors.values())), bound + 0.02, best, ha="right", fontsize=8, color="0.35")
     axes.set(ylim=(-0.02, None), xscale="log")
     axes.legend(frameon=False, fontsize=9)
     return Picture(

@@ -649,7 +649,7 @@ assert (runs[1].blocks - runs[16].stale).abs().max() < 0.02
 # 0.02以内の差で、同じになりました。驚きは成績ではないので、メモリどうしを比べるときは、たずねて比べましょう。
 # では、学習済みのモデルでは、チャンクによって何が失われるのでしょうか。
 # レッスン00と同じ種類のモデル3つを、それぞれ1、16、64トークンのチャンクを使って、同じ課題で訓練しました。シード（seed）は3つずつです。
-# 課題は、ペアを初めにまとめて伝え、雑音の後でたずねるものです。
+# 課題は、ペアを初めにまとめて伝え、雑音（noise）の後でたずねるものです。
 # 表の列は、伝えてからたずねるまでのトークン数です。各欄は正解率（%）で、シードの中央値と、括弧の中に最低値を示します。
 #
 # **実行する前に予想してみましょう。**
@@ -684,7 +684,7 @@ for (trained, read), shares in crossed.items():
 
 # %% [markdown] lang="en"
 # Yes at 116 and 180 tokens: in chunks of 1 the model of 64 recalls nearly all, in its own chunks less than half. There
-# stale gradients are the loss. No at 1,024: nothing is stale in chunks of 1, and it is lost all the same. (And stale
+# stale gradients are the reason. No at 1,024: nothing is stale in chunks of 1, and it is lost all the same. (And stale
 # gradients do the model of 16 little harm.)
 #
 # Something else is lost far off. $\alpha$ is nearly 0 in the noise, so a token of noise writes $\theta + \theta\eta +
@@ -694,7 +694,7 @@ for (trained, read), shares in crossed.items():
 # with $\theta$ raised, so that as much is written in all; or $\eta$ as it is, and $\theta$ so small that at most 0.1 is
 # (`little`). Which brings the facts back, at 1,024 tokens?
 
-# %% [markdown] lang="ja" en="56eabfe0"
+# %% [markdown] lang="ja" en="e764627b"
 # 116と180トークンでは、そうなります。64のモデルは、1ずつ読めばほとんど答えられ、自分のチャンクで読むと半分も答えられません。
 # そこで失われる理由は、古い勾配です。しかし1,024トークンでは違います。1ずつ読めば勾配はどれも古くないのに、やはり答えられません。
 # （16のモデルは、古い勾配で読んでも、ほとんど悪くなりません。）
@@ -705,7 +705,7 @@ for (trained, read), shares in crossed.items():
 # **実行する前に予想してみましょう。**
 # 雑音の最初の40トークンの後で、ゲートを変えます。$\eta$ を0.9以下にする（`shorter`）。そのうえで、全部で書き込む量が元と同じになるまで
 # $\theta$ を上げる（`shorter_as_much`）。または、$\eta$ はそのままで、全部で0.1以下になるまで $\theta$ を下げる（`little`）。
-# 1,024トークンで答えられるようになるのは、どれでしょうか。
+# 1,024トークンで事実が戻るのは、どれでしょうか。
 # 出力の in all は全部で書き込む量で、その下は、1または64のチャンクで読んだときの正解率です。
 
 

@@ -690,11 +690,11 @@ for (trained, read), shares in crossed.items():
 # Something else is lost far off. $\alpha$ is nearly 0 in the noise, so a token of noise writes $\theta + \theta\eta +
 # \theta\eta^2 + \dots = \theta / (1 - \eta)$ of its surprise in all, and this model's $\eta$ is 0.99.
 #
-# **Predict before you run.** After the first 40 tokens of noise change the gates: $\eta$ at most 0.9 (`shorter`); the same
-# with $\theta$ raised, so that as much is written in all; or $\eta$ as it is, and $\theta$ so small that at most 0.1 is
-# (`little`). Which brings the facts back, at 1,024 tokens?
+# **Predict before you run.** After the first 40 tokens of noise change the gates: $\eta$ at most 0.9 (`shorter`); the
+# same with $\theta$ raised, so that as much is written in all; or $\eta$ as it is, and $\theta$ so small that at most
+# 0.1 is (`little`). Which brings the facts back, at 1,024 tokens?
 
-# %% [markdown] lang="ja" en="e764627b"
+# %% [markdown] lang="ja" en="6940c98f"
 # 116と180トークンでは、そうなります。64のモデルは、1ずつ読めばほとんど答えられ、自分のチャンクで読むと半分も答えられません。
 # そこで失われる理由は、古い勾配です。しかし1,024トークンでは違います。1ずつ読めば勾配はどれも古くないのに、やはり答えられません。
 # （16のモデルは、古い勾配で読んでも、ほとんど悪くなりません。）
@@ -735,14 +735,14 @@ for name, (one, many) in kept.items():
     print(f"{name:15}: read 1 {one:4.0%}, read 64 {many:4.0%}")
 
 # %% [markdown] lang="en"
-# Little writing brings all back, with $\eta$ as it is; a shorter momentum that writes as much brings back nothing. So at
-# 1,024 tokens it is what noise writes: 12 times its surprise in all, where the model of 16 writes a fifth. What is missing at
-# $\eta = 0.9$ in chunks of 64, chunks of 1 do not lack.
+# Little writing brings all back, with $\eta$ as it is; a shorter momentum that writes as much brings back nothing. So
+# at 1,024 tokens it is what noise writes: 12 times its surprise in all, where the model of 16 writes a fifth. What is
+# missing at $\eta = 0.9$ in chunks of 64, chunks of 1 do not lack.
 #
 # Is it the training? Its sequences had at most 80 tokens, so with chunks of 64 the model met one border at most. If that is
 # it, training with more tokens in between, up to 232, must help:
 
-# %% [markdown] lang="ja" en="ea99f3cd"
+# %% [markdown] lang="ja" en="85bad06b"
 # 書き込む量を減らせば、$\eta$ はそのままでも、すべて戻ります。モーメンタムを短くしても、書き込む量が同じなら、何も戻りません。
 # つまり、1,024トークンで答えられなくなる理由は、雑音が書き込む量です。驚きの12倍で、16のモデルでは0.2倍ほどです。
 # $\eta = 0.9$ のとき、64のチャンクではまだ足りない分も、1ずつ読めば戻ります。

@@ -135,3 +135,70 @@ def test_what_is_wrong_is_found(change, complaint):
     of = copy.deepcopy(CLASSROOM["03"]["en"])
     change(of)
     assert any(complaint in each for each in wrong("03", of))
+
+
+# --- The guides, and the folder's README ------------------------------------------------------------------------------
+
+GUIDES = {"en": NOTEBOOKS / "GUIDE.md", "ja": NOTEBOOKS / "GUIDE_ja.md"}
+FOLDER = {"en": NOTEBOOKS / "README.md", "ja": NOTEBOOKS / "README_ja.md"}
+LATER = ["08", "10", "11"]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all rows of a text's tables."""
+    return [[cell.strip() for cell in row[1:-1].split("|")] for row in re.findall(r"^\|.*\|$", text, re.MULTILINE)]
+
+
+def title(path: Path, language: str) -> str:
+    """A lesson's title, without what follows a colon."""
+    prose = (cell.source for cell in build.read_source(path) if cell.metadata.get("lang") == language)
+    return next(re.search(r"^# \d\d · ([^:：\n]+)", text)[1] for text in prose if text.startswith("# "))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_guide_lists_twelve_lessons_as_they_are(language):
+    listed = {row[0]: row[1:] for row in rows(GUIDES[language].read_text("utf-8")) if re.fullmatch(r"\d\d", row[0])}
+    assert sorted(listed) == sorted([*LESSONS, *LATER])
+    for number, path in LESSONS.items():
+        name, _, *both = listed[number]
+        assert name == f"[{title(path, language)}]({language}/{path.stem}.ipynb)"
+        assert tuple(map(int, both)) == stated(path)
+    assert {tuple(listed[number][1:]) for number in LATER} <= {("planned", "", ""), ("準備中", "", "")}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_workshop_gives_each_lesson_its_time(language):
+    slots = {}
+    for slot, what, *_ in rows(GUIDES[language].read_text("utf-8")):
+        if (time := re.fullmatch(r"(\d\d):(\d\d)–(\d\d):(\d\d)", slot)) and (number := re.search(r"(?<!\d)\d\d$", what)):
+            first, last = (60 * int(time[n]) + int(time[n + 1]) for n in (1, 3))
+            slots[number[0]] = last - first
+    assert slots == {number: stated(path)[1] for number, path in LESSONS.items()}
+
+
+@pytest.mark.parametrize("pair", [GUIDES, FOLDER])
+def test_both_languages_have_the_same_tables_and_commands(pair):
+    english, japanese = (pair[language].read_text(encoding="utf-8") for language in LANGUAGES)
+    assert [len(row) for row in rows(english)] == [len(row) for row in rows(japanese)]
+    for what in (r"^python .*$", r"`(?:python|--)[^`]*`", r"\d\d:\d\d–\d\d:\d\d", r"^#+ "):
+        assert re.findall(what, english, re.MULTILINE) == re.findall(what, japanese, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", [*GUIDES.values(), *FOLDER.values()], ids=lambda path: path.name)
+def test_what_is_linked_is_there(path):
+    links = re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", path.read_text(encoding="utf-8"))
+    assert links
+    for file, place in links:
+        target = NOTEBOOKS / file
+        assert target.exists(), file
+        if place:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert place in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+@pytest.mark.parametrize("path", FOLDER.values(), ids=lambda path: path.name)
+def test_the_folders_readme_is_short_and_names_what_is_there(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    named = {name for row in rows(text) for name in re.findall(r"[\w.]+\.\w+|\w+/", row[0])}
+    assert all((NOTEBOOKS / name).exists() for name in named)

@@ -170,7 +170,8 @@ def test_the_guide_lists_twelve_lessons_as_they_are(language):
 def test_the_workshop_gives_each_lesson_its_time(language):
     slots = {}
     for slot, what, *_ in rows(GUIDES[language].read_text("utf-8")):
-        if (time := re.fullmatch(r"(\d\d):(\d\d)–(\d\d):(\d\d)", slot)) and (number := re.search(r"(?<!\d)\d\d$", what)):
+        time, number = re.fullmatch(r"(\d\d):(\d\d)–(\d\d):(\d\d)", slot), re.search(r"(?<!\d)\d\d$", what)
+        if time and number:
             first, last = (60 * int(time[n]) + int(time[n + 1]) for n in (1, 3))
             slots[number[0]] = last - first
     assert slots == {number: stated(path)[1] for number, path in LESSONS.items()}

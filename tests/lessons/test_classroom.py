@@ -157,7 +157,9 @@ def title(path: Path, language: str) -> str:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_guide_lists_twelve_lessons_as_they_are(language):
-    listed = {row[0]: row[1:] for row in rows(GUIDES[language].read_text("utf-8")) if re.fullmatch(r"\d\d", row[0])}
+    listed = {
+        row[0]: row[1:] for row in rows(GUIDES[language].read_text(encoding="utf-8")) if re.fullmatch(r"\d\d", row[0])
+    }
     assert sorted(listed) == sorted([*LESSONS, *LATER])
     for number, path in LESSONS.items():
         name, _, *both = listed[number]
@@ -169,7 +171,7 @@ def test_the_guide_lists_twelve_lessons_as_they_are(language):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_workshop_gives_each_lesson_its_time(language):
     slots = {}
-    for slot, what, *_ in rows(GUIDES[language].read_text("utf-8")):
+    for slot, what, *_ in rows(GUIDES[language].read_text(encoding="utf-8")):
         time, number = re.fullmatch(r"(\d\d):(\d\d)–(\d\d):(\d\d)", slot), re.search(r"(?<!\d)\d\d$", what)
         if time and number:
             first, last = (60 * int(time[n]) + int(time[n + 1]) for n in (1, 3))

@@ -27,14 +27,14 @@ DETAILS = re.compile(r"<details><summary>.*?</details>\s*", re.DOTALL)
 LETTERS = {"en": 700, "ja": 330}  # of prose on a slide
 WORDS = {
     "en": {
-        "solution": "Solution", "slips": "What goes wrong here", "before": "Ask before the lesson", "minutes": "min",
-        "short45": "In 45 minutes", "short90": "In 90 minutes", "teacher": "For the teacher",
-        "sections": "sections", "exercises": "exercises",
+        "solution": "Solution", "slips": "What goes wrong here", "teacher": "For the teacher",
+        "before": "Ask before the lesson", "minutes": " min. ", "short45": "In 45 minutes", "short90": "In 90 minutes",
+        "sections": "sections {}", "exercises": "exercises {}", "and": ", ", "end": ". ",
     },
     "ja": {
-        "solution": "解答", "slips": "ここでよくある間違い", "before": "授業の前にたずねること", "minutes": "分",
-        "short45": "45分で行うなら", "short90": "90分で行うなら", "teacher": "教える人へ",
-        "sections": "節", "exercises": "演習",
+        "solution": "解答", "slips": "ここで起こりうる間違い", "teacher": "教える人へ",
+        "before": "授業の前にたずねること", "minutes": "分。", "short45": "45分で行うなら", "short90": "90分で行うなら",
+        "sections": "{}節", "exercises": "演習{}", "and": "、", "end": "。",
     },
 }  # fmt: skip
 
@@ -100,8 +100,8 @@ def overview(notes: dict[str, Any], names: list[str], words: dict[str, str]) -> 
     for name in ("short45", "short90"):
         if short := notes.get(name):
             chosen = {"sections": short["sections"], "exercises": [names.index(one) + 1 for one in short["exercises"]]}
-            listed = "; ".join(f"{words[kind]} {', '.join(map(str, them))}" for kind, them in chosen.items() if them)
-            parts += [">", f"> **{words[name]}**: {listed}. {short['note']}"]
+            listed = [words[kind].format(words["and"].join(map(str, them))) for kind, them in chosen.items() if them]
+            parts += [">", f"> **{words[name]}**: {words['and'].join(listed)}{words['end']}{short['note']}"]
     return "\n".join(parts)
 
 
@@ -109,8 +109,7 @@ def timed(section: dict[str, Any] | None, words: dict[str, str]) -> str:
     """Under a section's heading: its minutes, and what to ask."""
     if section is None:
         return ""
-    note = f" {section['note']}" if section.get("note") else ""
-    return f"\n\n> ⏱ {section['minutes']} {words['minutes']}.{note}"
+    return f"\n\n> ⏱ {section['minutes']}{words['minutes']}{section.get('note', '')}"
 
 
 def check_in(code: str) -> str | None:
@@ -121,12 +120,17 @@ def check_in(code: str) -> str | None:
 
 def slips(name: str, source: Path, language: str, notes: dict[str, Any], words: dict[str, str]) -> str:
     """Under an exercise: how long it takes, what the teacher should know, and the slips that its check knows."""
-    exercises = importlib.import_module(f"titans.lesson.lesson_{source.name[:2]}.exercises")
-    mistakes = getattr(getattr(exercises, name), "mistakes", {})
-    texts = [mistake.japanese if language == "ja" else mistake.english for mistake in mistakes.values()]
-    head = f"> ⏱ {notes['minutes']} {words['minutes']}. {notes.get('note', '')}" if notes else ""
+    head = f"> ⏱ {notes['minutes']}{words['minutes']}{notes.get('note', '')}" if notes else ""
+    texts = mistakes(name, source, language)
     listed = "\n".join([f"> **{words['slips']}**", ">", *(f"> - {text}" for text in texts)]) if texts else ""
     return "\n>\n".join(filter(None, (head, listed)))
+
+
+def mistakes(name: str, source: Path, language: str) -> list[str]:
+    """What an exercise's check says of each slip that it knows by name."""
+    exercises = importlib.import_module(f"titans.lesson.lesson_{source.name[:2]}.exercises")
+    known = getattr(getattr(exercises, name), "mistakes", {})
+    return [mistake.japanese if language == "ja" else mistake.english for mistake in known.values()]
 
 
 def prose(text: str, near: NotebookNode) -> NotebookNode:
@@ -176,7 +180,7 @@ def as_html(notebook: NotebookNode, title: str, language: str) -> str:
         with_alt(output)
     exporter = SlidesExporter(reveal_scroll=True, exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(shown, {"metadata": {"name": title}})
-    return page.replace("<html>", f'<html lang="{language}">', 1)
+    return page.replace('<html lang="en">', f'<html lang="{language}">', 1)
 
 
 def with_alt(output: NotebookNode) -> None:

@@ -1,4 +1,3 @@
-# This lesson's library: the one that is installed, or else the one that this file carries. Run this cell first.
 import atexit
 import base64
 import importlib

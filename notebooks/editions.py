@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import single
 from nbformat import NotebookNode
 
 EDITIONS = ("student", "teacher", "slides")
 CLASSROOM = "classroom.toml"  # beside the sources' folder: what a teacher is told
 SOLVED = "Solution · 解答|Answers|答え|What you should have seen|調べた結果"
 SOLUTION = re.compile(rf"<details><summary>({SOLVED})</summary>(.*?)</details>\s*", re.DOTALL)
+STYLE = ".reveal .jp-RenderedHTMLCommon { font-size: 26px } .reveal pre { font-size: 18px }"  # for the last row
 DETAILS = re.compile(r"<details><summary>.*?</details>\s*", re.DOTALL)
 LETTERS = {"en": 700, "ja": 330}  # of prose on a slide
 WORDS = {
@@ -109,7 +111,7 @@ def timed(section: dict[str, Any] | None, words: dict[str, str]) -> str:
     """Under a section's heading: its minutes, and what to ask."""
     if section is None:
         return ""
-    return f"\n\n> ⏱ {section['minutes']}{words['minutes']}{section.get('note', '')}"
+    return f"\n\n> {section['minutes']}{words['minutes']}{section.get('note', '')}"
 
 
 def check_in(code: str) -> str | None:
@@ -120,7 +122,7 @@ def check_in(code: str) -> str | None:
 
 def slips(name: str, source: Path, language: str, notes: dict[str, Any], words: dict[str, str]) -> str:
     """Under an exercise: how long it takes, what the teacher should know, and the slips that its check knows."""
-    head = f"> ⏱ {notes['minutes']}{words['minutes']}{notes.get('note', '')}" if notes else ""
+    head = f"> {notes['minutes']}{words['minutes']}{notes.get('note', '')}" if notes else ""
     texts = mistakes(name, source, language)
     listed = "\n".join([f"> **{words['slips']}**", ">", *(f"> - {text}" for text in texts)]) if texts else ""
     return "\n>\n".join(filter(None, (head, listed)))
@@ -141,23 +143,31 @@ def prose(text: str, near: NotebookNode) -> NotebookNode:
 
 
 def slides(cells: list[NotebookNode], source: Path, language: str):
-    """A slide for each section and each idea in it; a picture has one of its own."""
+    """A slide for each section and each idea in it; pictures, and code that is too much under its prose, have their own."""
+    letters, before = LETTERS[language], 0
     for cell in cells[1:-1]:
         if cell.cell_type == "markdown":
-            for text in ideas(DETAILS.sub("", cell.source).strip(), LETTERS[language]):
+            for text in ideas(DETAILS.sub("", single.FAILS.sub("", cell.source)).strip(), letters):
                 yield slide(prose(text, cell), "slide" if text.startswith("#") else "subslide")
+                before = len(text)
         else:
             cell.outputs = [output for output in cell.outputs if output.get("data") != {}]  # what folds a prediction
-            shows = any("image/png" in output.get("data", {}) for output in cell.outputs)
-            yield slide(cell, "subslide" if shows or len(cell.source.splitlines()) > 6 else "-")
+            alone = before > letters / 2 or len(cell.source.splitlines()) > 6 or pictures(cell)
+            yield slide(cell, "subslide" if alone else "-")
+            before = letters
+
+
+def pictures(cell: NotebookNode) -> int:
+    """How many pictures a code cell shows."""
+    return sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
 def ideas(text: str, letters: int) -> list[str]:
-    """Prose in parts of a slide's length: whole paragraphs, a heading with what follows it."""
+    """Prose in parts of a slide's length: whole paragraphs, a heading, or a line in bold, with what follows it."""
     parts: list[str] = []
     for paragraph in filter(None, re.split(r"\n\s*\n", text)):
-        heading = paragraph.startswith("#")
-        alone = parts and re.fullmatch(r"#+ .*", parts[-1])
+        heading = re.match(r"#|\*\*[^*]*\*\*$", paragraph)
+        alone = parts and re.fullmatch(r"#+ .*|\*\*[^*]*\*\*", parts[-1])
         if parts and not heading and (alone or len(parts[-1]) + len(paragraph) <= letters):
             parts[-1] += f"\n\n{paragraph}"
         else:
@@ -180,6 +190,7 @@ def as_html(notebook: NotebookNode, title: str, language: str) -> str:
         with_alt(output)
     exporter = SlidesExporter(reveal_scroll=True, exclude_input_prompt=True, exclude_output_prompt=True)
     page, _ = exporter.from_notebook_node(shown, {"metadata": {"name": title}})
+    page = page.replace("</head>", f"<style>{STYLE}</style></head>", 1)
     return page.replace('<html lang="en">', f'<html lang="{language}">', 1)
 
 

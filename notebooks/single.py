@@ -23,16 +23,20 @@ BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 PACKAGE, LINE = "titans-step-by-step", 110  # letters of what is carried in a line
 WORDS = {
     "en": {
+        "head": "This lesson's library: the one that is installed, or else the one that this file carries.",
         "installing": "installing",
         "failed": "could not be installed",
         "ready": "Everything that this lesson needs is here.",
     },
     "ja": {
+        "head": "ライブラリを用意します。インストール済みならそれを、なければこのファイルに入っているものを使います。",
         "installing": "インストール中",
         "failed": "インストールできませんでした",
         "ready": "このレッスンに必要なものがそろいました。",
     },
 }
+# What lessons say of an import that fails, which is of a clone.
+FAILS = re.compile(r"^(If the import fails|import に失敗するときは).*?\n\n", re.DOTALL)
 INTRO = {
     "en": "*This file runs by itself: nothing to clone. It needs Python 3.11 or later and, where a package is missing, "
     "the internet once. Run the cells from the top; the first one brings the library.*",
@@ -53,7 +57,7 @@ def single(source: Path, language: str, built: NotebookNode) -> NotebookNode:
     notebook.cells = notebook.cells[1:-1]  # without links to its neighbours, which are not there
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = unlinked(cell.source, language)
+            cell.source = unlinked(FAILS.sub("", cell.source), language)
     first = nbformat.v4.new_code_cell(bootstrap(source, language), id="bootstrap")
     first.metadata["jupyter"], first.metadata["cellView"] = {"source_hidden": True}, "form"  # JupyterLab; Colab
     intro = nbformat.v4.new_markdown_cell(INTRO[language], id="single-file")
@@ -69,8 +73,7 @@ def bootstrap(source: Path, language: str) -> str:
     code = BOOTSTRAP.read_text(encoding="utf-8")
     given = {"PACKAGE": PACKAGE, "VERSION": number, "RELEASE": release, "LANGUAGE": language, "WORDS": WORDS[language]}
     names = "".join(f"{name} = {value!r}\n" for name, value in given.items())
-    head, rest = code.split("\n", 1)
-    return f'{head}\n{names}CARRIED = r"""\n{carried}\n"""\n{rest}'.rstrip()
+    return f'# {WORDS[language]["head"]}\n{names}CARRIED = r"""\n{carried}\n"""\n{code}'.rstrip()
 
 
 def archive(root: Path, source: Path) -> bytes:

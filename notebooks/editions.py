@@ -143,7 +143,7 @@ def prose(text: str, near: NotebookNode) -> NotebookNode:
 
 
 def slides(cells: list[NotebookNode], source: Path, language: str):
-    """A slide for each section and each idea in it; pictures, and code that is too much under its prose, have their own."""
+    """A slide for each section and each idea in it; a picture stands alone, and so does code under much prose."""
     letters, before = LETTERS[language], 0
     for cell in cells[1:-1]:
         if cell.cell_type == "markdown":

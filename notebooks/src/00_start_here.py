@@ -925,8 +925,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 
 # %% tags=["nbval-ignore-output"]
 half = {
-    "fresh, gates as practised": trials.told_again(model, gates_of=twice),
-    "practised, gates as fresh": trials.told_again(twice, gates_of=model),
+    "fresh, gates of practised": trials.told_again(model, gates_of=twice),
+    "practised, gates of fresh": trials.told_again(twice, gates_of=model),
 }
 for name, (old, new, _) in half.items():
     print(f"{name}: old {old:.0%}, new {new:.0%}")

@@ -304,11 +304,11 @@ assert (pushed / plain)[1] < 1 / 80
 # answered best. Momentum does not need the large step: at the same $\theta$ it leaves a ninetieth of the error in what
 # is each pair's own, and less in what is shared, too.
 #
-# How many tellings is that worth? Must the pairs be told in turn, or may each be told ten times in a row, in a block? And
-# does the gain survive values that are told with noise? (The number after "noise" is its average length; the last line is
-# for keys at right angles.)
+# How many tellings is that worth? Must the pairs be told in turn, or may each be told ten times before the next? And
+# does the gain survive values that are told with noise? (The number after "noise" is its average length; the last line
+# is for keys at right angles.)
 
-# %% [markdown] lang="ja" en="6bb24902"
+# %% [markdown] lang="ja" en="592ce427"
 # ステップ幅が小さいと、共通の部分はもう覚えていますが、ペアごとの部分はほとんど手つかずです。
 # キーの長さの2乗のうち、そのキーだけの方向の分は10分の1しかないからです。
 # ステップ幅を大きくすればペアごとの部分も進みますが、今度は共通の部分の誤差が増え、最後に伝えられたペアが最もよく答えられるようになります。
@@ -318,13 +318,13 @@ assert (pushed / plain)[1] < 1 / 80
 # この差は、ペアを伝える回数にすると何回分に当たるでしょうか。
 # ペアは順番に伝えなければならないのでしょうか、それとも、1つのペアを10回続けて伝えてから次に移ってもよいのでしょうか。
 # また、伝える値に雑音（noise）が混じっていても、差は残るのでしょうか。
-# 出力の told 20 times は20回ずつ伝えた場合、told in blocks は同じペアを10回続けて伝えた場合、noise … は値に加えた雑音の平均的な長さで、
+# 出力の told 20 times は20回ずつ伝えた場合、told pair by pair は同じペアを10回続けて伝えた場合、noise … は値に加えた雑音の平均的な長さで、
 # 最後の行の right angles は、キーどうしが直角の場合です。
 
 # %%
 for name, pairs in (
     ("told 20 times", streams.keys_alike(0.9, tellings=20)),
-    ("told in blocks", streams.keys_alike(0.9, in_blocks=True)),
+    ("told pair by pair", streams.keys_alike(0.9, pair_by_pair=True)),
     ("noise 0.3", streams.keys_alike(0.9, noise=0.3)),
     ("noise 1", streams.keys_alike(0.9, noise=1.0)),
     ("right angles, noise 0.3", streams.keys_alike(0.0, noise=0.3)),
@@ -334,10 +334,10 @@ for name, pairs in (
     print(f"better in {pushed.wins(plain)} of 20 streams")
 
 # %% [markdown] lang="en"
-# Without momentum, twenty tellings do what ten do with it. Told in blocks, both do badly, 0.71 and 0.61, and little is
-# gained. Some noise leaves the gain in place. With noise as long as the value itself the gain cannot be told from luck:
-# 13 streams of 20. Nor can it at right angles, where noise is all that there is to average out. Momentum buys speed
-# where keys are alike, pairs come in turn, and values can be trusted.
+# Without momentum, twenty tellings do what ten do with it. Told pair by pair, both do badly, 0.71 and 0.61, and little
+# is gained. Some noise leaves the gain in place. With noise as long as the value itself the gain cannot be told from
+# luck: 13 streams of 20. Nor can it at right angles, where noise is all that there is to average out. Momentum buys
+# speed where keys are alike, pairs come in turn, and values can be trusted.
 #
 # ## 4. Forgetting: $\alpha$
 #
@@ -348,7 +348,7 @@ for name, pairs in (
 # So this is where the forgetting is: not in the loss and not in the momentum, but in front of $M_{t-1}$. After $n$
 # tokens a share $(1 - \alpha)^n$ is left.
 
-# %% [markdown] lang="ja" en="49bcd9e2"
+# %% [markdown] lang="ja" en="f3d2f3a8"
 # モーメンタムがあれば10回伝えて覚えることを、モーメンタムなしでは20回かけて覚えます。
 # 同じペアを続けて伝えると、誤差はどちらも大きく（0.71と0.61）、モーメンタムの効果はわずかです。
 # 雑音が少しなら差は残りますが、雑音が値そのものと同じ長さになると、20本のうち13本のストリームで誤差が小さくなっただけで、偶然と区別がつきません。

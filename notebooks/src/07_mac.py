@@ -705,9 +705,11 @@ assert (found["both"].triu(1) == 0).all()
 # 調べているトークンの行だけが濃い色になります。
 # 下の図はヤコビ行列で、アテンションと**メモリ**の両方を通って、どの入力がその出力に届くかを示します。
 # ×印の付いた赤い棒は、未来のトークンです。
+#
 # スライダーは、segment がセグメントの長さ、persistent が永続トークンの数、query token が調べるトークンです。
 # mode では、文字どおり（literal）、h のマスクだけ（mask on h only）、トークンごとの読み出しだけ（read per token only）、
 # 両方（both）を選びます。図の「later tokens that do」は、出力に届いている未来のトークンの数です。
+#
 # （カーネルが動いていないときは、`literal` と `both` が上下に並びます。）
 #
 # 1. 文字どおりのモードで、セグメントの最後であるトークン11（query token）を調べます。未来は見えますか。
@@ -1112,11 +1114,13 @@ pictures.curves(trained)
 # %% [markdown] lang="en"
 # (A training ends when 94 % are right. Three of the curves lie on each other, or nearly.) Without the convolution and
 # without the residual the curves stop near the same peculiar share, far above guessing and far below MAC. Which
-# half-knowledge would give that? Suppose you know *which values were told*, but not to which keys they belong. You pick
-# one of the $n$ values that are left; when an answer is shown, you cross it off. You are right once in $n$ times, and
-# otherwise once in 8, since two values may happen to be equal:
+# half-knowledge would give that?
+#
+# Suppose you know *which values were told*, but not to which keys they belong. You pick one of the $n$ values that are
+# left; when an answer is shown, you cross it off. You are right once in $n$ times, and otherwise once in 8, since two
+# values may happen to be equal:
 
-# %% [markdown] lang="ja" en="d995a992"
+# %% [markdown] lang="ja" en="781bdb42"
 # （正解率が94%になると訓練は終わります。曲線のうち3本は、ほとんど重なっています。）
 # 畳み込みがない場合と残差接続がない場合は、どちらの曲線も同じくらいの正解率で止まっています。
 # これは、当てずっぽうよりはるかに高く、MAC よりはるかに低い値です。どんな「半分だけの知識」があれば、こうなるのでしょうか。

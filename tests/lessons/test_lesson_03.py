@@ -76,18 +76,18 @@ def test_momentum_needs_keys_alike_pairs_in_turn_and_values_to_be_trusted():
     ratio, wins = gain(streams.keys_alike(0.9))
     assert (ratio > 20, wins) == (True, 20)
     assert gain(streams.keys_alike(0.9, noise=0.3))[0] > 2
-    assert gain(streams.keys_alike(0.9, in_blocks=True))[0] < 1.25
+    assert gain(streams.keys_alike(0.9, pair_by_pair=True))[0] < 1.25
     for pairs in (streams.keys_alike(0.9, noise=1.0), streams.keys_alike(0.0, noise=0.3)):
         ratio, wins = gain(pairs)
         assert ratio < 1.15
         assert wins < 15
 
 
-def test_pairs_told_in_blocks_are_the_same_pairs():
-    turns, blocks = streams.keys_alike(0.9), streams.keys_alike(0.9, in_blocks=True)
-    assert torch.equal(turns.q, blocks.q)
-    assert torch.equal(blocks.k[:, :10], blocks.q[:, 0, :1].expand(-1, 10, -1))
-    assert torch.equal(turns.k.sum(1).round(decimals=9), blocks.k.sum(1).round(decimals=9))
+def test_pairs_told_pair_by_pair_are_the_same_pairs():
+    turns, by_pair = streams.keys_alike(0.9), streams.keys_alike(0.9, pair_by_pair=True)
+    assert torch.equal(turns.q, by_pair.q)
+    assert torch.equal(by_pair.k[:, :10], by_pair.q[:, 0, :1].expand(-1, 10, -1))
+    assert torch.equal(turns.k.sum(1).round(decimals=9), by_pair.k.sum(1).round(decimals=9))
 
 
 def test_forgetting_helps_in_the_part_of_a_question_across_the_key_that_was_told():

@@ -69,11 +69,11 @@ def keys_alike(
     noise: float = 0.0,
     dim: int = 8,
     seed: int = 3,
-    in_blocks: bool = False,
+    pair_by_pair: bool = False,
 ) -> Streams:
     """Pairs told in turn, `tellings` rounds, each in another order; asked at the end, by their keys.
 
-    in_blocks: whether each pair is instead told `tellings` times in a row.
+    pair_by_pair: whether each pair is instead told all its times before the next.
 
     Any two keys have the same cosine: each is a direction that all share plus one of its own. `noise` is the
     length of what is added to each telling of a value, on average.
@@ -83,7 +83,7 @@ def keys_alike(
     keys = math.sqrt(cosine) * basis[:, :1] + math.sqrt(1 - cosine) * basis[:, 1 : pairs + 1]
     values = F.normalize(draw(SEEDS, pairs, dim), dim=-1)
     order = draw(SEEDS, tellings, pairs).argsort(-1).flatten(1)
-    order = order.sort(1).values if in_blocks else order
+    order = order.sort(1).values if pair_by_pair else order
     seeds = torch.arange(SEEDS)[:, None]
     k, v = keys[seeds, order], values[seeds, order]
     v = v + noise / math.sqrt(dim) * draw(*v.shape)

@@ -1058,7 +1058,7 @@ for theta in (0.25, 0.03):
 #   unexpected the token was, its direction what to change.
 # - **$\theta$** is how much of it is written. For unit keys $\tfrac12$ stores a pair at once; more than 1 diverges.
 # - **$\eta$** carries past surprise on: one surprise moves the memory by $-\theta u/(1-\eta)$ in the end. It won where
-#   keys were much alike, and added next to nothing where they were at right angles.
+#   keys were much alike and told in turn, and added next to nothing where they were at right angles.
 # - **$\alpha$** forgets: a half-life of $\ln\tfrac12 / \ln(1-\alpha)$ tokens, and a pull towards zero on everything. It
 #   won where old topics lay across related questions; where the same key was asked, overwriting was enough.
 # - No fixed setting suited all of the lab's stream, so the gates follow the data.
@@ -1074,7 +1074,7 @@ for theta in (0.25, 0.03):
 # - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
 #   [2412.06464](https://arxiv.org/abs/2412.06464): forgetting beside the delta rule, for a matrix memory.
 
-# %% [markdown] lang="ja" en="74dd382d"
+# %% [markdown] lang="ja" en="3dc4ad7b"
 # ステップが大きいと、メモリは1を飛び越えては戻り、0.8と1.6の間をいつまでも行き来します。
 # どのトークンにも0.2の驚きが許されているので、16トークンで一度に $16 \cdot 0.25 \cdot 0.2 = 0.8$ だけ、どちら向きにも動いてしまうのです。
 # 0.8と1.6のどちらになるかは、どこで止めるかによります。
@@ -1095,7 +1095,7 @@ for theta in (0.25, 0.03):
 # - **$\theta$** は、驚きをどれだけ書き込むかを決めます。
 #   キーの長さが1なら、$\tfrac12$ でペアを一度に記憶し、1を超えると発散します。
 # - **$\eta$** は過去の驚きを引き継ぐので、1回の驚きで、メモリは最終的に $-\theta u/(1-\eta)$ だけ動きます。
-#   モーメンタムが役立ったのはキーが互いによく似ているときで、キーどうしが直角のときは、ほとんど何も加わりませんでした。
+#   モーメンタムが役立ったのは、互いによく似たキーが順番に伝えられるときで、キーどうしが直角のときは、ほとんど何も加わりませんでした。
 # - **$\alpha$** は、忘れる割合です。半減期は $\ln\tfrac12 / \ln(1-\alpha)$ トークンで、忘却は、すべてをゼロのほうへ引き寄せます。
 #   忘却が役立ったのは、似たキーでたずねるときに古い話題が邪魔になる場合で、同じキーでたずねるなら、上書きだけで足りました。
 # - 実験室のストリーム全体に合う固定の設定はなかったので、ゲートはデータに応じて変わります。

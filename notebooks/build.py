@@ -3,6 +3,8 @@
     python notebooks/build.py [NN ...]          build every lesson, or those whose names begin so
     python notebooks/build.py --check [NN ...]  build nothing; list all that is wrong with sources and built notebooks
     python notebooks/build.py --stamp [NN ...]  record in each Japanese cell which English text it translates
+    python notebooks/build.py --single [NN ...] write built lessons as files that run without a clone (single.py)
+    python notebooks/build.py --edition student|teacher|slides [NN ...]   editions of built lessons (editions.py)
 
 A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands once, prose in both languages:
 
@@ -38,9 +40,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import claims
+import editions
 import jupytext
 import navigation
 import nbformat
+import single
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 from nbformat import NotebookNode
@@ -48,6 +52,7 @@ from nbformat import NotebookNode
 NOTEBOOKS = Path(__file__).resolve().parent
 LANGUAGES = ("en", "ja")
 CELL_SECONDS, LESSON_SECONDS, CELL_LINES, MAX_BYTES = 60, 120, 15, 2_000_000
+DERIVED = "editions"  # the folder beside this file where editions and single files are written
 SECONDS = "seconds.json"  # beside this file: how long each lesson's code ran
 FACTOR = 2.0  # what a lesson states is within it of the record, and a record that is within it of a new run stays
 STATED = {
@@ -387,6 +392,28 @@ def stamp(source: Path) -> None:
     source.write_bytes(text.encode())
 
 
+def derive(source: Path, edition: str | None) -> list[str]:
+    """Write an edition of a built lesson, or the file that runs by itself, and print where; what went wrong."""
+    problems = []
+    for language in LANGUAGES:
+        path = notebook_path(source, language)
+        if not path.is_file():
+            problems.append(f"{language}/{path.name} is missing: build it first")
+            continue
+        built = nbformat.read(path, as_version=4)
+        folder = source.parent.parent / DERIVED / (edition or "single") / language
+        folder.mkdir(parents=True, exist_ok=True)
+        made = editions.edition(edition, source, language, built) if edition else single.single(source, language, built)
+        nbformat.write(made, folder / path.name)
+        if edition == "slides":
+            page = editions.as_html(made, source.stem, language)
+            (folder / f"{source.stem}.html").write_text(page, encoding="utf-8")
+        print(folder / path.name)
+        if (size := (folder / path.name).stat().st_size) > MAX_BYTES:
+            problems.append(f"{folder / path.name} has {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:.0f} MB")
+    return problems
+
+
 def build_timed(source: Path) -> str | None:
     """Build a lesson, print how long it took, and return what went wrong."""
     try:
@@ -415,6 +442,8 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="build nothing, list every problem")
     action.add_argument("--stamp", action="store_true", help="record the English texts that Japanese cells translate")
+    action.add_argument("--single", action="store_true", help="write built lessons as files that run by themselves")
+    action.add_argument("--edition", choices=editions.EDITIONS, help="write an edition of built lessons")
     options = parser.parse_args(arguments)
     sources = sorted((folder / "src").glob("[0-9][0-9]_*.py"))
     unknown = [name for name in options.lessons if not any(source.name.startswith(name) for source in sources)]
@@ -427,14 +456,17 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         if options.stamp:
             stamp(source)
             continue
+        if options.single or options.edition:
+            problems += derive(source, options.edition)
+            continue
         failure = None if options.check else build_timed(source)
         problems += [failure] if failure else check(source)
-    if not options.stamp and not options.lessons:
+    if not (options.stamp or options.single or options.edition or options.lessons):
         problems += orphans(folder)
         problems += [f"{SECONDS} knows {name}, which has no source" for name in unsourced(folder, measured(folder))]
     for problem in problems:
         print(problem, file=sys.stderr)
-    if not problems:
+    if not problems and not (options.single or options.edition):
         print(f"{len(sources)} lesson(s): {'stamped' if options.stamp else 'no problem'}")
     return 1 if problems else 0
 

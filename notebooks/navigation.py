@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,32 @@ WORDS = {
     "ja": ("教材の地図（レッスン00の7節）", "English", "README_ja.md"),
 }
 OTHER = {"en": "ja", "ja": "en"}
+# Where the repository lives, such as "https://github.com/NAME/titans-step-by-step". While it is empty, nothing is
+# written that would lead there: no badge, no link from single files.
+REPOSITORY = ""
+
+
+def address(link: str, language: str) -> str:
+    """Where a relative link of a lesson leads on the web; empty while the repository has no address."""
+    if not REPOSITORY:
+        return ""
+    path = os.path.normpath(f"notebooks/{language}/{link}").replace(os.sep, "/")
+    return f"{REPOSITORY}/blob/main/{path}"
+
+
+def release(version: str) -> str:
+    """Where a release's wheel lies; empty while the repository has no address."""
+    wheel = f"titans_step_by_step-{version}-py3-none-any.whl"
+    return f"{REPOSITORY}/releases/download/v{version}/{wheel}" if REPOSITORY else ""
+
+
+def badge(source: Path, language: str) -> str:
+    """A link that opens a lesson in Colab; empty while the repository has no address, or is not on GitHub."""
+    place = REPOSITORY.removeprefix("https://github.com/")
+    if place == REPOSITORY:
+        return ""
+    lesson = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{language}/{source.stem}.ipynb"
+    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({lesson})"
 
 
 def cells(source: Path, language: str) -> tuple[NotebookNode, NotebookNode]:
@@ -33,7 +60,8 @@ def links(source: Path, language: str) -> str:
         parts.insert(0, "← " + link(lessons[place - 1], language))
     if place + 1 < len(lessons):
         parts.append(link(lessons[place + 1], language) + " →")
-    return " | ".join(parts)
+    parts.append(badge(source, language))
+    return " | ".join(filter(None, parts))
 
 
 def link(source: Path, language: str) -> str:

@@ -577,10 +577,8 @@ assert max(left["random"]) < 1e-6 < 0.2 < max(left["equal"])
 # 学習済みのモデルでは、$M_0$ そのものも学習されています（レッスン04）。
 #
 # 次の図は、1つのペアを小さなステップで3回書き込む様子です。
-# 上の段から順に、1回目（write 1）、2回目、3回目の書き込みで、
-# 「before」は書き込む前の重み、「gradient」は勾配です。
-# 赤は正、青は負を表します。色の範囲（colours）は列ごとに同じで、列の上に示してあります。
-# パネルの下の「size」は、成分の2乗和の平方根です。
+# 赤は正、青は負を表します。色の範囲は列ごとに同じで、列の上に示してあります。
+# パネルの下の「大きさ」は、成分の2乗和の平方根です。
 # 勾配をよく見てください。外積の階数（rank）は1なので、どの勾配も縦の模様1つと横の模様1つの積になっています。
 # $W_2$ の勾配は誤差とともに小さくなり、$W_1$ の勾配はゼロから始まります。
 
@@ -639,10 +637,10 @@ for keep in (0.5, (1 - 0.002) ** 4096):
 # Does that matter in a trained model? Two models that the course ships were trained alike, on pairs told in one stretch
 # or scattered in noise; one forgets in both layers of its memory, the other in the last alone. Each reads 1,024 tokens
 # of noise *first*; then six pairs are told in one stretch, 56 tokens of noise follow, and the values are asked for. In
-# three more runs, one layer of the first model's memory is put back to what it was at the start: $W_1$ just before the
-# telling, or $W_2$, or $W_1$ just *after* the telling.
+# four more runs, one layer of the first model's memory is put back to what it was at the start: $W_1$ just before the
+# telling, or $W_2$, or of $W_1$ only its size, or $W_1$ just *after* the telling.
 
-# %% [markdown] lang="ja" en="b1289d3f"
+# %% [markdown] lang="ja" en="389047fa"
 # 両方の層が縮むと、層ごとの倍率が掛け合わされるので、重みが半分なら答えは4分の1より小さくなります。
 # 4,096トークンの後では、**どちらの**勾配も1万分の1ほどで、書き込んでも何も変わりません。
 # 時間をかけて、全部がゼロのメモリに戻ってしまったのです。
@@ -657,11 +655,11 @@ for keep in (0.5, (1 - 0.002) ** 4096):
 # どちらにも、**まず**雑音を1,024トークン読ませます。
 # その後で6つのペアを1か所でまとめて伝え、さらに雑音を56トークン読ませてから、値をたずねます。
 # 加えて、両方の層で忘れるモデルについては、
-# メモリの1つの層だけを系列の最初の重みに戻す実験を3つします。
-# ペアを伝える直前に $W_1$ を戻すもの、同じところで $W_2$ を戻すもの、
+# メモリの1つの層だけを系列の最初の重みに戻す実験を4つします。
+# ペアを伝える直前に $W_1$ を戻すもの、同じところで $W_2$ を戻すもの、同じところで $W_1$ の大きさだけを戻すもの、
 # そして、ペアを伝えた**直後**に $W_1$ を戻すものです。
 #
-# 出力は正解率です。put back は伝える直前に、too late は伝えた直後に戻した場合を表します。
+# 出力は正解率です。put back は伝える直前に戻した場合、its size はそこで大きさだけを戻した場合、too late は伝えた直後に戻した場合を表します。
 
 # %% tags=["nbval-ignore-output"]
 both, last = (
@@ -673,6 +671,7 @@ right = {
     "last layer forgets": trials.right_after_noise(last),
     "both, W_1 put back": trials.right_after_noise(both, 0),
     "both, W_2 put back": trials.right_after_noise(both, 1),
+    "both, W_1 its size": trials.right_after_noise(both, 0, only_size=True),
     "both, W_1 too late": trials.right_after_noise(both, 0, True),
 }
 for name, share in right.items():
@@ -680,14 +679,17 @@ for name, share in right.items():
 
 # %% [markdown] lang="en"
 # The pairs came after the noise, so nothing of them can have been forgotten in it. What is lost is the ability to learn
-# them, and it hangs on $W_1$: put back in time, it brings nearly all answers back; $W_2$ does not. And put back after the
-# telling it helps little, so it is the writing that had failed, not the reading. Therefore in this library $\alpha$ acts on the last layer alone (decision D16); `forget_layers="all"` is the paper's form. The
-# [README](../../README.md) has the whole table, under `recall-scattered`.
+# them, and it hangs on $W_1$: put back in time, it brings nearly all answers back; $W_2$ does not. Scaled
+# to its old size alone, $W_1$ brings back 64 %: most of what it lacked, not all, was size. And put back after the telling
+# it helps little, so it is the writing that had failed, not the reading. Therefore in this library $\alpha$ acts on the last
+# layer alone (decision D16); `forget_layers="all"` is the paper's form. The [README](../../README.md) has the whole
+# table, under `recall-scattered`.
 
-# %% [markdown] lang="ja" en="040c46c0"
+# %% [markdown] lang="ja" en="76edb6a5"
 # ペアを伝えたのは雑音の後なので、雑音の間にペアを忘れたわけではありません。
 # 失われたのはペアを学ぶ力で、それを左右するのは $W_1$ です。
 # 伝える前にこれを戻せば、ほとんどすべてに正しく答えられますが、$W_2$ を戻しても効果はありません。
+# $W_1$ の大きさだけを戻すと64%なので、足りなかったのは、全部ではないにしても、おもに大きさです。
 # また、伝えた後で戻してもあまり効果がないので、うまくいかなかったのは読み出しではなく、書き込みのほうです。
 # そこで、このライブラリでは、$\alpha$ を最後の層だけに使います（決定D16）。
 # `forget_layers="all"` とすると論文の形になります。
@@ -702,6 +704,7 @@ assert small["last layer ", keep][2] > whole[2] / 4
 assert right["both layers forget"] < 0.3 < 0.9 < right["last layer forgets"]
 assert right["both, W_2 put back"] < 0.3 < 0.9 < right["both, W_1 put back"]
 assert right["both, W_1 too late"] < 0.4
+assert 0.5 < right["both, W_1 its size"] < 0.8
 
 # %% [markdown] lang="en"
 # ## 6. Interference
@@ -717,9 +720,7 @@ assert right["both, W_1 too late"] < 0.4
 # これが干渉（interference）です。
 #
 # 次の実験では、8次元のメモリに、まずペアAを伝え、続けて、ランダムなペアを30個伝えます。書き込みは1回ずつです。
-# 書き込みのたびにAについてたずね、これを行列（図の matrix）と2層のメモリ（two layers）で比べます。
-# 横軸「other pairs written since」はAの後に書き込んだペアの数、縦軸はAの誤差です。
-# 水平な点線「an empty memory's error」は、空のメモリの誤差を表します。
+# 書き込みのたびにAについてたずね、これを行列と2層のメモリで比べます。
 
 # %%
 pictures.interference()
@@ -798,6 +799,7 @@ for depth in (1, 2):
 #
 # **実行する前に予想してみましょう。**
 # $d = 8$、$n = 16$ ペアとします。行列の誤差はどこで止まるでしょうか。2層のメモリではどうでしょうか。
+# 出力は、深さ（depth）ごとの重みの数（weights）と、20回、200回書き込んだ後の誤差（error）です。
 
 # %%
 for depth in (1, 2, 3):
@@ -872,10 +874,7 @@ assert max(deep[200], deeper[200]) < 0.1
 # 2. 深さ2で48ペアのとき、幅を広げるのと、層を増やすのとでは、どちらがよいですか。
 # 3. 書き込みが少ないとき（5〜20回）、誤差がいちばん小さいのは、どの深さですか。8ペアと24ペアで比べてください。
 #
-# スライダーは、depth が深さ、width が幅（隠れ層がキーの何倍か）、pairs がペア数、writes が書き込みの回数です。
-# 右上の「error of every pair」は、ペアごとの誤差です。
-# 下のグラフは、横軸「writes of all pairs」が全ペアを書き込んだ回数、縦軸「mean error」が平均の誤差です。
-# 点線は、行列で到達できる限界のおよその値を示します。
+# スライダーの「幅」は、隠れ層がキーの何倍かを表します。
 
 # %%
 lab = memory_lab()
@@ -885,10 +884,11 @@ lab
 # <details><summary>What you should have seen</summary>
 #
 # 1. With 8 pairs: there are 8 columns. Width does nothing at depth 1, because there is no hidden layer.
-# 2. It depends. At width 4 and 200 writes depth 3 is ahead of depth 2, with three times as many weights; at width 2 it
-#    is behind.
-# 3. With 8 pairs the matrix, as long as it has room. With 24 it is ahead at 5 writes by a hair, and depth 2 from 10 writes
-#    on. Depth 3 is never ahead so early.
+# 2. After 200 writes, with 512 weights each, the wide one: 0.44 at depth 2 and width 4, 0.60 at depth 3 and width 2. At
+#    the same width 4, depth 3 is ahead, with three times as many weights.
+# 3. At width 4: with 8 pairs the matrix (only at 15 writes depth 2 is a little better). With 24 it is ahead at 5 writes
+#    by a hair, and depth 2 from 10 writes on. Depth 3 is ahead that early only if it is wide: at width 8, with 24 pairs,
+#    from 10 writes on.
 #
 # </details>
 #
@@ -897,14 +897,15 @@ lab
 # One memory belongs to **one sequence and one head**. A batch of 4 sequences in a layer with 2 heads has 8 memories,
 # and none of them sees another. The weights are the state, so a layer's state is as large as its memories together:
 
-# %% [markdown] lang="ja" en="62ec85eb"
+# %% [markdown] lang="ja" en="9ac5a95d"
 # <details><summary>調べた結果</summary>
 #
 # 1. 列が8つあるので、8ペアです。深さ1には隠れ層がないので、幅を変えても何も変わりません。
-# 2. 場合によります。200回書き込んだ時点で、幅4なら深さ3のほうが深さ2より誤差が小さくなりますが、
-#    重みの数は3倍です。幅2では、深さ3のほうが、誤差が大きくなります。
-# 3. 8ペアなら、まだ余裕のある行列です。24ペアでは、5回の時点では行列の誤差がわずかに小さく、
-#    10回からは深さ2の誤差のほうが小さくなります。これほど早いうちに深さ3が一番になることはありません。
+# 2. 200回書き込んだ時点で、重みの数が同じ512個なら、幅を広げたほう（深さ2、幅4）が0.44で、層を増やしたほう（深さ3、幅2）の0.60より
+#    誤差が小さくなります。幅が同じ4なら、深さ3のほうが小さくなりますが、重みの数は3倍です。
+# 3. 幅4で比べます。8ペアなら行列です（15回の時点だけは、深さ2のほうがわずかに小さくなります）。
+#    24ペアでは、5回の時点では行列の誤差がわずかに小さく、10回からは深さ2の誤差のほうが小さくなります。
+#    これほど早いうちに深さ3が一番になるのは、幅が広いとき（24ペアで幅8なら、10回から）だけです。
 #
 # </details>
 #

@@ -161,10 +161,10 @@ print(f"h: {h}\ny: {y}\nM: {M:.4f}\no: {o}")
 # here $t$ counts segments.
 #
 # We take the weights from a block of the library: 8 features, one head, a matrix memory, segments of 4, chunks of 2.
-# All weights are random numbers, and so are the 11 tokens of `x`. A rule about who sees whom has to hold for any. After
-# every piece or two we compare with the library's own, in `library`; `same` asks for ten digits.
+# All weights are random numbers, and so are the 11 tokens of `x`: a rule about who sees whom has to hold for any weights.
+# After every piece or two we compare with the library's own, in `library`; `same` asks for ten digits.
 
-# %% [markdown] lang="ja" en="f704d51d"
+# %% [markdown] lang="ja" en="5ea10e08"
 # $h = (2, 6)$ です。トークン0は $0, 2, 6, 1$ の平均で $2.25$、トークン1は $0, 2, 6, 1, 3$ の平均で $2.4$ になります。
 # 書き込むたびに差の半分だけ動くので、$M$ は2から2.125、さらに2.2625になります。
 # この例には実はおかしなところがあって、後でもう一度取り上げるので、覚えておいてください。
@@ -703,6 +703,7 @@ assert (found["both"].triu(1) == 0).all()
 # 調べているトークンの行だけが濃い色になります。
 # 下の図はヤコビ行列で、アテンションと**メモリ**の両方を通って、どの入力がその出力に届くかを示します。
 # ×印の付いた赤い棒は、未来のトークンです。
+#
 # スライダーの「セグメント」はその長さ、「永続トークン」はその数、「トークン」は調べるトークンです。
 # （カーネルが動いていないときは、「文字どおり」と「両方」が上下に並びます。）
 #
@@ -825,10 +826,10 @@ for name, (model, task, between) in models.items():
     h_off[name] = before - after
 
 # %% [markdown] lang="en"
-# Hardly any. On this task, pairs told in one stretch and one layer, the answers come from the last read. That is worth
-# knowing before you explain a result by "memory as context". It is a fact about recall, where nothing has to be *done*
-# with what was retrieved. With two layers, or where an answer combines several facts, it may differ. You have the tool
-# to find out.
+# Hardly any. On this task (pairs told in one stretch, a model of one layer) the answers come from the last read. That
+# is worth knowing before you explain a result by "memory as context". It is a fact about recall, where nothing has to
+# be *done* with what was retrieved. With two layers, or where an answer combines several facts, it may differ. You have
+# the tool to find out.
 #
 # ### What the positions of $h$ are for
 #
@@ -838,8 +839,8 @@ for name, (model, task, between) in models.items():
 #
 # **Predict before you run.** It is trained twice, with positions and without. What is the best that it can do without?
 
-# %% [markdown] lang="ja" en="2aa655c6"
-# 正解はほとんど減りません。ペアをひと続きに伝えるこの課題では、1層のモデルの答えは最後の読み出しから来ているのです。
+# %% [markdown] lang="ja" en="32764e2d"
+# 正解はほとんど減りません。この課題（ペアはひと続きに伝え、モデルは1層）では、答えは最後の読み出しから来ているのです。
 # このことは、結果を「コンテキストとしてのメモリ」で説明する前に、知っておく価値があります。
 # ただし、想起の課題では、読み出したものを使ってさらに何かを**する**必要がありません。
 # 2層のモデルや、いくつかの事実を組み合わせて答える課題では、違うかもしれません。それを調べる道具は、もう手元にあります。
@@ -924,11 +925,11 @@ assert last > 0.85
 # attention could make of it "this value, after that key".
 #
 # **Predict before you run.** Switch one part at a time off in the trained models. Without which are the answers lost?
-# For attention nothing is added to $x$. "Looking back" is the part of the convolution that is not the token itself. A
-# third model joins in: it was trained on pairs told in one stretch and on pairs *scattered* in the noise, and is asked
-# for scattered ones.
+# Where attention is off, nothing is added to $x$. "Looking back" is the part of the convolution that is not the token
+# itself. A third model joins in: it was trained on pairs told in one stretch and on pairs *scattered* in the noise, and is
+# asked for scattered ones.
 
-# %% [markdown] lang="ja" en="51aa1563"
+# %% [markdown] lang="ja" en="9cf2473a"
 # この課題では、位置があってもなくても変わりません。それでも位置を与えておくのは、コンテキストが働かなければ解けない課題のためです。
 #
 # ### キーと値を結びつけているのは何か
@@ -1041,12 +1042,12 @@ traces.gates_and_surprise(shipped, tokens, spans)
 # ### But does training need attention?
 #
 # A part may be idle in the end and have been needed on the way there. So train MAC twice more, with a part missing from
-# the first step on. Once attention adds nothing, and $x$ itself is written. Once the convolutions are one token wide,
-# and attention is the only part that can look back.
+# the first step on. In the first training attention adds nothing, so $x$ itself is written. In the second the
+# convolutions are one token wide, and attention is the only part that can look back.
 #
 # **Predict before you run.** Which of the two learns the task?
 
-# %% [markdown] lang="ja" en="4c1706da"
+# %% [markdown] lang="ja" en="fca22451"
 # 事実を伝えている間、$\theta$ は1トークンごとに上下し、書き込むトークンのステップ幅は、その1つ前のトークンより大きくなっています。
 # セグメントが終わって次に移るトークン16からは、ステップ幅が小さくなります。
 #
@@ -1074,17 +1075,19 @@ for name in ("without attention", "without convolution"):
 #
 # ### What the residual is for
 #
-# And the other thing that we added to the equations, `x +` around attention (D13)? Without it, what is written is a
-# blend of what attention sees. The convolution is there again. **Predict before you run.** Does the model learn?
+# One thing in section 3 was not in the equations: `x +` around attention (D13). Train without it, with the convolution
+# back in its place. What is written is then a blend of what attention sees, and nothing else.
+#
+# **Predict before you run.** Does the model learn?
 
-# %% [markdown] lang="ja" en="fa76c648"
+# %% [markdown] lang="ja" en="96258258"
 # アテンションがなくても、MAC と同じように学習できましたが、畳み込みがないと、正解率は半分を少し超えたところで止まっています。
 #
 # ### 残差接続は何のためにあるか
 #
-# 3節で見たように、式には、アテンションのまわりの `x +` も付け加えてありました（D13）。
-# これを外すと、書き込まれるのは、アテンションから見えるものを混ぜ合わせただけのものになります。
-# 畳み込みは元に戻し、`x +` だけを外して訓練してみます。
+# 3節のブロックには、式にないものが1つだけありました。アテンションのまわりの `x +` です（D13）。
+# 畳み込みは元に戻し、今度はこれだけを外して訓練します。
+# すると、書き込まれるのは、アテンションから見えるものを混ぜ合わせただけのものになります。
 #
 # **実行する前に予想してみましょう。** これでも、モデルは課題を学習できるでしょうか。
 
@@ -1105,11 +1108,13 @@ pictures.curves(trained)
 # %% [markdown] lang="en"
 # (A training ends when 94 % are right. Three of the curves lie on each other, or nearly.) Without the convolution and
 # without the residual the curves stop near the same peculiar share, far above guessing and far below MAC. Which
-# half-knowledge would give that? Suppose you know *which values were told*, but not to which keys they belong. You pick
-# one of the $n$ values that are left; when an answer is shown, you cross it off. You are right once in $n$ times, and
-# otherwise once in 8, since two values may happen to be equal:
+# half-knowledge would give that?
+#
+# Suppose you know *which values were told*, but not to which keys they belong. You pick one of the $n$ values that are
+# left; when an answer is shown, you cross it off. You are right once in $n$ times, and otherwise once in 8, since two
+# values may happen to be equal:
 
-# %% [markdown] lang="ja" en="d995a992"
+# %% [markdown] lang="ja" en="781bdb42"
 # （正解率が94%になると訓練は終わります。曲線のうち3本は、ほとんど重なっています。）
 # 畳み込みがない場合と残差接続がない場合は、どちらの曲線も同じくらいの正解率で止まっています。
 # これは、当てずっぽうよりはるかに高く、MAC よりはるかに低い値です。どんな「半分だけの知識」があれば、こうなるのでしょうか。
@@ -1143,15 +1148,15 @@ for name in ("MAC", "without convolution", "without residual"):
 
 # %% [markdown] lang="en"
 # That is the pattern of someone who crosses off: nearly all answers were told, and the last question is far easier than
-# the first. Both memories hold the values, without their keys. The share comes back at another size: a MAC of this
-# course that was trained without convolution, with six pairs, 32 values and 400 steps.
+# the first. Both memories hold the values, without their keys. Is it so at another size, too? A MAC of this course
+# was trained without convolution on six pairs and 32 values, for 400 steps; its share is below.
 #
 # Without the convolution no token has both key and value. But why does the convolution not help without the residual?
 # It mixes neighbours, and if each of them is a blend, there is nothing left to tell them apart. That can be tested. Let
 # attention pass on a blend and nothing else: its two matrices $W_V$ and $W_O$ begin as the identity. It differs from
 # "without attention", which writes $x$, by the blending alone.
 
-# %% [markdown] lang="ja" en="5cf6ce73"
+# %% [markdown] lang="ja" en="035bac51"
 # これは、候補を消しながら答える場合と同じ傾向で、答えのほとんどは伝えた値であり、最後の質問は最初の質問よりずっと当たりやすくなっています。
 # どちらのモデルのメモリも、値だけを覚えていて、それがどのキーの値かは覚えていません。
 # この正解率の関係が大きさの違うモデルでも成り立つかどうかを、
@@ -1271,7 +1276,7 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - On this task the last read does the work, and $h$ hardly any. Where $h$ has to do it, it needs positions: without
 #   them it is a set, and a token gets the average of all.
 # - What ties a key to its value is the convolution of the keys, which looks one token further back than that of the
-#   values. Attention may be switched off, after training and even before it.
+#   values. On this task attention may be switched off, after training and even before it.
 # - Without the convolution, or without a residual around attention, the memory learns which values were told, but not
 #   whose they are.
 #
@@ -1283,7 +1288,7 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927): recall of pairs as a measure of
 #   sequence models.
 
-# %% [markdown] lang="ja" en="b5b15ebd"
+# %% [markdown] lang="ja" en="db9d9f0c"
 # **メモリを読むのは、書き込みの前ですか、後ですか。** 両方です。
 # $h$ は過去を**振り返る**ためのトークンなので、セグメントの前の重みで読み、
 # $o$ を求めるときは、そのトークン自身を書いた直後の重みで読みます。
@@ -1305,7 +1310,7 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - この課題で働いているのは最後の読み出しで、$h$ はほとんど働いていません。
 #   $h$ を使わなければならない課題では位置が必要で、位置がないと順序のない集合になるので、トークンには全部の平均しか渡りません。
 # - キーと値を結びつけているのは、キーの畳み込みで、値の畳み込みより1トークン前を見ています。
-#   アテンションは、訓練の後だけでなく、訓練の最初から切ってもかまいません。
+#   この課題では、アテンションは、訓練の後だけでなく、訓練の最初から切ってもかまいません。
 # - 畳み込みがないか、アテンションのまわりの残差接続がないと、メモリは、どの値が伝えられたかは覚えますが、どのキーの値かは覚えられません。
 #
 # ## 参考文献

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from titans.lesson.lesson_01 import lab, trials
+from tests.lessons.labs import check_words
+from titans.lesson.lesson_01 import lab, pictures, trials
 
 
 @pytest.mark.parametrize("dim", [8, 16, 48])
@@ -57,3 +58,16 @@ def test_reading_the_delta_rule_from_its_errors_is_reading_it_from_the_matrix():
     for t in range(5):
         errors[t] = v[0, t] - (k[0, t] @ k[0, :t].mT) @ errors[:t]
     assert torch.allclose((k[0] @ k[0].mT) @ errors, trials.correct(k, v)[0])
+
+
+def looking():
+    return pictures.looking(pictures.direction(torch.tensor([-100.0, 20.0])), torch.tensor([1.0, -1.0]))
+
+
+def reading_again():
+    return pictures.reading_again({"12 pairs": [1.0, 0.2], "32 pairs": [1.0, 0.8]}, 0.5)
+
+
+@pytest.mark.parametrize("make", [looking, reading_again])
+def test_a_picture_of_what_is_handed_to_it_speaks_both_languages(make):
+    check_words(make)

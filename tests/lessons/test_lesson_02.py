@@ -50,6 +50,22 @@ def test_what_the_lab_shows_early():
     assert deep[0] - 0.05 < matrix[0] < deep[0]
     assert all(two < min(others) for two, *others in zip(deep[1:], matrix[1:], deeper[1:], strict=True))
 
+    def at_15(depth):
+        return trials.write_repeatedly(depth, 4, 8).errors.mean(1)[15]
+
+    assert at_15(1) - 0.05 < at_15(2) < at_15(1) < at_15(3)
+    wide = [trials.write_repeatedly(depth, 8, 24).errors.mean(1) for depth in (1, 2, 3)]
+    assert min(range(3), key=lambda depth: wide[depth][5]) == 0
+    assert all(wide[2][writes] < min(wide[0][writes], wide[1][writes]) for writes in (10, 15, 20))
+
+
+def test_for_as_many_weights_a_wide_memory_is_ahead_of_a_deep_one_in_the_lab():
+    runs = [trials.write_repeatedly(depth, width, 48) for depth, width in ((2, 4), (3, 2), (3, 4))]
+    assert [sum(weight.numel() for weight in run.weights[0]) for run in runs] == [512, 512, 3 * 512]
+    wide, deep, both = (float(run.errors[-1].mean()) for run in runs)
+    assert (round(wide, 2), round(deep, 2)) == (0.44, 0.60)
+    assert both < wide
+
 
 def test_shrinking_both_layers_multiplies_their_factors():
     """With ReLU, which knows no size, two halves are a quarter; half of the last layer alone is half."""

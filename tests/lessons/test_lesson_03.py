@@ -7,7 +7,7 @@ import torch
 
 from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_draw
-from titans.lesson.kit.matrix_memory import trace, update
+from titans.lesson.kit.matrix_memory import surprise, trace, update
 from titans.lesson.lesson_03 import streams, trials
 from titans.memory import DeepMemory
 from titans.scan import Gates
@@ -61,6 +61,41 @@ def test_with_a_large_step_the_pair_told_last_is_answered_best():
     asked = trials.errors(alike, [0.65])[0, :, 0]  # [seeds, pairs]
     last = torch.einsum("sqd,sd->sq", alike.q[:, 0], alike.k[:, -1]).argmax(-1, keepdim=True)
     assert asked.gather(1, last).mean() < 0.2 * asked.mean()
+
+
+def test_momentum_needs_keys_alike_pairs_in_turn_and_values_to_be_trusted():
+    def gain(pairs):
+        plain, pushed = trials.best(pairs), trials.best(pairs, etas=trials.ETAS)
+        return plain.error / pushed.error, pushed.wins(plain)
+
+    ratio, wins = gain(streams.keys_alike(0.9))
+    assert (ratio > 20, wins) == (True, 20)
+    assert gain(streams.keys_alike(0.9, noise=0.3))[0] > 2
+    assert gain(streams.keys_alike(0.9, pair_by_pair=True))[0] < 1.25
+    for pairs in (streams.keys_alike(0.9, noise=1.0), streams.keys_alike(0.0, noise=0.3)):
+        ratio, wins = gain(pairs)
+        assert ratio < 1.15
+        assert wins < 15
+
+
+def test_pairs_told_pair_by_pair_are_the_same_pairs():
+    turns, by_pair = streams.keys_alike(0.9), streams.keys_alike(0.9, pair_by_pair=True)
+    assert torch.equal(turns.q, by_pair.q)
+    assert torch.equal(by_pair.k[:, :10], by_pair.q[:, 0, :1].expand(-1, 10, -1))
+    assert torch.equal(turns.k.sum(1).round(decimals=9), by_pair.k.sum(1).round(decimals=9))
+
+
+def test_forgetting_helps_in_the_part_of_a_question_across_the_key_that_was_told():
+    told = streams.topics(0.7)
+    along, across = streams.along_and_across(told)
+    k = told.k.unflatten(1, (12, 4))
+    assert torch.allclose(along.q + across.q, told.q)
+    assert torch.allclose((across.q * k).sum(-1), torch.zeros(()).double())
+    for alpha in (0.05, 0.1):  # at one and the same step
+        settings = [trials.Best(0.0, 0.5, 0.0, share, told.k) for share in (0.0, alpha)]
+        (along_kept, across_kept), (along_gone, across_gone) = trials.errors_along_and_across(told, *settings)
+        assert across_gone < 0.6 * across_kept
+        assert along_gone > along_kept
 
 
 def test_a_surprise_carried_on_is_what_overshoots():
@@ -159,6 +194,30 @@ def test_where_surprise_is_measured_decides_how_large_it_is(seed):
     k, v = draw / draw.norm(dim=-1, keepdim=True)
     fresh, stale = ([trials.surprise_measured(k, v, write, measure) for write in (1, 16)] for measure in (1, 16))
     assert max(stale) < 0.95 * min(fresh)
+
+
+def test_the_older_the_weights_the_less_the_tokens_just_before_have_disturbed():
+    """In the fourth reading, the surprise at weights that are so many tokens old: each key was told 32 tokens ago, and
+    what was written since then disturbs its answer."""
+    keys, values = trials.passage()
+    upright = torch.linalg.qr(keys)[0].T
+
+    def by_age(keys):
+        M, seen = [torch.zeros(32, 32, dtype=torch.float64)], []
+        for k, v in list(zip(keys, values, strict=True)) * 4:
+            M.append(M[-1] - 0.25 * surprise(M[-1], k, v))
+        for age in (0, 4, 8, 16, 24, 31):
+            seen.append(
+                sum(
+                    surprise(M[96 + token - age], k, v).norm()
+                    for token, (k, v) in enumerate(zip(keys, values, strict=True))
+                )
+                / 32
+            )
+        return torch.stack(seen)
+
+    assert (by_age(keys).diff() < 0).all()
+    assert by_age(upright).diff().abs().max() < 1e-9
 
 
 def test_gradients_fade_with_the_layers_that_they_pass_through():

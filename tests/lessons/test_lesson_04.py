@@ -13,6 +13,8 @@ from titans import TitansLM
 from titans.chunked import chunked_scan
 from titans.lesson.kit.watching import memory_of
 from titans.lesson.lesson_04 import exercises, lab, pictures, runs, trials
+from titans.lesson.lesson_04.overwriting import WITHOUT
+from titans.recipes import OVERWRITING, RETOLD, changed
 from titans.recurrence import Momentum, recurrent_scan, surprise
 from titans.scan import Gates
 from titans.tasks import RetoldRecall
@@ -147,6 +149,40 @@ def test_with_all_three_the_first_seed_leans_on_momentum(retold):
     assert trials.newest_and_old(model, chunk_size=256)[0] > 0.85
     assert trials.newest_and_old(model, in_noise={"eta": 0.0})[0] < 0.75
     assert trials.newest_and_old(model, in_noise={"alpha": 0.0}, in_told={"alpha": 0.0})[0] > 0.95
+
+
+def test_what_is_found_of_seed_0_is_what_its_shipped_model_does(retold):
+    found = trials.switched_off()["0"]
+    for name, without in WITHOUT.items():
+        assert trials.newest_and_old(retold["all three"], **without)[0] == pytest.approx(found[name], abs=0.02)
+
+
+def test_of_all_three_two_seeds_lean_on_momentum_and_one_on_the_correction():
+    found = trials.switched_off()
+    without = {n: [found[seed][n] for seed in ("0", "1", "2")] for n in WITHOUT}
+    assert [share < 0.9 for share in without["no momentum in the noise"]] == [True, True, False]
+    assert [share < 0.9 for share in without["no correction (one chunk)"]] == [False, False, True]
+    assert min(without["no forgetting"]) > 0.97
+
+
+def test_forgetting_alone_was_weak_by_its_first_theta():
+    """From the larger start it overwrites in every seed; what has nothing to overwrite with does not, from either."""
+    card, other = trials.retold_card()["runs"], trials.other_first_steps()
+    assert card["forgetting"]["right"]["56"]["worst"] < 0.1
+    assert min(other["forgetting"]) > 0.9
+    assert max(other["none"] + card["none"]["right"]["56"]["each"]) < 0.7
+
+
+@pytest.mark.parametrize("name", runs.FIRST_STEPS)
+def test_other_starts_are_those_of_the_other_chunk_size(name):
+    size = {4: 256, 256: 4}
+    run = changed(RETOLD, **OVERWRITING[name])
+    model, other = TitansLM(run.config), TitansLM(changed(run, chunk_size=size[run.config.chunk_size]).config)
+    before = memory_of(model).to_gates.bias.detach().clone()
+    runs.start_with(model, runs.FIRST_STEPS[name])
+    bias, wanted = memory_of(model).to_gates.bias, memory_of(other).to_gates.bias
+    assert torch.allclose(bias, wanted)
+    assert torch.equal(bias[1:], before[1:])
 
 
 # ---- Pictures and the lab --------------------------------------------------------------------------------------------

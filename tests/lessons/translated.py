@@ -11,10 +11,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from tests.lessons.legible import shown_words
 from titans.lesson.kit.host import say
+from titans.lesson.lesson_00.words import FILLER, VOCABULARY
 from titans.lesson.lesson_09 import bare_player
 
 # What stays in Latin letters in Japanese: names of models and functions, and the names that a stream tells.
 NAMES = {"MAC", "MAG", "MAL", "LMM", "SiLU", "ReLU", "softmax", "sigmoid", "Titans"}
+NAMES |= {*VOCABULARY} - {*FILLER}
 NAMES |= {*bare_player.PEOPLE, *bare_player.DRINKS}
 
 
@@ -25,7 +27,10 @@ def left_in_english(figure: Figure) -> list[str]:
 
 
 def is_english(words: str) -> bool:
-    """Whether there is a word of three Latin letters or more beside formulas, code and names."""
+    """Whether there is a word of three Latin letters or more beside formulas, code and names; a word of filler by
+    itself is a token."""
+    if words in FILLER:
+        return False
     plain = re.sub(r"\$[^$]*\$|`[^`]*`", " ", words)
     return any(word not in NAMES for word in re.findall(r"[A-Za-z]{3,}", plain))
 

@@ -11,7 +11,7 @@ import pytest
 from tests.paths import ROOT
 
 PLACES = ("*.md", ".github/**/*.md", ".github/**/*.yml", ".ci/run", "pyproject.toml", "titans/**/*.py", "tests/**/*.py")
-PLACES += ("notebooks/*.py", "notebooks/src/*.py", "notebooks/src/*.toml")
+PLACES += ("notebooks/*.md", "notebooks/*.py", "notebooks/src/*.py", "notebooks/src/*.toml")
 TEXTS = {path: path.read_text(encoding="utf-8") for place in PLACES for path in ROOT.glob(place)}
 COMMANDS = {name for text in TEXTS.values() for name in re.findall(r"python -m (tests(?:\.\w+)+)", text)}
 

@@ -16,6 +16,9 @@ from IPython.core.getipython import get_ipython
 import titans
 from titans.installed import advice, others, whole
 from titans.lesson.kit.host import say, speak
+from titans.lesson.kit.progress import begin, predict, progress
+
+__all__ = ["predict", "progress", "start"]
 
 
 def start(language: str = "en") -> None:
@@ -26,6 +29,7 @@ def start(language: str = "en") -> None:
     language.
     """
     speak(language)
+    begin()
     check_place()
     torch.manual_seed(0)
     torch.set_num_threads(1)

@@ -1,11 +1,12 @@
 """Where a lesson runs, and in which language it speaks."""
 
-import logging
 import os
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 LANGUAGES = ("en", "ja")
+JAPANESE = "IPAexGothic"
 _spoken = ["en"]
 
 
@@ -39,6 +40,9 @@ def use_japanese_font() -> None:
         return
     import matplotlib_fontja  # noqa: F401 - makes its font known to matplotlib
     from matplotlib import rcParams
+    from matplotlib.font_manager import fontManager
 
-    rcParams["font.family"] = ["IPAexGothic", "DejaVu Sans"]
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it would warn that there is no bold
+    fonts = [font for font in fontManager.ttflist if font.name == JAPANESE]
+    if all(font.weight == 400 for font in fonts):
+        fontManager.ttflist.append(replace(fonts[0], weight=700))  # it has no bold one, which matplotlib would warn of
+    rcParams["font.family"] = [JAPANESE, "DejaVu Sans"]

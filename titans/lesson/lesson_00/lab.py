@@ -1,6 +1,7 @@
 """The telling lab of lesson 00: tell six facts, wait, ask; with the memory on and off."""
 
 from functools import lru_cache
+from typing import Any
 
 import ipywidgets as widgets
 import torch
@@ -8,6 +9,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from titans.lesson.kit.figures import FRAME, GREY, new_figure, share_map
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, choice, notches
 from titans.lesson.lesson_00.trials import chances, models
 from titans.lesson.lesson_00.words import NAMES, PLACES, filler, ids, told_words
@@ -16,7 +18,7 @@ from titans.model import ModelState
 WHO = tuple(NAMES[:6])
 WHERE = ("Lima", "Kyoto", "Oslo", "Cairo", "Lyon", "Rome")
 WAITS = (0, 1, 2, 4, 16, 64, 256, 500, 1000, 2000)
-MEMORY = {"on": "memory on", "off (never written)": "memory never written"}
+MEMORY = {"memory on": ("on", "あり"), "memory never written": ("off (never written)", "なし（書き込まない）")}
 
 
 @lru_cache(maxsize=256)
@@ -57,7 +59,8 @@ class TellingDrawing(Drawing):
         self.frames = [Rectangle((0, row - 0.45), 0.9, 0.9, fill=False, ec=FRAME, lw=2) for row in range(len(WHO))]
         for frame in self.frames:
             axes.add_patch(frame)
-        axes.text(1.02, 1.04, "answer, probability", transform=axes.transAxes, fontsize=8, color=GREY)
+        replies = say("answer, probability", "答えと確率")
+        axes.text(1.02, 1.04, replies, transform=axes.transAxes, fontsize=8, color=GREY)
         self.replies = [axes.text(32.2, row, "", fontsize=9, va="center") for row in range(len(WHO))]
         bar = self.figure.add_axes((0.955, 0.2, 0.012, 0.66))
         self.figure.colorbar(self.image, cax=bar, ticks=(0, 0.5, 1)).ax.tick_params(labelsize=8)
@@ -65,7 +68,7 @@ class TellingDrawing(Drawing):
 
     def draw(self, memory: str, wait: int, **chosen: str) -> None:
         places = tuple(chosen[name] for name in WHO)
-        found = answers(MEMORY[memory], places, wait)
+        found = answers(memory, places, wait)
         self.image.set_data(found.numpy())
         best, likeliest = found.max(1)
         right = 0
@@ -74,9 +77,11 @@ class TellingDrawing(Drawing):
             answer = PLACES[int(likeliest[row])]
             right += answer == place
             self.replies[row].set_text(f"{'✓' if answer == place else '✗'} {answer} {float(best[row]):.0%}")
-        self.title.set_text(
-            f"memory {memory}; asked {wait:,} tokens and {segments_between(wait)} segments later: {right} of 6 right"
+        title = say(
+            "memory {}; asked {:,} tokens and {} segments later: {} of 6 right",
+            "メモリ{}。{:,}トークン、{}セグメント後にたずねる：正解 {}/6",
         )
+        self.title.set_text(title.format(say(*MEMORY[memory]), wait, segments_between(wait), right))
 
 
 def telling_lab() -> LivePicture:
@@ -87,15 +92,17 @@ def telling_lab() -> LivePicture:
     }
     for control in controls.values():
         control.style.description_width = "48px"
-    controls["wait"] = notches("tokens", [(f"{wait:,}", wait) for wait in WAITS], 500, 330)  # 2,000 take longer to read
-    controls["memory"] = choice("memory", list(MEMORY))
+    waits = [(f"{wait:,}", wait) for wait in WAITS]
+    controls["wait"] = notches(say("tokens", "トークン数"), waits, 500, 330)  # 2,000 take longer to read
+    options: list[Any] = [(say(*words), memory) for memory, words in MEMORY.items()]
+    controls["memory"] = choice(say("memory", "メモリ"), options, "memory on")
     rows = (WHO, ("wait",), ("memory",))
     told = dict(zip(WHO, WHERE, strict=True))
     return LivePicture(
         TellingDrawing(),
         controls,
         rows,
-        states=({**told, "memory": "on", "wait": 2000}, {**told, "memory": "off (never written)", "wait": 2000}),
+        states=tuple({**told, "memory": memory, "wait": 2000} for memory in MEMORY),
         shows="Telling lab: a map of the probability of 32 places for six names, a frame around the place that was "
         "told, and each name's likeliest place.",
         shows_ja="伝言実験室。6つの名前に対する32の場所の確率を色で表し、伝えた場所を枠で囲んだ図。右に、名前ごとに最も確率の高い場所が並びます。",

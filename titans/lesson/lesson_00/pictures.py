@@ -19,6 +19,7 @@ from titans.lesson.kit.figures import (
     share_map,
     tidy,
 )
+from titans.lesson.kit.host import say
 from titans.lesson.lesson_00.trials import DISTANCES, models, share_by_distance, silent_token, writes
 from titans.lesson.lesson_00.words import NAMES, PLACES, TASK, VOCABULARY, filler, ids, told_words
 
@@ -26,18 +27,19 @@ from titans.lesson.lesson_00.words import NAMES, PLACES, TASK, VOCABULARY, fille
 def by_distance() -> Picture:
     """Right answers against the distance between telling and asking, for the three models and for
     the last pair."""
-    x = "tokens of filler between telling and asking"
-    figure, axes = chart(3.4, x, "share of right answers", (0.08, 0.16, 0.72, 0.95))
+    x = say("tokens of filler between telling and asking", "伝えてからたずねるまでの埋め草のトークン数")
+    figure, axes = chart(3.4, x, say("share of right answers", "正解率"), (0.08, 0.16, 0.72, 0.95))
     right = {name: share_by_distance(name).right for name in models()}
     shares = {
-        "memory on, first five facts": right["memory on"][:, :-1].mean(1),
-        "memory on, last fact": right["memory on"][:, -1],
-        "memory never written": right["memory never written"].mean(1),
-        "trained without memory": right["trained without memory"].mean(1),
+        say("memory on, first five facts", "メモリあり、最初の5つの事実"): right["memory on"][:, :-1].mean(1),
+        say("memory on, last fact", "メモリあり、最後の事実"): right["memory on"][:, -1],
+        say("memory never written", "メモリに書き込まない"): right["memory never written"].mean(1),
+        say("trained without memory", "メモリなしで訓練"): right["trained without memory"].mean(1),
     }
     places = range(len(DISTANCES))
     plot_curves(axes, {name: (places, share) for name, share in shares.items()}, markersize=5)
-    axes.axhline(1 / TASK.values, color=GREY, linewidth=0.9, linestyle=":", label="one place in 32, at random")
+    at_random = say("one place in 32, at random", "32か所からランダムに1つ")
+    axes.axhline(1 / TASK.values, color=GREY, linewidth=0.9, linestyle=":", label=at_random)
     axes.set_xticks(places, [f"{distance:,}" for distance in DISTANCES])
     axes.set(ylim=(-0.03, 1.05))
     legend_outside(axes, 8)
@@ -56,12 +58,15 @@ def silent() -> Picture:
     """Which facts are known after 16 tokens, when one of these tokens takes a step of 0."""
     shares = silent_token()
     tokens, facts = shares.shape
-    figure, axes = chart(2.7, "the token whose step is 0", "the fact in", (0.18, 0.2, 0.98, 0.88))
+    x = say("the token whose step is 0", "ステップ幅を0にしたトークン")
+    figure, axes = chart(2.7, x, say("the fact in", "事実のあるトークン"), (0.18, 0.2, 0.98, 0.88))
     axes.grid(visible=False)
     share_map(axes, shares.T)
-    axes.set_title("share that knows the fact after token 15", fontsize=9, loc="left")
+    title = say("share that knows the fact after token 15", "トークン15の後で事実を答えられた割合")
+    axes.set_title(title, fontsize=9, loc="left")
     axes.set_xticks(range(tokens))
-    axes.set_yticks(range(facts), [f"tokens {2 * fact} and {2 * fact + 1}" for fact in range(facts)])
+    of_fact = say("tokens {} and {}", "トークン{}と{}")
+    axes.set_yticks(range(facts), [of_fact.format(2 * fact, 2 * fact + 1) for fact in range(facts)])
     for token, fact in product(range(tokens), range(facts)):
         share = float(shares[token, fact])
         axes.text(
@@ -94,15 +99,19 @@ def idea(facts: dict[str, str]) -> Picture:
     grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.25), hspace=0.12, left=0.09, right=0.98, top=0.98, bottom=0.13)
     stream, axes = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     _stream(stream, [VOCABULARY[token] for token in tokens[0].tolist()], len(words), segment)
-    tidy(axes, "", "token", r"change of memory $|M_t - M_{t-1}|$")
+    tidy(axes, "", say("token", "トークン"), say("change of memory", "メモリの変化") + " $|M_t - M_{t-1}|$")
     axes.bar(range(last + 1), sizes, color=BLUE, width=0.8)
     for border in range(segment, last + 1, segment):
         axes.axvline(border - 0.5, color=BLACK, linestyle=":", linewidth=1.2)
     axes.set_xticks(range(0, last + 1, segment // 2))
     for axis in (stream, axes):
         axis.set_xlim(-0.8, last + 1.3)
+    question = say(
+        f"the question {name}? reads\nwhat all writes have left",
+        f"質問「{name}?」が読むのは、\n全部の書き込みが残したもの",
+    )
     axes.annotate(
-        f"the question {name}? reads\nwhat all writes have left", (last, sizes[last]), (last - 4, 0.6 * max(sizes)),
+        question, (last, sizes[last]), (last - 4, 0.6 * max(sizes)),
         fontsize=9, ha="right", va="center", arrowprops={"arrowstyle": "->", "color": BLACK},
         bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
     )  # fmt: skip
@@ -132,11 +141,15 @@ def _stream(axes: Axes, words: list[str], told: int, segment: int) -> None:
     for number, first in enumerate(range(0, last + 1, segment)):
         end = min(first + segment - 1, last)
         axes.plot([first - 0.4, first - 0.4, end + 0.4, end + 0.4], [1.15, 1.3, 1.3, 1.15], color=BLACK, linewidth=1)
-        seen = " (attention sees this)" if end == last else ""
+        seen = say(" (attention sees this)", "（アテンションで見える）") if end == last else ""
         centre = (first + end) / 2
-        axes.text(centre, 1.4, f"segment {number}{seen}", ha="center", fontsize=8)
-    axes.text((told - 1) / 2, -0.12, "told", ha="center", va="top", fontsize=8)
-    axes.text((told + last - 1) / 2, -0.12, "filler", ha="center", va="top", fontsize=8)
-    axes.text(last, -0.12, "asked", ha="center", va="top", fontsize=8)
+        axes.text(centre, 1.4, say("segment ", "セグメント") + f"{number}{seen}", ha="center", fontsize=8)
+    below = (
+        ((told - 1) / 2, say("told", "伝えた事実")),
+        ((told + last - 1) / 2, say("filler", "埋め草")),
+        (last, say("asked", "質問")),
+    )
+    for middle, what in below:
+        axes.text(middle, -0.12, what, ha="center", va="top", fontsize=8)
     axes.set_ylim(-0.5, 1.85)
     axes.axis("off")

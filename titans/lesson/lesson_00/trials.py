@@ -3,8 +3,8 @@
 All of it is about six facts that are told in one stretch, from the first token on.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +20,7 @@ from titans.lesson.kit.watching import memory_of, share_known
 from titans.lesson.lesson_00.words import NAMES, PLACES, TASK, ids
 from titans.model import IGNORED_LABEL, ModelState, TitansLM
 from titans.neural_memory import LayerState
-from titans.observe import closed, observed
+from titans.observe import closed, edited_gates, observed
 from titans.recipes import LIVE
 from titans.tasks import Batch, Recall, Telling
 from titans.training import parameter_groups
@@ -201,12 +201,17 @@ class Again(NamedTuple):
 
 
 def told_again(
-    model: TitansLM | None = None, emptied: bool = False, wait: int = 0, rows: int = 64, **gates: float
+    model: TitansLM | None = None,
+    emptied: bool = False,
+    wait: int = 0,
+    rows: int = 64,
+    gates_of: TitansLM | None = None,
+    **gates: float,
 ) -> Again:
     """Six facts, `wait` tokens of filler, a second place for the first name, and 100 tokens later the question.
 
     emptied: whether the memory is as at the start when it reads the second telling. gates: held at these numbers for
-    the second telling and the four tokens behind it.
+    the second telling and the four tokens behind it. gates_of: a model whose gates the memory gets there instead.
     """
     model = models()["memory on"] if model is None else model
     one = rows_told(100 + wait, rows, seed=4)
@@ -218,13 +223,28 @@ def told_again(
         state = edited_memory(state, lambda memory: replace(
             empty, recent=memory.recent, place_in_chunk=memory.place_in_chunk
         ))  # fmt: skip
-    with held(model, **gates):
-        state = model(torch.cat((first, new, few), dim=1), state).state
+    again = torch.cat((first, new, few), dim=1)
+    with ExitStack() as stack:
+        stack.enter_context(held(model, **gates))
+        if gates_of is not None:
+            told = gates_of(torch.cat((one.told, before), dim=1)).state
+            stack.enter_context(_gates_as_in(gates_of, again, told, model))
+        state = model(again, state).state
     state, reader = model(after, state).state, closed(model)
     said = reader(first, state).logits[:, -1:].argmax(-1)
     others = share_known(reader, state, one.keys[:, 1:], one.values[:, 1:])
     shares = [float((said == place).float().mean()) for place in (one.values[:, :1], new)]
     return Again(shares[0], shares[1], sum(others) / len(others))
+
+
+@contextmanager
+def _gates_as_in(source: TitansLM, tokens: Tensor, state: ModelState, model: TitansLM) -> Iterator[None]:
+    """The model's gates are those that another model has where it reads these tokens, call by call."""
+    with observed(memory_of(source)) as calls:
+        source(tokens, state)
+    given = iter([call.tokens.gates for call in calls])
+    with edited_gates(model, lambda _: next(given)):
+        yield
 
 
 class Strangers(NamedTuple):

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, CYCLE, GREEN, GREY, RED, new_figure, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, slider
-from titans.lesson.lesson_01.pictures import direction
+from titans.lesson.lesson_01.pictures import called, direction, mean_error
 from titans.lesson.lesson_01.trials import MEMORIES, measured, predicted
 
 OLD_ANGLE, OLD_VALUE, NEW_VALUE = 30.0, 1.0, -0.5
@@ -31,7 +32,7 @@ class KeyDrawing(Drawing):
         self.figure = new_figure(3.5)
         plane, axes = self.figure.subplots(1, 2, width_ratios=(1, 2.1))
         self.figure.subplots_adjust(left=0.05, right=0.98, top=0.88, bottom=0.15, wspace=0.2)
-        tidy(plane, "two keys")
+        tidy(plane, say("two keys", "2つのキー"))
         plane.set(xlim=(-2.1, 2.1), ylim=(-2.1, 2.1), aspect="equal")
         circle = direction(DEGREES)
         plane.plot(circle[:, 0], circle[:, 1], color=GREY, linewidth=0.8, linestyle=":")
@@ -40,15 +41,21 @@ class KeyDrawing(Drawing):
         plane.text(1.15 * float(old[0]), 1.15 * float(old[1]), "A", fontsize=11)
         self.name = plane.text(0, 0, "B", fontsize=11, ha="center", va="center")
         (self.key,) = plane.plot([0, 1], [0, 0], color=BLACK, linewidth=2.5, marker="s", markevery=[1])
-        tidy(axes, "", "direction of the key that is asked for, in degrees", "answer")
+        x = say("direction of the key that is asked for, in degrees", "たずねるキーの向き（度）")
+        tidy(axes, "", x, say("answer", "答え"))
         axes.set(xlim=(-180, 180), xticks=range(-180, 181, 60), ylim=(-4.2, 2.8))
-        looks = {"before the write": (GREY, ":"), "after adding": (RED, "--"), "after the delta rule": (BLUE, "-")}
+        looks = {
+            say("before the write", "書く前"): (GREY, ":"),
+            say("after adding", "足した後"): (RED, "--"),
+            say("after the delta rule", "デルタ則の後"): (BLUE, "-"),
+        }
         self.lines = [
             axes.plot(DEGREES, 0 * DEGREES, color=colour, linestyle=line, label=name)[0]
             for name, (colour, line) in looks.items()
         ]
-        axes.plot([OLD_ANGLE], [OLD_VALUE], "o", color=GREEN, markersize=8, label="A, told before")
-        (self.wanted,) = axes.plot([0], [NEW_VALUE], "s", color=BLACK, markersize=8, label="B, written now")
+        old_pair, new_pair = say("A, told before", "A（前に伝えた）"), say("B, written now", "B（いま書いた）")
+        axes.plot([OLD_ANGLE], [OLD_VALUE], "o", color=GREEN, markersize=8, label=old_pair)
+        (self.wanted,) = axes.plot([0], [NEW_VALUE], "s", color=BLACK, markersize=8, label=new_pair)
         axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
         self.note = axes.set_title("", fontsize=9, loc="left")
         self.moving = [self.key, self.name, *self.lines, self.wanted, self.note]
@@ -62,18 +69,19 @@ class KeyDrawing(Drawing):
             line.set_ydata(direction(DEGREES) @ memory)
         self.wanted.set_data([angle], [NEW_VALUE / length if length else float("nan")])
         answers = [float(memories[name] @ direction(OLD_ANGLE)) for name in ("adding", "delta rule")]
-        self.note.set_text(
-            f"A, 1.00 before: {answers[0]:.2f} after adding, {answers[1]:.2f} after the delta rule"
-            f"    β|k|² = {beta * length**2:.2f}"
+        note = say(
+            "A, 1.00 before: {:.2f} after adding, {:.2f} after the delta rule",
+            "A への答え：書く前は1.00、足した後は{:.2f}、デルタ則の後は{:.2f}",
         )
+        self.note.set_text(note.format(*answers) + f"    β|k|² = {beta * length**2:.2f}")
 
 
 def key_lab() -> LivePicture:
     """The live picture: angle and length of the new key, and the step."""
     controls = {
-        "angle": count("angle of B", 120, -180, 180, 5),
-        "length": slider("length of B", 1.0, 0.1, 2.0, 0.1),
-        "beta": slider("step β", 1.0, 0.0, 2.0, 0.1),
+        "angle": count(say("angle of B", "B の角度"), 120, -180, 180, 5),
+        "length": slider(say("length of B", "B の長さ"), 1.0, 0.1, 2.0, 0.1),
+        "beta": slider(say("step β", "ステップ β"), 1.0, 0.0, 2.0, 0.1),
     }
     return LivePicture(
         KeyDrawing(),
@@ -101,18 +109,18 @@ class CapacityDrawing(Drawing):
         self.figure = new_figure(3.6)
         axes, sizes = self.figure.subplots(1, 2, width_ratios=(2.4, 1))
         self.figure.subplots_adjust(left=0.07, right=0.97, top=0.88, bottom=0.15, wspace=0.45)
-        tidy(axes, "", "pairs told", r"mean error $|{\rm answer}-v|^2$")
+        tidy(axes, "", say("pairs told", "伝えたペアの数"), mean_error())
         axes.axhline(1, color=GREY, linewidth=1, linestyle=":")
         axes.set(xlim=(0, 65), ylim=(0, 2.5))
         self.lines, self.dots = [], []
         for name, (colour, marker, line) in zip(MEMORIES, CYCLE, strict=False):
             self.lines += axes.plot(range(1, 65), [0.0] * 64, color=colour, linestyle=line)
-            self.dots += axes.plot(self.PAIRS, [0.0] * len(self.PAIRS), marker, color=colour, label=name)
+            self.dots += axes.plot(self.PAIRS, [0.0] * len(self.PAIRS), marker, color=colour, label=called(name))
         axes.legend(frameon=False, fontsize=9, loc="upper left")
         self.cursor = axes.axvline(1, color=BLACK, linewidth=1)
         self.note = axes.set_title("", fontsize=9, loc="left")
-        tidy(sizes, "numbers kept")
-        self.bars = sizes.barh(["matrix", "look-up"], [0, 0], color=[CYCLE[1][0], CYCLE[0][0]])
+        tidy(sizes, say("numbers kept", "保持する数値の個数"))
+        self.bars = sizes.barh([say("matrix", "行列"), called("look-up")], [0, 0], color=[CYCLE[1][0], CYCLE[0][0]])
         sizes.set(xlim=(0, 8400), xticks=(0, 4000, 8000))
         self.moving = [*self.lines, *self.dots, self.cursor, self.note, *self.bars]
 
@@ -121,8 +129,9 @@ class CapacityDrawing(Drawing):
             line.set_ydata([predicted(name, n, dim) for n in range(1, 65)])
             dots.set_ydata([measured(name, n, dim, rows=16).mean for n in self.PAIRS])
         self.cursor.set_xdata([pairs, pairs])
-        errors = ", ".join(f"{name} {predicted(name, pairs, dim):.2f}" for name in MEMORIES)
-        self.note.set_text(f"{pairs} pairs in {dim} dimensions, predicted: {errors}")
+        errors = say(", ", "、").join(f"{called(name)} {predicted(name, pairs, dim):.2f}" for name in MEMORIES)
+        note = say(f"{pairs} pairs in {dim} dimensions, predicted: ", f"{dim}次元、{pairs}ペアでの予測：")
+        self.note.set_text(note + errors)
         for bar, numbers in zip(self.bars, (dim * dim, 2 * pairs * dim), strict=True):
             bar.set_width(numbers)
 
@@ -131,7 +140,10 @@ def capacity_lab() -> LivePicture:
     """The live picture: dimensions and pairs."""
     return LivePicture(
         CapacityDrawing(),
-        {"dim": count("dimensions", 16, 4, 64, 4), "pairs": count("pairs", 16, 1, 64)},
+        {
+            "dim": count(say("dimensions", "次元"), 16, 4, 64, 4),
+            "pairs": count(say("pairs", "ペアの数"), 16, 1, 64),
+        },
         (("dim", "pairs"),),
         states=({"dim": 8}, {"dim": 32}),
         shows="Capacity lab: the mean error of the look-up, of adding and of the delta rule against the pairs "

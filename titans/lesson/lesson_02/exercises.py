@@ -11,6 +11,70 @@ from titans.lesson.kit.exercise import Exercise, Mistake
 
 OUTER = (" Is an outer product the wrong way round?", "外積の順序が逆ではありませんか。")
 
+# Exercise 1: the step that stores a pair in one write.
+
+
+def _keys(seed: int) -> list[tuple]:
+    """Keys of several sizes and lengths, none of length 1."""
+    draw, pick = random_draw(seed), Random(seed)
+    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
+    return [
+        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
+    ]
+
+
+def _one_write_truth(k: Tensor) -> Tensor:
+    """The step at which a write by autograd leaves no error: the error falls in a straight line as the step grows."""
+    M = torch.zeros(1, len(k), dtype=k.dtype, requires_grad=True)
+    (gradient,) = torch.autograd.grad((M @ k - 1).square().sum(), M)
+    return 1 / (-gradient @ k)[0]
+
+
+ONE_WRITE = Exercise(
+    _keys,
+    _one_write_truth,
+    {
+        "factor 2": Mistake(
+            lambda k: 1 / k.square().sum(),
+            "Twice too large: with it M(k) lands as far behind v as it was before it. The gradient has a factor 2.",
+            "2倍の大きさです。これでは、M(k) が v を元と同じ距離だけ通り過ぎます。勾配には係数2があります。",
+        ),
+        "unit keys": Mistake(
+            lambda k: torch.tensor(0.5),
+            "Right for keys of length 1 only. What does a key of length 3 do to e kᵀk?",
+            "長さ1のキーにしか当てはまりません。長さ3のキーでは e kᵀk はどうなりますか。",
+        ),
+        "norm not squared": Mistake(
+            lambda k: 1 / (2 * k.norm()),
+            "The key enters twice, once in the gradient and once in the read: its length has to be squared.",
+            "キーは勾配と読み出しの両方に現れます。長さは2乗になります。",
+        ),
+        "sign": Mistake(
+            lambda k: -1 / (2 * k.square().sum()),
+            "A step is positive: the minus sign is already in the update.",
+            "ステップ幅は正です。マイナスは更新式のほうに入っています。",
+        ),
+        "half of the error": Mistake(
+            lambda k: 1 / (4 * k.square().sum()),
+            "With it half of the error is left: M(k) goes half of the way to v.",
+            "これでは誤差が半分残ります。M(k) は v までの半分しか進みません。",
+        ),
+        "upside down": Mistake(
+            lambda k: 2 * k.square().sum(),
+            "A longer key moves the answer more by itself: the step has to become smaller, so divide.",
+            "長いキーは、それだけで答えを大きく動かします。ステップは小さくする必要があるので、掛けずに割ります。",
+        ),
+        "mean for sum": Mistake(
+            lambda k: 1 / (2 * k.square().mean()),
+            "You take the mean of the squares. k·k is their sum.",
+            "2乗の平均を使っています。k·k は2乗の和です。",
+        ),
+    },
+    "Correct: with this step one write stores the pair exactly, whatever the key's length.",
+    "正解です。このステップ幅なら、キーの長さによらず1回の書き込みでペアが正確に記憶されます。",
+)
+
+
 # Exercise 2: the gradient of a two-layer memory by hand.
 
 
@@ -108,68 +172,4 @@ HAND_GRADIENT = Exercise(
         "turned": OUTER,
         "sizes": (" Is a matrix to be transposed on the way back?", "逆向きに進むとき、行列を転置しましたか。"),
     },
-)
-
-
-# Exercise 1: the step that stores a pair in one write.
-
-
-def _keys(seed: int) -> list[tuple]:
-    """Keys of several sizes and lengths, none of length 1."""
-    draw, pick = random_draw(seed), Random(seed)
-    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
-    return [
-        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
-    ]
-
-
-def _one_write_truth(k: Tensor) -> Tensor:
-    """The step at which a write by autograd leaves no error: the error falls in a straight line as the step grows."""
-    M = torch.zeros(1, len(k), dtype=k.dtype, requires_grad=True)
-    (gradient,) = torch.autograd.grad((M @ k - 1).square().sum(), M)
-    return 1 / (-gradient @ k)[0]
-
-
-ONE_WRITE = Exercise(
-    _keys,
-    _one_write_truth,
-    {
-        "factor 2": Mistake(
-            lambda k: 1 / k.square().sum(),
-            "Twice too large: with it M(k) lands as far behind v as it was before it. The gradient has a factor 2.",
-            "2倍の大きさです。これでは、M(k) が v を元と同じ距離だけ通り過ぎます。勾配には係数2があります。",
-        ),
-        "unit keys": Mistake(
-            lambda k: torch.tensor(0.5),
-            "Right for keys of length 1 only. What does a key of length 3 do to e kᵀk?",
-            "長さ1のキーにしか当てはまりません。長さ3のキーでは e kᵀk はどうなりますか。",
-        ),
-        "norm not squared": Mistake(
-            lambda k: 1 / (2 * k.norm()),
-            "The key enters twice, once in the gradient and once in the read: its length has to be squared.",
-            "キーは勾配と読み出しの両方に現れます。長さは2乗になります。",
-        ),
-        "sign": Mistake(
-            lambda k: -1 / (2 * k.square().sum()),
-            "A step is positive: the minus sign is already in the update.",
-            "ステップ幅は正です。マイナスは更新式のほうに入っています。",
-        ),
-        "half of the error": Mistake(
-            lambda k: 1 / (4 * k.square().sum()),
-            "With it half of the error is left: M(k) goes half of the way to v.",
-            "これでは誤差が半分残ります。M(k) は v までの半分しか進みません。",
-        ),
-        "upside down": Mistake(
-            lambda k: 2 * k.square().sum(),
-            "A longer key moves the answer more by itself: the step has to become smaller, so divide.",
-            "長いキーは、それだけで答えを大きく動かします。ステップは小さくする必要があるので、掛けずに割ります。",
-        ),
-        "mean for sum": Mistake(
-            lambda k: 1 / (2 * k.square().mean()),
-            "You take the mean of the squares. k·k is their sum.",
-            "2乗の平均を使っています。k·k は2乗の和です。",
-        ),
-    },
-    "Correct: with this step one write stores the pair exactly, whatever the key's length.",
-    "正解です。このステップ幅なら、キーの長さによらず1回の書き込みでペアが正確に記憶されます。",
 )

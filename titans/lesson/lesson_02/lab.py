@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, heatmap, new_figure, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, play_button
 from titans.lesson.lesson_02.trials import DIM, WRITES, write_repeatedly
 
@@ -26,10 +27,12 @@ class MemoryDrawing(Drawing):
         for image in self.maps:
             image.axes.set_aspect("auto")
             image.axes.axis("off")
-        bars = tidy(self.figure.add_subplot(top[0, 4]), "error of every pair", "pair", r"$|M(k)-v|^2$")
+        each = say("error of every pair", "ペアごとの誤差"), say("pair", "ペア")
+        bars = tidy(self.figure.add_subplot(top[0, 4]), *each, "$|M(k)-v|^2$")
         self.bars = bars.stairs([0.0] * MOST_PAIRS, fill=True, color=GREEN)
         bars.set(xlim=(0, MOST_PAIRS), ylim=(0, 1.1))
-        curve = tidy(self.figure.add_subplot(grid[1]), "", "writes of all pairs", r"mean error $|M(k)-v|^2$")
+        x, y = say("writes of all pairs", "全ペアを書き込んだ回数"), say("mean error", "平均誤差") + " $|M(k)-v|^2$"
+        curve = tidy(self.figure.add_subplot(grid[1]), "", x, y)
         (self.curve,) = curve.plot(range(WRITES + 1), [0.0] * (WRITES + 1), color=BLUE)
         self.bound = curve.axhline(0, color=GREY, linestyle=":", linewidth=1.2)
         self.cursor = curve.axvline(0, color=BLACK, linewidth=1)
@@ -46,10 +49,12 @@ class MemoryDrawing(Drawing):
         self.cursor.set_xdata([step, step])
         self.bound.set_ydata([max(0.0, 1 - DIM / pairs)] * 2)
         size = sum(weight.numel() for weight in history.weights[0])
-        self.note.set_text(
-            f"{size} weights, {pairs} pairs; mean error {float(mean[step]):.2f} after {step} writes"
-            f"   (dotted: about the best that a matrix can do, 1 − {DIM}/pairs)"
+        note = say(
+            "{} weights, {} pairs; mean error {:.2f} after {} writes"
+            "   (dotted: about the best that a matrix can do, 1 − {}/pairs)",
+            "重み{}個、{}ペア。平均誤差は{:.2f}（{}回書き込んだ後）。点線：行列のおよその限界、1 − {}/ペア数",
         )
+        self.note.set_text(note.format(size, pairs, float(mean[step]), step, DIM))
 
     def _show_weights(self, matrices: list) -> None:
         for layer, (image, title) in enumerate(zip(self.maps, self.titles, strict=True)):
@@ -67,10 +72,10 @@ def memory_lab() -> LivePicture:
     """The live picture: depth, width, pairs and writes; the weights, every pair's error, the mean
     over the writes."""
     controls = {
-        "depth": count("depth", 2, 1, DEPTHS),
-        "width": count("width", 4, 1, 8),
-        "pairs": count("pairs", 16, 4, MOST_PAIRS, 4),
-        "step": count("writes", WRITES, 0, WRITES, 5),
+        "depth": count(say("depth", "深さ"), 2, 1, DEPTHS),
+        "width": count(say("width", "幅"), 4, 1, 8),
+        "pairs": count(say("pairs", "ペアの数"), 16, 4, MOST_PAIRS, 4),
+        "step": count(say("writes", "書き込み"), WRITES, 0, WRITES, 5),
     }
     rows = (("depth", "width"), ("pairs", "step", play_button(controls["step"])))
     return LivePicture(

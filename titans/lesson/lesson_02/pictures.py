@@ -4,6 +4,7 @@ import torch
 
 from titans.lesson.kit.draws import random_pairs
 from titans.lesson.kit.figures import Picture, chart, heatmap, new_figure, plot_curves
+from titans.lesson.kit.host import say
 from titans.lesson.lesson_02.trials import forgetting_of_first_pair, write
 from titans.memory import DeepMemory
 
@@ -20,7 +21,8 @@ def first_writes() -> Picture:
         after, gradients = write(memory, weights, k, v, share=0.3)
         rows.append((weights[0][0], gradients[0][0], weights[1][0], gradients[1][0]))
         weights = after
-    names = ("$W_1$ before", "gradient of $W_1$", "$W_2$ before", "gradient of $W_2$")
+    of_layer = say("$W_{}$ before", "書き込む前の $W_{}$"), say("gradient of $W_{}$", "$W_{}$ の勾配")
+    names = [name.format(layer) for layer in (1, 2) for name in of_layer]
     figure = new_figure(5.8)
     axes = figure.subplots(3, 4)
     figure.subplots_adjust(left=0.05, right=0.99, top=0.9, bottom=0.05, wspace=0.1, hspace=0.35)
@@ -28,10 +30,11 @@ def first_writes() -> Picture:
         limit = max(float(row[column].abs().max()) for row in rows)
         for panel, row in zip(axes[:, column], rows, strict=True):
             heatmap(panel, row[column], limit=limit)
-            panel.set_xlabel(f"size {float(row[column].norm()):.2f}", fontsize=9)
-        axes[0, column].set_title(f"{name}\ncolours: −{limit:.2g} to {limit:.2g}", fontsize=10)
+            panel.set_xlabel(say("size", "大きさ") + f" {float(row[column].norm()):.2f}", fontsize=9)
+        colours = say(f"colours: −{limit:.2g} to {limit:.2g}", f"色：−{limit:.2g}〜{limit:.2g}")
+        axes[0, column].set_title(f"{name}\n{colours}", fontsize=10)
     for number, panel in enumerate(axes[:, 0], 1):
-        panel.set_ylabel(f"write {number}", fontsize=10)
+        panel.set_ylabel(say(f"write {number}", f"{number}回目"), fontsize=10)
     return Picture(
         figure,
         alt="Weights and gradients of a two-layer memory at its first three writes of one pair, each column on one "
@@ -45,12 +48,14 @@ def first_writes() -> Picture:
 
 def interference() -> Picture:
     """How one stored pair fares while others are written: a matrix beside a two-layer memory."""
-    y = r"error of pair A, $|M(k_A)-v_A|^2$"
-    figure, axes = chart(3, "other pairs written since", y, (0.09, 0.17, 0.97, 0.95))
-    names = {1: "matrix (depth 1)", 2: "two layers (depth 2)"}
+    y = say("error of pair A, ", "ペアAの誤差 ") + "$|M(k_A)-v_A|^2$"
+    x = say("other pairs written since", "Aの後に書き込んだペアの数")
+    figure, axes = chart(3, x, y, (0.09, 0.17, 0.97, 0.95))
+    names = {1: say("matrix (depth 1)", "行列（深さ1）"), 2: say("two layers (depth 2)", "2層（深さ2）")}
     plot_curves(axes, {name: (range(31), forgetting_of_first_pair(depth)) for depth, name in names.items()})
     axes.axhline(1, color="0.5", linewidth=0.8, linestyle=":")
-    axes.text(30, 0.97, "an empty memory's error", ha="right", va="top", fontsize=8, color="0.35")
+    empty = say("an empty memory's error", "空のメモリの誤差")
+    axes.text(30, 0.97, empty, ha="right", va="top", fontsize=8, color="0.35")
     axes.set(ylim=(0, None), xlim=(0, 30.4))
     axes.legend(frameon=False, fontsize=9)
     return Picture(

@@ -106,36 +106,44 @@ def error_after_a_write(weights: Sequence[Tensor], fresh: Sequence[Tensor], pair
     return float((memory.read(after, k) - v).square().sum(-1).mean())
 
 
-def _with_first_weights(model: TitansLM, state: ModelState, layer: int) -> ModelState:
-    """A state in which one layer of the memory is M_0's again."""
+def _with_first_weights(model: TitansLM, state: ModelState, layer: int, only_size: bool) -> ModelState:
+    """A state in which one layer of the memory is M_0's again, or only as large as M_0's."""
 
     def edit(memory: LayerState) -> LayerState:
         first = memory_of(model).memory.initial_state(len(memory.weights[0])).weights[layer]
-        weights, start = (_exchanged(parts, layer, first) for parts in (memory.weights, memory.chunk_weights))
-        return replace(memory, weights=weights, chunk_weights=start)
+
+        def put_back(parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            now = parts[layer]
+            part = now * _size(first) / _size(now) if only_size else first
+            return (*parts[:layer], part, *parts[layer + 1 :])
+
+        return replace(memory, weights=put_back(memory.weights), chunk_weights=put_back(memory.chunk_weights))
 
     return edited_memory(state, edit)
 
 
-def _exchanged(parts: tuple[Tensor, ...], place: int, part: Tensor) -> tuple[Tensor, ...]:
-    return (*parts[:place], part, *parts[place + 1 :])
+def _size(weights: Tensor) -> Tensor:
+    return torch.linalg.matrix_norm(weights, keepdim=True)
 
 
 @torch.no_grad()
-def right_after_noise(model: TitansLM, put_back: int | None = None, after_telling: bool = False) -> float:
+def right_after_noise(
+    model: TitansLM, put_back: int | None = None, after_telling: bool = False, only_size: bool = False, seed: int = 3
+) -> float:
     """The share of right answers where 1,024 tokens of noise come first, then six pairs in one stretch, 56 tokens of
     noise, and the questions.
 
-    put_back: the memory layer whose weights become M_0's again, just before the pairs are told or just after.
+    put_back: the memory layer whose weights become M_0's again, just before the pairs are told or just after; with
+    `only_size` they are only scaled to the size of those.
     """
-    task, random = Recall(), torch.Generator().manual_seed(3)
+    task, random = Recall(), torch.Generator().manual_seed(seed)
     state = model(task.pass_time(32, 1024, random)).state
     told, noise = task.tell(32, random), task.pass_time(32, 56, random)
     if put_back is not None and not after_telling:
-        state = _with_first_weights(model, state, put_back)
+        state = _with_first_weights(model, state, put_back, only_size)
     state = model(told.tokens, state).state
     if put_back is not None and after_telling:
-        state = _with_first_weights(model, state, put_back)
+        state = _with_first_weights(model, state, put_back, only_size)
     state = model(noise, state).state
     said, wanted = model(told.asked.tokens, state).logits[:, :-1].argmax(-1), told.asked.labels[:, 1:]
     return float((said == wanted)[wanted >= 0].double().mean())

@@ -15,6 +15,67 @@ from titans.lesson.lesson_03.streams import EARLY, LIE, SHIFT, EventfulStream, e
 
 OUTER = (" Is an outer product the wrong way round?", "外積の順序が逆ではありませんか。")
 
+# Exercise 1: from a half-life to alpha.
+
+
+def _half_life_truth(tokens: int) -> float:
+    """The alpha at which half is left after so many tokens, found by trying ever closer."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        alpha, left = (low + high) / 2, 1.0
+        for _ in range(tokens):
+            left *= 1 - alpha
+        low, high = (alpha, high) if left > 0.5 else (low, alpha)
+    return low
+
+
+HALF_LIFE = Exercise(
+    lambda seed: [(tokens,) for tokens in Random(seed).sample(range(1, 60), 5)],
+    _half_life_truth,
+    {
+        "keep, not forget": Mistake(
+            lambda tokens: 0.5 ** (1 / tokens),
+            "That is what stays after a token, 1 − α. Which share is forgotten?",
+            "それは1トークン後に残る割合 1 − α です。忘れる割合はいくつですか。",
+        ),
+        "one over": Mistake(
+            lambda tokens: 1 / tokens,
+            "After 1/α tokens a share of about 1/e = 37 % is left, not one half.",
+            "1/α トークン後に残るのは約 1/e = 37% で、半分ではありません。",
+        ),
+        "approximation": Mistake(
+            lambda tokens: torch.log(torch.tensor(2.0, dtype=torch.float64)) / tokens,
+            "Close for long half-lives, but ln 2 / n is an approximation: for n = 1 it gives 0.69 in place of 0.5. "
+            "Solve (1 − α)ⁿ = 1/2.",
+            "半減期が長ければ近い値ですが、ln 2 / n は近似です。n = 1 では 0.5 ではなく 0.69 になります。"
+            "(1 − α)ⁿ = 1/2 を解いてください。",
+        ),
+        "linear": Mistake(
+            lambda tokens: 0.5 / tokens,
+            "Forgetting multiplies: each token takes a share of what is left, not of what was there at first.",
+            "忘却は掛け算です。トークンごとに、最初にあった量ではなく、残っている量の一定の割合が失われます。",
+        ),
+        "power for root": Mistake(
+            lambda tokens: 1 - 0.5**tokens,
+            "You take a power where a root is needed: (1 − α)ⁿ = 1/2, so 1 − α is the n-th root of 1/2.",
+            "根を求めるところで累乗にしています。(1 − α)ⁿ = 1/2 なので、1 − α は 1/2 の n 乗根です。",
+        ),
+        "doubling": Mistake(
+            lambda tokens: 1 - 2 ** (1 / tokens),
+            "That is negative: the memory would double. It is 1/2 of which the root is taken, not 2.",
+            "負の値なので、メモリは2倍に増えてしまいます。根をとるのは 2 ではなく 1/2 です。",
+        ),
+        "exponential of 1/n": Mistake(
+            lambda tokens: 1 - math.exp(-1 / tokens),
+            "After n tokens 1/e is left. For one half it has to be exp(−ln 2 / n).",
+            "それでは、n トークン後に 1/e が残ります。半分を残すには exp(−ln 2 / n) とします。",
+        ),
+    },
+    "Correct: after that many tokens exactly half is left.",
+    "正解です。そのトークン数の後、ちょうど半分が残ります。",
+)
+
+
 # Exercise 2: the update with momentum and forgetting.
 
 
@@ -140,67 +201,6 @@ UPDATE = Exercise(
     "Correct: M and S agree with the equations for three settings of the gates.",
     "正解です。3通りのゲート設定で、M と S が式と一致しました。",
     {"sizes": OUTER},
-)
-
-
-# Exercise 1: from a half-life to alpha.
-
-
-def _half_life_truth(tokens: int) -> float:
-    """The alpha at which half is left after so many tokens, found by trying ever closer."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        alpha, left = (low + high) / 2, 1.0
-        for _ in range(tokens):
-            left *= 1 - alpha
-        low, high = (alpha, high) if left > 0.5 else (low, alpha)
-    return low
-
-
-HALF_LIFE = Exercise(
-    lambda seed: [(tokens,) for tokens in Random(seed).sample(range(1, 60), 5)],
-    _half_life_truth,
-    {
-        "keep, not forget": Mistake(
-            lambda tokens: 0.5 ** (1 / tokens),
-            "That is what stays after a token, 1 − α. Which share is forgotten?",
-            "それは1トークン後に残る割合 1 − α です。忘れる割合はいくつですか。",
-        ),
-        "one over": Mistake(
-            lambda tokens: 1 / tokens,
-            "After 1/α tokens a share of about 1/e = 37 % is left, not one half.",
-            "1/α トークン後に残るのは約 1/e = 37% で、半分ではありません。",
-        ),
-        "approximation": Mistake(
-            lambda tokens: torch.log(torch.tensor(2.0, dtype=torch.float64)) / tokens,
-            "Close for long half-lives, but ln 2 / n is an approximation: for n = 1 it gives 0.69 in place of 0.5. "
-            "Solve (1 − α)ⁿ = 1/2.",
-            "半減期が長ければ近い値ですが、ln 2 / n は近似です。n = 1 では 0.5 ではなく 0.69 になります。"
-            "(1 − α)ⁿ = 1/2 を解いてください。",
-        ),
-        "linear": Mistake(
-            lambda tokens: 0.5 / tokens,
-            "Forgetting multiplies: each token takes a share of what is left, not of what was there at first.",
-            "忘却は掛け算です。トークンごとに、最初にあった量ではなく、残っている量の一定の割合が失われます。",
-        ),
-        "power for root": Mistake(
-            lambda tokens: 1 - 0.5**tokens,
-            "You take a power where a root is needed: (1 − α)ⁿ = 1/2, so 1 − α is the n-th root of 1/2.",
-            "根を求めるところで累乗にしています。(1 − α)ⁿ = 1/2 なので、1 − α は 1/2 の n 乗根です。",
-        ),
-        "doubling": Mistake(
-            lambda tokens: 1 - 2 ** (1 / tokens),
-            "That is negative: the memory would double. It is 1/2 of which the root is taken, not 2.",
-            "負の値なので、メモリは2倍に増えてしまいます。根をとるのは 2 ではなく 1/2 です。",
-        ),
-        "exponential of 1/n": Mistake(
-            lambda tokens: 1 - math.exp(-1 / tokens),
-            "After n tokens 1/e is left. For one half it has to be exp(−ln 2 / n).",
-            "それでは、n トークン後に 1/e が残ります。半分を残すには exp(−ln 2 / n) とします。",
-        ),
-    },
-    "Correct: after that many tokens exactly half is left.",
-    "正解です。そのトークン数の後、ちょうど半分が残ります。",
 )
 
 

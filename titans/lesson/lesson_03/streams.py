@@ -63,9 +63,17 @@ SEEDS = 20  # streams in each trial
 
 
 def keys_alike(
-    cosine: float, pairs: int = 4, tellings: int = 10, noise: float = 0.0, dim: int = 8, seed: int = 3
+    cosine: float,
+    pairs: int = 4,
+    tellings: int = 10,
+    noise: float = 0.0,
+    dim: int = 8,
+    seed: int = 3,
+    pair_by_pair: bool = False,
 ) -> Streams:
-    """Pairs told `tellings` times one after another, in an order that changes; asked at the end, by their keys.
+    """Pairs told in turn, `tellings` rounds, each in another order; asked at the end, by their keys.
+
+    pair_by_pair: whether each pair is instead told all its times before the next.
 
     Any two keys have the same cosine: each is a direction that all share plus one of its own. `noise` is the
     length of what is added to each telling of a value, on average.
@@ -75,6 +83,7 @@ def keys_alike(
     keys = math.sqrt(cosine) * basis[:, :1] + math.sqrt(1 - cosine) * basis[:, 1 : pairs + 1]
     values = F.normalize(draw(SEEDS, pairs, dim), dim=-1)
     order = draw(SEEDS, tellings, pairs).argsort(-1).flatten(1)
+    order = order.sort(1).values if pair_by_pair else order
     seeds = torch.arange(SEEDS)[:, None]
     k, v = keys[seeds, order], values[seeds, order]
     v = v + noise / math.sqrt(dim) * draw(*v.shape)
@@ -93,6 +102,14 @@ def topics(near: float, count: int = 12, pairs: int = 4, dim: int = 16, seed: in
     q = near * k + math.sqrt(1 - near**2) * across
     ends = list(range(pairs - 1, count * pairs, pairs))
     return Streams(k.flatten(1, 2), v.flatten(1, 2), ends, q, v)
+
+
+def along_and_across(topics: Streams) -> tuple[Streams, Streams]:
+    """The same topics, asked for the two parts of each question: along the key that was told, which should bring the
+    value, and across it, which should bring nothing. A linear memory's answer is the sum of the two."""
+    k = topics.k.unflatten(1, topics.q.shape[1:3])
+    along = (k * topics.q).sum(-1, keepdim=True) * k
+    return topics._replace(q=along), topics._replace(q=topics.q - along, wanted=torch.zeros_like(topics.wanted))
 
 
 def apart(streams: Streams) -> tuple[Streams, Streams]:

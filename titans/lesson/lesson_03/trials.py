@@ -11,7 +11,7 @@ from torch import Tensor
 from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_pairs
 from titans.lesson.kit.matrix_memory import Gate, surprise, update
-from titans.lesson.lesson_03.streams import Streams
+from titans.lesson.lesson_03.streams import Streams, along_and_across
 from titans.memory import DeepMemory
 from titans.scan import Gates
 
@@ -106,6 +106,16 @@ def best(streams: Streams, etas: Sequence[float] = (0.0,), alphas: Sequence[Gate
         row = int(each.mean(1).argmin())
         found.append(Best(float(each[row].mean()), THETAS[row], eta, alpha, each[row]))
     return min(found, key=lambda gates: gates.error)
+
+
+def errors_along_and_across(topics: Streams, *settings: Best) -> list[list[float]]:
+    """For each setting of the gates, the mean error of the part of the questions along the key that was told, and of
+    the part across it; the first topic does not count."""
+    parts = along_and_across(topics)
+    return [
+        [float(errors(part, [gates.theta], gates.eta, gates.alpha)[:, :, 1:].mean()) for part in parts]
+        for gates in settings
+    ]
 
 
 def surprise_measured(k: Tensor, v: Tensor, write: int, measure: int, theta: float = 0.25, repeats: int = 4) -> float:

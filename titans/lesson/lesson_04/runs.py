@@ -1,14 +1,16 @@
 """Models of lesson 04 whose training takes longer than a lesson has: `python -m titans.lesson.lesson_04.runs`.
 
 The same small model learns the same task with one of its parts never trained, and with the inner gradient cut from the
-outer one, all of it or a part. What came out stands in runs.json beside this file.
+outer one, all of it or a part. And models of the recipe `recall-retold` start with the theta of another chunk size, or
+have one thing switched off after training. What came out stands in runs.json beside this file.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from torch import Tensor, nn
 
 from titans.blocks import LMM, MixerTable
 from titans.config import TitansConfig
+from titans.lesson.lesson_04.overwriting import WITHOUT, newest_and_old
 from titans.memory import DeepMemory
 from titans.model import TitansLM
 from titans.neural_memory import NeuralMemory
-from titans.recipes import LIVE, changed
-from titans.training import parameter_groups, share_right
+from titans.observe import memories
+from titans.recipes import LIVE, OVERWRITING, RETOLD, STORED, changed
+from titans.training import Run, parameter_groups, share_right, train
 
 RESULTS = Path(__file__).with_name("runs.json")
 RUN = changed(LIVE, variant="lmm")  # the memory alone, one layer, on recall: six pairs told first, then noise
@@ -42,6 +46,11 @@ PARTS: dict[str, tuple[str, ...]] = {
     "head": ("head.",),
 }  # a trained part by the beginnings of its parameters' names
 TOGETHER = (("W_K", "W_V"), ("W_K", "W_V", "W_Q", "convolution"))  # and several at once
+
+# The first theta of chunks of 4, and that of chunks of 256 (D5), each given to models that start with the other one.
+FIRST_STEPS = {name: 0.2 / 256 if "chunk_size" in changes else 0.05 for name, changes in OVERWRITING.items()}
+del FIRST_STEPS["all three"]
+SWITCHED_OFF = "retold, all three, one switched off"
 
 
 def belongs(name: str, parts: tuple[str, ...]) -> bool:
@@ -93,26 +102,57 @@ def frozen(model: nn.Module, *parts: str) -> Iterator[None]:
     model.requires_grad_(True)
 
 
-def train_without(parts: tuple[str, ...] = (), seed: int = 0, mixers: MixerTable | None = None) -> dict[str, Any]:
-    """`titans.training.train` in short, with these parts never trained: steps, and right at 56 tokens in between."""
+def other_start(name: str) -> str:
+    """What runs.json calls a model of `recall-retold` that starts with the theta of another chunk size."""
+    return f"retold, {name}, first theta {FIRST_STEPS[name]:.2g}"
+
+
+@torch.no_grad()
+def start_with(model: TitansLM, theta: float) -> None:
+    """Another theta before training, whatever the token."""
+    (memory,) = memories(model)
+    memory.to_gates.bias[: memory.heads] = torch.tensor(theta / memory.max_step).logit()
+
+
+def train_without(
+    parts: tuple[str, ...] = (),
+    seed: int = 0,
+    mixers: MixerTable | None = None,
+    run: Run = RUN,
+    theta: float | None = None,
+) -> dict[str, Any]:
+    """`titans.training.train` in short, with these parts never trained: steps, and right at 56 tokens in between.
+
+    theta: with which the model starts, if it is another one.
+    """
     torch.manual_seed(seed)
-    model, share = TitansLM(RUN.config, mixers), 0.0
+    model, share = TitansLM(run.config, mixers), 0.0
+    if theta is not None:
+        start_with(model, theta)
     with frozen(model, *parts):
-        optimizer = torch.optim.AdamW(parameter_groups(model), lr=RUN.learning_rate)
-        for step in range(RUN.steps):
+        optimizer = torch.optim.AdamW(parameter_groups(model), lr=run.learning_rate)
+        for step in range(run.steps):
             for group in optimizer.param_groups:
-                group["lr"] = RUN.rate(step)
-            batch = RUN.batch(seed, step)
+                group["lr"] = run.rate(step)
+            batch = run.batch(seed, step)
             loss = model(batch.tokens, labels=batch.labels).loss
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], RUN.clip)
+            nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], run.clip)
             optimizer.step()
-            if (step + 1) % RUN.check_every == 0:
-                share = share_right(model, RUN.task, RUN.between[1])
-                if RUN.goal is not None and share >= RUN.goal:
+            if (step + 1) % run.check_every == 0:
+                share = share_right(model, run.task, run.between[1])
+                if run.goal is not None and share >= run.goal:
                     break
     return {"steps": step + 1, "right": round(share, 4)}
+
+
+def switch_off(seed: int) -> dict[str, float]:
+    """The share of newest values that the model with all three answers, with one at a time switched off."""
+    model = train(changed(RETOLD, **OVERWRITING["all three"]), seed).model
+    for parameter in model.parameters():
+        parameter.data.copy_(parameter.to(STORED))  # as the recipe keeps it
+    return {name: round(newest_and_old(model, **without)[0], 4) for name, without in WITHOUT.items()}
 
 
 def main() -> None:
@@ -121,18 +161,22 @@ def main() -> None:
     torch.set_num_threads(1)
     seeds = parser.parse_args().seeds
     found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    kinds: dict[str, tuple[tuple[str, ...], MixerTable | None]] = {"all trained": ((), None)}
-    kinds |= {
-        "inner gradient detached": ((), FIRST_ORDER),
-        "writes shaped by W_K, W_V alone": (("convolution",), GIVEN),
-        "writes shaped by the convolution alone": (("W_K", "W_V"), GIVEN),
-        "writes shaped by the embedding alone": (("W_K", "W_V", "convolution"), None),
+    kinds: dict[str, Callable[[int], dict[str, Any]]] = {
+        "all trained": partial(train_without, ()),
+        "inner gradient detached": partial(train_without, (), mixers=FIRST_ORDER),
+        "writes shaped by W_K, W_V alone": partial(train_without, ("convolution",), mixers=GIVEN),
+        "writes shaped by the convolution alone": partial(train_without, ("W_K", "W_V"), mixers=GIVEN),
+        "writes shaped by the embedding alone": partial(train_without, ("W_K", "W_V", "convolution")),
     }
-    kinds |= {" ".join(parts): (parts, None) for parts in (*TOGETHER, *((part,) for part in PARTS))}
+    kinds |= {" ".join(parts): partial(train_without, parts) for parts in (*TOGETHER, *((part,) for part in PARTS))}
+    for name, theta in FIRST_STEPS.items():
+        run = changed(RETOLD, **OVERWRITING[name])
+        kinds[other_start(name)] = partial(train_without, (), run=run, theta=theta)
+    kinds[SWITCHED_OFF] = switch_off
     for seed in seeds:
-        for name, (parts, mixers) in kinds.items():
+        for name, found_with in kinds.items():
             if str(seed) not in found.setdefault(name, {}):
-                found[name][str(seed)] = train_without(parts, seed, mixers)
+                found[name][str(seed)] = found_with(seed)
                 print(name, seed, found[name][str(seed)], file=sys.stderr)
                 RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

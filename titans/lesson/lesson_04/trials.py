@@ -1,7 +1,7 @@
 """What lesson 04 measures: whose gradient is what, what training changed, and which part does the work."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import NamedTuple
@@ -12,15 +12,14 @@ from torch import Tensor
 
 from titans.blocks import MixerTable
 from titans.checkpoints import SHIPPED, load_checkpoint
-from titans.lesson.kit.interventions import held, without_momentum, without_taps
+from titans.lesson.kit.interventions import without_taps
 from titans.lesson.kit.watching import each_pair, memory_of
-from titans.lesson.lesson_04.runs import PARTS, RESULTS, RUN, belongs
+from titans.lesson.lesson_04.overwriting import newest_and_old as newest_and_old
+from titans.lesson.lesson_04.runs import FIRST_STEPS, PARTS, RESULTS, RUN, SWITCHED_OFF, belongs, other_start
 from titans.model import TitansLM
 from titans.observe import observed
 from titans.recipes import OVERWRITING, checkpoint_name
-from titans.tasks import Recall, RetoldRecall
 
-RETOLD = RetoldRecall()
 OFFSETS = {"the key": 0, "the value": 1, "the token after": 2}  # tokens of a pair, counted from its key's
 
 
@@ -118,39 +117,6 @@ def without_tap(model: TitansLM, what: str, back: int) -> TitansLM:
 # Where keys are told twice.
 
 
-def newest_and_old(
-    model: TitansLM,
-    noise: int = 36,
-    in_noise: Mapping[str, float] | None = None,
-    in_told: Mapping[str, float] | None = None,
-    erased: bool = False,
-    chunk_size: int | None = None,
-    task: Recall = RETOLD,
-    rows: int = 64,
-) -> tuple[float, float]:
-    """The shares of answers that are the value told last, and the one told before it, each question asked by itself.
-
-    in_noise, in_told: gates that are held at a number while the noise passes, or while pairs are told. erased: S is set
-    to zero once all is told, after one token more (which writes the last pair). chunk_size: another one than the model
-    was trained with.
-    """
-    model, random = deepcopy(model), torch.Generator().manual_seed(1)
-    memory_of(model).chunk_size = chunk_size or memory_of(model).chunk_size
-    told, passing = task.tell(rows, random).tokens, task.pass_time(rows, noise, random)
-    pairs = task.pairs
-    with torch.no_grad():
-        with held(model, **(in_told or {})):
-            state = model(torch.cat((told, passing[:, :1]), dim=1)).state
-        state = without_momentum(state) if erased else state
-        with held(model, **(in_noise or {})):
-            state = model(passing[:, 1:], state).state if noise > 1 else state
-        keys, newest = told[:, -2 * pairs :: 2], told[:, 1 - 2 * pairs :: 2]
-        said = model(keys.reshape(-1, 1), each_pair(state, pairs)).logits[:, 0].argmax(-1).view_as(keys)
-    same_key = (keys[:, :, None] == told[:, None, : 2 * pairs : 2]).float().argmax(-1)
-    old = told[:, 1 : 2 * pairs : 2].gather(1, same_key)
-    return tuple(float((said == value).float().mean()) for value in (newest, old))  # type: ignore[return-value]
-
-
 @cache
 def retold_models() -> dict[str, TitansLM]:
     """The models of the recipe `recall-retold`."""
@@ -180,10 +146,27 @@ def gradient_norms(mixers: MixerTable | None = None) -> dict[str, float]:
 # Cards.
 
 
+def results() -> dict[str, dict[str, dict]]:
+    """What `runs` has found: by name and seed."""
+    return json.loads(RESULTS.read_text(encoding="utf-8"))
+
+
 def never_trained() -> dict[str, list[float]]:
-    """Right at 56 tokens in between, a seed each, of models trained without a part: from `runs`."""
-    found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    return {name: [run["right"] for run in seeds.values()] for name, seeds in found.items()}
+    """Right at 56 tokens in between, a seed each, of models trained without a part."""
+    return {
+        name: [run["right"] for run in seeds.values()] for name, seeds in results().items() if "right" in seeds["0"]
+    }
+
+
+def other_first_steps() -> dict[str, list[float]]:
+    """The same of the models of `recall-retold` that start with the theta of the other chunk size."""
+    found = never_trained()
+    return {name: found[other_start(name)] for name in FIRST_STEPS}
+
+
+def switched_off() -> dict[str, dict[str, float]]:
+    """Of the model that has all three: the share of newest values with each switched off, by seed and name."""
+    return results()[SWITCHED_OFF]
 
 
 def retold_card() -> dict:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
-from titans.lesson.kit.live import Drawing, LivePicture, count, slider
+from titans.lesson.kit.live import Drawing, LivePicture, count, notches, slider
 from titans.lesson.lesson_05.trials import SIZES, all_milliseconds, chunks_card, passage_left
 
 TOKENS = 16
@@ -36,7 +36,7 @@ class MaskDrawing(Drawing):
         left.set(xticks=range(0, TOKENS, 3), yticks=range(0, TOKENS, 3))
         self.map = left.imshow(torch.zeros(TOKENS, TOKENS).numpy(), cmap="cividis", vmin=0, vmax=1)
         (self.frame,) = left.plot([], [], color=ORANGE, linewidth=2)
-        axes = tidy(right, "", "token $i$ that wrote", "share in $M_t$, the largest as 1")
+        axes = tidy(right, "", "token $i$ that wrote", "share in $M_t$, $G$'s largest as 1")
         axes.set(xlim=(-0.6, TOKENS - 0.4), ylim=(0, 1.4), yticks=(0, 0.5, 1))
         self.own = axes.bar(range(TOKENS), [0.0] * TOKENS, color=BLUE, width=0.8)
         self.older = axes.bar(range(TOKENS), [0.0] * TOKENS, color=GREY, width=0.8)
@@ -115,8 +115,7 @@ class SizeDrawing(Drawing):
         self.notes = [axes.set_title("", fontsize=9, loc="left") for axes in panels]
         self.moving = [self.curve, *self.cursors, *self.notes]
 
-    def draw(self, power: int, theta: float) -> None:
-        size = 2**power
+    def draw(self, size: int, theta: float) -> None:
         errors = {each: passage_left(each, theta) for each in SIZES[:7]}
         self.curve.set_ydata(list(errors.values()))
         for cursor in self.cursors:
@@ -130,11 +129,11 @@ class SizeDrawing(Drawing):
 
 
 def size_lab() -> LivePicture:
-    """The live picture: the size of a chunk, as a power of two, and the step."""
+    """The live picture: the size of a chunk, and the step."""
     return LivePicture(
         SizeDrawing(),
-        {"power": count("chunk 2^", 4, 0, 6), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
-        (("power", "theta"),),
+        {"size": notches("chunk", SIZES[:7], 16), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
+        (("size", "theta"),),
         states=({}, {"theta": 0.4}),
         shows="Size lab, against the tokens a chunk: the milliseconds for 256 tokens, the error that three "
         "readings of a "

@@ -2,7 +2,8 @@
 
 import json
 import time
-from functools import cache, lru_cache
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,8 @@ from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_pairs
 from titans.lesson.kit.watching import memory_of
 from titans.memory import DeepMemory
+from titans.model import IGNORED_LABEL, TitansLM
+from titans.observe import edited_gates, observed
 from titans.scan import Gates
 from titans.tasks import Recall
 from titans.training import share_right
@@ -83,19 +86,24 @@ def read_passage(
     return Passage(at_stale, at_blocks, torch.stack(left))
 
 
-@lru_cache(maxsize=64)
+@cache
 def passage_left(chunk_size: int, theta: float = 0.25, draws: int = 5) -> float:
-    """The error that three readings of a passage leave, the mean over draws."""
-    return float(torch.stack([read_passage(chunk_size, theta, 3, seed=seed).left[-1] for seed in range(draws)]).mean())
+    """The error that three readings of a passage leave, the mean over draws, which are read side by side."""
+    pairs = zip(*(random_pairs(32, 32, seed) for seed in range(draws)), strict=True)
+    k, v = (torch.stack(part).double() for part in pairs)
+    M = torch.zeros(draws, 32, 32, dtype=torch.float64)
+    for keys, values in zip(*(part.repeat(1, 3, 1).split(chunk_size, 1) for part in (k, v)), strict=True):
+        M = M - theta * (2 * (keys @ M.mT - values)).mT @ keys
+    return float((2 * (k @ M.mT - v)).norm(dim=-1).mean())
 
 
 # Stability.
 
 
 def grown(k: Tensor, theta: float, readings: int = 100, bound: float | None = None) -> float:
-    """The size of the error of a memory that reads the same chunk of keys again and again, as one chunk each "
-    "time, with
-    a start at random and all values zero; in parts of what it was. bound: the largest surprise of a token (D12)."""
+    """The size of the error of a memory that reads the same chunk of keys again and again, as one chunk each
+    time, with a start at random and all values zero; in parts of what it was. bound: the largest surprise of a
+    token (D12)."""
     M = torch.randn(k.shape[1], k.shape[1], generator=torch.Generator().manual_seed(0), dtype=k.dtype)
     start = (k @ M.mT).norm()
     for _ in range(readings):
@@ -128,12 +136,55 @@ def chunks_table(card: dict, longer: bool = False) -> str:
     return "\n".join(lines)
 
 
+RECALL = Recall()
+DISTANCES = (56, 116, 180, 244, 1024)
+
+
+def read_in_chunks(read: int, trained: int = 64) -> TitansLM:
+    """A shipped model that was trained with chunks of one size, and reads in chunks of another."""
+    model, _, _ = load_checkpoint(f"chunks/chunk-{trained}")
+    memory_of(model).chunk_size = read
+    return model
+
+
+def crossed_chunks(rows: int = 32) -> dict[tuple[int, int], list[float]]:
+    """The shares of right answers after DISTANCES, (chunk in training, chunk at test time) -> shares."""
+    return {
+        (trained, read): [share_right(read_in_chunks(read, trained), RECALL, n, rows) for n in DISTANCES]
+        for trained, read in ((64, 64), (64, 16), (64, 1), (16, 64))
+    }
+
+
+# What noise writes.
+
+
+def as_trained(gates: Gates) -> Gates:
+    """Gates that nothing changes."""
+    return gates
+
+
 @torch.no_grad()
-def crossed_chunks(tokens: int = 1024, rows: int = 16) -> dict[tuple[int, int], float]:
-    """The share of right answers of the shipped models, (chunk in training, chunk at test time) -> share."""
-    found = {}
-    for trained, read in ((16, 16), (16, 64), (64, 64), (64, 16), (64, 1)):
-        model, _, _ = load_checkpoint(f"chunks/chunk-{trained}")
-        memory_of(model).chunk_size = read
-        found[trained, read] = share_right(model, Recall(), tokens, rows)
-    return found
+def after_noise(
+    edit: Callable[[Gates], Gates] = as_trained, read: int = 64, noise: int = 1024, rows: int = 16
+) -> float:
+    """The share of right answers of the model of 64 after noise, whose gates `edit` changes after its first 40
+    tokens; it reads in chunks of `read`."""
+    model = read_in_chunks(read)
+    (told, passing), asked = RECALL.stream(rows, noise, torch.Generator().manual_seed(1), noise)
+    state = model(torch.cat((told, passing[:, :40]), dim=1)).state
+    with edited_gates(model, edit):
+        state = model(passing[:, 40:], state).state
+    said, wanted = model(asked.tokens, state).logits[:, :-1].argmax(-1), asked.labels[:, 1:]
+    return float((said == wanted)[wanted != IGNORED_LABEL].double().mean())
+
+
+@torch.no_grad()
+def written_in_all(trained: int, noise: int = 1024) -> float:
+    """What a token of noise writes of its surprise in all, where nothing is forgotten: the mean of
+    theta / (1 - eta)."""
+    model, random = read_in_chunks(trained, trained), torch.Generator().manual_seed(1)
+    with observed(memory_of(model)) as calls:
+        state = model(RECALL.tell(16, random).tokens).state
+        calls.clear()
+        model(RECALL.pass_time(16, noise, random), state)
+    return float(torch.cat([c.tokens.gates.theta / (1 - c.tokens.gates.eta) for c in calls], dim=2).mean())

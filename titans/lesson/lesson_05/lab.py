@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, notches, slider
 from titans.lesson.lesson_05.trials import SIZES, all_milliseconds, chunks_card, passage_left
 
@@ -31,17 +32,23 @@ class MaskDrawing(Drawing):
         self.figure = new_figure(3.7)
         left, right = self.figure.subplots(1, 2, width_ratios=(1, 1.5))
         self.figure.subplots_adjust(left=0.07, right=0.98, top=0.86, bottom=0.14, wspace=0.2)
-        tidy(left, "G", "token $i$ that wrote", "token $t$ that reads")
+        wrote = say("token $i$ that wrote", "書いたトークン $i$")
+        tidy(left, "G", wrote, say("token $t$ that reads", "読むトークン $t$"))
         left.grid(False)
         left.set(xticks=range(0, TOKENS, 3), yticks=range(0, TOKENS, 3))
         self.map = left.imshow(torch.zeros(TOKENS, TOKENS).numpy(), cmap="cividis", vmin=0, vmax=1)
         (self.frame,) = left.plot([], [], color=ORANGE, linewidth=2)
-        axes = tidy(right, "", "token $i$ that wrote", "share in $M_t$, $G$'s largest as 1")
+        axes = tidy(
+            right, "", wrote, say("share in $M_t$, $G$'s largest as 1", "$M_t$ の中の割合（$G$ の最大を1として）")
+        )
         axes.set(xlim=(-0.6, TOKENS - 0.4), ylim=(0, 1.4), yticks=(0, 0.5, 1))
         self.own = axes.bar(range(TOKENS), [0.0] * TOKENS, color=BLUE, width=0.8)
         self.older = axes.bar(range(TOKENS), [0.0] * TOKENS, color=GREY, width=0.8)
-        axes.bar([0], [0], color=BLUE, label="in t's chunk: from this row of G")
-        axes.bar([0], [0], color=GREY, label="earlier chunks: carried in $M$ and $S$")
+        axes.bar(
+            [0], [0], color=BLUE, label=say("in t's chunk: from this row of G", "t のチャンクの中：G のこの行から")
+        )
+        earlier = say("earlier chunks: carried in $M$ and $S$", "前のチャンク：$M$ と $S$ が引き継ぐ")
+        axes.bar([0], [0], color=GREY, label=earlier)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         self.note = axes.set_title("", fontsize=9, loc="left")
         self.moving = [self.map, self.frame, *self.own, *self.older, self.note]
@@ -60,9 +67,9 @@ class MaskDrawing(Drawing):
                 bar.set_height(float(share) / top)
         best = int(shares[token].argmax())
         own, most = float(shares[token, token]), float(shares[token, best])
-        self.note.set_text(
-            f"$M_{{{token}}}$: {own:.2f} θ of token {token}'s gradient; the most: {most:.2f} θ, token {best}'s"
-        )
+        english = f"$M_{{{token}}}$: {own:.2f} θ of token {token}'s gradient; the most: {most:.2f} θ, token {best}'s"
+        japanese = f"$M_{{{token}}}$：トークン{token}の勾配の {own:.2f} θ 倍。最大は、トークン{best}の {most:.2f} θ 倍"
+        self.note.set_text(say(english, japanese))
 
 
 def mask_lab() -> LivePicture:
@@ -70,8 +77,8 @@ def mask_lab() -> LivePicture:
     controls = {
         "eta": slider("η", 0.5, 0.0, 1.0, 0.05),
         "alpha": slider("α", 0.1, 0.0, 1.0, 0.05),
-        "chunk": count("chunk", 16, 1, TOKENS),
-        "token": count("token t", 12, 0, TOKENS - 1),
+        "chunk": count(say("chunk", "チャンク"), 16, 1, TOKENS),
+        "token": count(say("token t", "トークン t"), 12, 0, TOKENS - 1),
     }
     return LivePicture(
         MaskDrawing(),
@@ -98,9 +105,13 @@ class SizeDrawing(Drawing):
         self.figure.subplots_adjust(left=0.07, right=0.985, top=0.86, bottom=0.16, wspace=0.3)
         times = all_milliseconds()
         self.total = {size: sum(times[size]) for size in SIZES}
-        labels = ("ms for 256 tokens, both ways", "error that three readings leave", "right after 1,024 tokens")
+        labels = (
+            say("ms for 256 tokens, both ways", "256トークンの時間（往復、ミリ秒）"),
+            say("error that three readings leave", "3回読んだ後に残る誤差"),
+            say("right after 1,024 tokens", "1,024トークン後の正解率"),
+        )
         for axes, label in zip(panels, labels, strict=True):
-            tidy(axes, "", "tokens a chunk", label)
+            tidy(axes, "", say("tokens a chunk", "チャンクのトークン数"), label)
             axes.set(xscale="log", xticks=SIZES[::2], xticklabels=SIZES[::2], xlim=(0.8, 320))
             axes.minorticks_off()
         panels[0].plot(SIZES, list(self.total.values()), "o-", color=BLUE)
@@ -123,16 +134,17 @@ class SizeDrawing(Drawing):
         fastest = min(self.total, key=self.total.__getitem__)
         best = min(errors, key=errors.__getitem__)
         nearest = min(self.recall, key=lambda each: abs(each - size))
-        self.notes[0].set_text(f"{size}: {self.total[size]:.1f} ms (fastest: {fastest})")
-        self.notes[1].set_text(f"{size}: {errors[size]:.3g} (least: {best})")
-        self.notes[2].set_text(f"trained with {nearest}: {self.recall[nearest]:.0%}")
+        words = say("fastest", "最速"), say("least", "最小"), say("trained with", "訓練時")
+        self.notes[0].set_text(f"{size}: {self.total[size]:.1f} ms ({words[0]}: {fastest})")
+        self.notes[1].set_text(f"{size}: {errors[size]:.3g} ({words[1]}: {best})")
+        self.notes[2].set_text(f"{words[2]} {nearest}: {self.recall[nearest]:.0%}")
 
 
 def size_lab() -> LivePicture:
     """The live picture: the size of a chunk, and the step."""
     return LivePicture(
         SizeDrawing(),
-        {"size": notches("chunk", SIZES[:7], 16), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
+        {"size": notches(say("chunk", "チャンク"), SIZES[:7], 16), "theta": slider("θ", 0.25, 0.05, 0.5, 0.05)},
         (("size", "theta"),),
         states=({}, {"theta": 0.4}),
         shows="Size lab, against the tokens a chunk: the milliseconds for 256 tokens, the error that three "

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.figures import GREY, Picture, chart, new_figure, plot_curves, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.lesson_05.trials import SIZES, all_milliseconds, grown, random_keys, read_passage
 
 
@@ -18,10 +19,10 @@ def masks(named: Mapping[str, Tensor]) -> Picture:
         axes = figure.add_subplot(1, len(named), number)
         image = axes.imshow(matrix.numpy(), cmap="cividis", vmin=0, vmax=limit)
         axes.set_title(name, fontsize=10)
-        axes.set_xlabel("token $i$ that wrote", fontsize=9)
+        axes.set_xlabel(say("token $i$ that wrote", "書いたトークン $i$"), fontsize=9)
         axes.tick_params(labelsize=8)
         if number == 1:
-            axes.set_ylabel("token $t$ that reads", fontsize=9)
+            axes.set_ylabel(say("token $t$ that reads", "読むトークン $t$"), fontsize=9)
     bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.2, 0.015, 0.6)))
     bar.ax.tick_params(labelsize=8)
     return Picture(
@@ -39,9 +40,12 @@ def masks(named: Mapping[str, Tensor]) -> Picture:
 
 def speed() -> Picture:
     """Milliseconds for 256 tokens against the size of a chunk."""
-    figure, axes = chart(3, "tokens a chunk", "milliseconds for 256 tokens", (0.09, 0.17, 0.97, 0.95))
+    x = say("tokens a chunk", "チャンクのトークン数")
+    y = say("milliseconds for 256 tokens", "256トークンの時間（ミリ秒）")
+    figure, axes = chart(3, x, y, (0.09, 0.17, 0.97, 0.95))
     times = all_milliseconds()
-    curves = {name: (SIZES, [getattr(times[size], name) for size in SIZES]) for name in ("forward", "backward")}
+    names = {"forward": say("forward", "順伝播"), "backward": say("backward", "逆伝播")}
+    curves = {words: (SIZES, [getattr(times[size], name) for size in SIZES]) for name, words in names.items()}
     plot_curves(axes, curves)
     axes.set(xscale="log", yscale="log", xticks=SIZES, xticklabels=SIZES)
     axes.minorticks_off()
@@ -62,11 +66,16 @@ def two_yardsticks() -> Picture:
     """The surprise of a repeated passage, and the error that each reading leaves, for chunks of 1 and 16."""
     figure = new_figure(3.2)
     figure.subplots_adjust(left=0.07, right=0.98, top=0.88, bottom=0.16, wspace=0.2)
-    titles = {"stale": "surprise, as each memory measures it", "left": "error that is left after the reading"}
+    titles = {
+        "stale": say("surprise, as each memory measures it", "それぞれのメモリが測った驚き"),
+        "left": say("error that is left after the reading", "読み終えた後に残る誤差"),
+    }
     for axes, (name, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
-        tidy(axes, title, "reading", "mean over the passage")
+        tidy(axes, title, say("reading", "何回目の読みか"), say("mean over the passage", "文章全体の平均"))
         runs = {size: getattr(read_passage(size), name) for size in (1, 16)}
-        plot_curves(axes, {f"chunk {size}": (range(1, 5), values) for size, values in runs.items()})
+        plot_curves(
+            axes, {say(f"chunk {size}", f"チャンク {size}"): (range(1, 5), values) for size, values in runs.items()}
+        )
         axes.set(xticks=range(1, 5), ylim=(0.8, 2.2))
         axes.legend(frameon=False, fontsize=9)
     return Picture(
@@ -81,13 +90,15 @@ def two_yardsticks() -> Picture:
 
 def explosion(dim: int = 16) -> Picture:
     """How a memory fares that reads one chunk again and again, for steps around the largest stable one."""
-    figure, axes = chart(3, "step in parts of the predicted limit", "error after 100 readings", (0.1, 0.17, 0.97, 0.95))
+    x = say("step in parts of the predicted limit", "予測した限界に対するステップ幅の比")
+    y = say("error after 100 readings", "100回読んだ後の誤差")
+    figure, axes = chart(3, x, y, (0.1, 0.17, 0.97, 0.95))
     shares = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.3)
     curves = {}
     for count in (1, 8, 64):
         k = random_keys(count, dim)
         limit = 1 / float(torch.linalg.eigvalsh(k.mT @ k)[-1])
-        curves["1 token" if count == 1 else f"{count} tokens"] = (
+        curves[say("1 token" if count == 1 else f"{count} tokens", f"{count}トークン")] = (
             shares,
             [max(1e-12, grown(k, share * limit)) for share in shares],
         )

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 40 minutes to read, 70 with the exercises; the code runs in about 20 seconds.
+# *Titans, step by step.* About 40 minutes to read, 70 with the exercises; the code runs in about 25 seconds.
 # Run the cells from top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="f52d2c3a"
+# %% [markdown] lang="ja" en="477d3317"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、演習も解くと約70分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、演習も解くと約70分、コードの実行に約25秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -151,7 +151,7 @@ print(
 
 # %% [markdown] lang="ja" en="228750aa"
 # 先頭に置いたトークンは、行き場のないアテンションの受け皿になりました。
-# 論文の式（19）では、このようなトークンを $N_p$ 個、どの系列の先頭にも置きます。
+# 論文の式(19)では、このようなトークンを $N_p$ 個、どの系列の先頭にも置きます。
 #
 # $$x_{\mathrm{new}} = [\, p_1 \; p_2 \; \dots \; p_{N_p} \,] \,\Vert\, x$$
 #
@@ -261,7 +261,7 @@ assert difference < 1e-10
 # ## 3. 先頭の部分は順伝播型ネットワークである
 #
 # $\mathrm{Attn}(q; P)$ だけを見てみます。キーも値も系列に依存せず、2つの決まった行列になっています。
-# これが式（20）で、softmax を活性化関数とする順伝播型ネットワークです。
+# これが式(20)で、softmax を活性化関数とする順伝播型ネットワークです。
 #
 # $$\mathrm{FFN}(x) = W_V \, \mathrm{Softmax}(W_K\, x)$$
 #
@@ -272,7 +272,7 @@ assert difference < 1e-10
 #
 # ### 演習2：式を書く
 #
-# `x` は各行が1つのトークン、`keys` と `values` は各行が1つのユニットにあたります。式（20）に $\sqrt d$ はありません。
+# `x` は各行が1つのトークン、`keys` と `values` は各行が1つのユニットにあたります。式(20)に $\sqrt d$ はありません。
 
 
 # %%
@@ -676,7 +676,7 @@ pictures.who_is_asked(by_row, fresh)
 # %% [markdown] lang="ja" en="30c581b6"
 # 行は質問の種類、列は永続トークン $p_1$ 〜 $p_6$ と、伝えた8つのペアの合計です。
 # 知らないキーについての質問は1個のトークンが引き受けていて、その値の長さはほとんどゼロなので、学習された「沈黙」のように見えます。
-# 4つの事実には、式（20）のとおり、それぞれキーと値を持つ専用のトークンがあります。
+# 4つの事実には、式(20)のとおり、それぞれキーと値を持つ専用のトークンがあります。
 # 事実についての質問でも「沈黙」のトークンが一部を受け取りますが、事実の値は、それを補うかのように1より長くなっています。
 # そして、伝えたキーについての質問は、どの永続トークンにも向かいません。
 #
@@ -759,9 +759,9 @@ for fact in range(4):
 # sees the question and adds its output to the answer.
 #
 # **Predict before you run.** With that network and *no* persistent token: are the facts known now? Can the model keep
-# silent? And what does one persistent token add?
+# silent? And what does one persistent token add? Last, in place of the token, a gate on the answer that sees the best score.
 
-# %% [markdown] lang="ja" en="855c3403"
+# %% [markdown] lang="ja" en="61b8f2aa"
 # そのとおりでした。ある事実のトークンを取り除くと、その事実だけが失われます。
 # 「沈黙」のトークンがないと、知らないキーにも何かを答えてしまい、事実への答えは長くなりすぎます
 # （残る1個には担当する質問がなく、いくつかの事実への答えを少し短くしています）。
@@ -776,6 +776,7 @@ for fact in range(4):
 #
 # 出力の各行は、永続トークンの個数（a network and … persistent）と、3つのシードで平均した
 # told、always true、unknown の誤差です。
+# 最後の行は、永続トークンの代わりに、いちばん高いスコアを見て答えを弱めるゲートを置いた場合（a gate instead）です。
 
 
 # %%
@@ -792,20 +793,37 @@ class LookUpAndNetwork(LookUp):
 
 
 # %%
+class Gated(LookUpAndNetwork):
+    def __init__(self, dim, persistent):
+        super().__init__(dim, persistent)
+        self.gate = nn.Linear(1, 1)
+
+    def forward(self, q, keys, values):
+        y, shares = LookUp.forward(self, q, keys, values)
+        scores = self.W_K(keys) @ self.W_Q(q)[:, :, None]
+        gate = self.gate(scores.amax(1)).sigmoid()
+        return gate * y + self.network(q), shares
+
+
+# %%
 beside = {}
-for persistent in (0, 1):
-    trained = [
-        train_look_up(persistent, seed, LookUpAndNetwork) for seed in range(3)
-    ]
-    beside[persistent] = torch.stack([errors_of(model) for model in trained])
-    means = "  ".join(f"{error:.2f}" for error in beside[persistent].mean(0))
-    print(f"a network and {persistent} persistent: {means}")
+kinds = ((0, LookUpAndNetwork), (1, LookUpAndNetwork), (0, Gated))
+names = ("a network and 0 persistent", "a network and 1 persistent")
+for (number, kind), name in zip(kinds, (*names, "a gate instead"), strict=True):
+    trained = [train_look_up(number, seed, kind) for seed in range(3)]
+    beside[name] = torch.stack([errors_of(model) for model in trained])
+    means = "  ".join(f"{error:.2f}" for error in beside[name].mean(0))
+    print(f"{name:26}: {means}")
+
+network, token, gate = beside.values()
+assert network[:, 1].max() < 0.25 and network[:, 2].min() > 0.125
+assert max(token.max(), gate.max()) < 0.1
 
 # %% [markdown] lang="en"
 # The network knows the facts; an error of 0.15 is left, about what an average of eight random values adds, which the
 # network cannot see. And it cannot make the look-up silent: unknown keys are as wrong as without it. One persistent token
-# mends both. So facts can be held elsewhere. What a network *beside* attention cannot do is to take attention off the
-# text: that needs a place in the softmax, and one is enough.
+# mends both. So facts can be held elsewhere. Silence is not in the reach of a network *beside* attention; one place in the
+# softmax is enough for it. It is not the only way: so is a gate on the answer that sees how well the best key matches.
 #
 # ## 8. What did they learn in a trained Titans?
 #
@@ -813,19 +831,19 @@ for persistent in (0, 1):
 # (lesson 00 shows it at work). It has one layer, two heads and four persistent tokens. We read 64 such sequences and add up where the
 # attention goes: to $P$, to what was retrieved from the memory ($h$, lesson 07), or to the segment's own tokens.
 
-# %% [markdown] lang="ja" en="5ea1ad5c"
+# %% [markdown] lang="ja" en="f1ed6934"
 # ネットワークは事実を覚えましたが、0.15ほどの誤差が残りました。
 # ランダムな値を8つ平均したものが加わる分とほぼ同じ大きさで、ネットワークにはそれが見えません。
 # また、ネットワークがあっても検索は黙っていられず、知らないキーの誤差はネットワークがないときと変わりません。
 # 永続トークンが1個あれば、どちらも解決します。
-# つまり、事実はほかの場所にも置けますが、アテンションをテキストからそらすことは、
-# アテンションの**隣にある**ネットワークにはできません。
-# それには softmax の中に受け皿となる場所が必要で、1つあれば足ります。
+# つまり、事実はほかの場所にも置けますが、アテンションの**隣にある**ネットワークでは、黙っていることはできません。
+# そのためには、softmax の中に受け皿が1つあれば足ります。
+# 方法はほかにもあり、いちばん合うキーのスコアを見て答えを弱めるゲートでも、うまくいきます。
 #
 # ## 8. 学習済みの Titans では何を学んだか
 #
 # この教材には、学習済みの小さな MAC が付いています。
-# 6つのペアを1か所でまとめて伝えられ、雑音（noise）を読み、その後で各キーの値を答えるように訓練したモデルで
+# 6つのペアを続けて伝えられ、雑音（noise）を読み、その後で各キーの値を答えるように訓練したモデルで
 # （レッスン00でその働きを見ます）、層は1つ、ヘッドは2つ、永続トークンは4個です。
 # このような系列を64本読ませて、アテンションの行き先を集計します。
 # 行き先は、$P$、メモリから読み出したもの（$h$、レッスン07）、セグメント自身のトークンの3つです。
@@ -907,9 +925,9 @@ print("taken out:", " and ".join(f"{n:.1%}" for n in right["taken out"]))
 #
 # So is no place needed for attention that nothing deserves? Not so fast: $h$ is still there. Below, the share that goes
 # to $h$ while pairs are told, before and after. Then the answers where $h$ is silent too (zero vectors, but they can
-# still be looked at), and where it cannot even be looked at.
+# still be looked at), and where it cannot even be looked at. In the last two lines zero vectors stand in front then.
 
-# %% [markdown] lang="ja" en="a38752fe"
+# %% [markdown] lang="ja" en="a70f4c4d"
 # ゼロベクトルは約32%、乱数は29〜39%（20回の範囲）を受け取ります。個数だけで決まるなら29%です。
 # つまり、40%のうちの4分の3ほどは、そこに何があっても受け取る分です。
 # そして、そこに何を置いても、何も置かなくても、答えは変わりません。
@@ -918,7 +936,7 @@ print("taken out:", " and ".join(f"{n:.1%}" for n in right["taken out"]))
 # まだ $h$ が残っているので、そう決めるのは早すぎます。
 # 次のセルでは、まず、ペアを伝える間に $h$ に向かう割合（share of h）を、永続トークンを取り除く前と後（with P taken out）で比べます。
 # その後で、$h$ もゼロベクトルにして黙らせた場合（h silent。クエリからはまだ見えます）と、
-# それをクエリから見えなくした場合（h out of sight）の正解率を調べます。
+# それをクエリから見えなくした場合（h out of sight）の正解率を調べます。最後の2行では、代わりにゼロベクトル（zero vectors）を1個または4個置きます。
 
 # %% tags=["nbval-ignore-output"]
 on_h = [
@@ -927,31 +945,40 @@ on_h = [
 ]
 print(f"share of h: {on_h[0]:.0%}, with P taken out {on_h[1]:.0%}")
 
+# %% tags=["nbval-ignore-output"]
 places = {
     "P taken out": bare,
     "P taken out, h silent": without_h(bare),
     "h out of sight": trials.without_columns_of_h(model),
     "P taken out, h out of sight": trials.without_columns_of_h(bare),
 }
+for count in (1, 4):
+    zeros = trials.with_zeros_in_front(model, count)
+    name = f"{count} zero vectors, h out of sight"
+    places[name] = trials.without_columns_of_h(zeros)
+
+# %% tags=["nbval-ignore-output"]
 for name, one in places.items():
     right[name] = [trials.right_in_one_call(one, task, n) for n in (56, 1024)]
-    print(f"{name:27}:", " and ".join(f"{n:.1%}" for n in right[name]))
+    print(f"{name:30}:", " and ".join(f"{n:.1%}" for n in right[name]))
 
 # %% [markdown] lang="en"
 # Now some answers are lost. Most of what the tokens had goes to $h$ instead, and there it does not matter what $h$ says.
 # But where both are out of sight, and a query can look at the text alone, about one answer in twenty is wrong. So a place
-# to put attention *is* worth something to this model. It has two such places, and one is enough.
+# to put attention *is* worth something to this model. It has two such places, and one is enough. Nothing has to be
+# learned in it: four zero vectors are as good as the trained tokens, and a single one makes up for half or more.
 #
 # And how loud must such tokens be to do harm? First ten times their keys, which take more attention, and values of zero.
 # Then three times their keys, and after that three times their values too. The last line takes out the *whole* attention
 # and leaves the memory alone.
 
-# %% [markdown] lang="ja" en="795ef58a"
+# %% [markdown] lang="ja" en="d9e2ac0e"
 # 今度は、間違いがいくらか出ました。
 # 永続トークンに向かっていた分の大部分は $h$ に移りますが、そのとき $h$ の内容は答えに影響しません。
 # ところが、クエリからどちらの受け皿も見えず、テキストしか見られないと、20個に1個ほどの答えが間違いになります。
 # つまり、このモデルにとって、アテンションの受け皿には**意味があります**。
 # そのような場所が2つありますが、1つあれば足りるのです。
+# そこに学習したものは要りません。4個のゼロベクトルでも学習した永続トークンと変わらず、1個だけでも、失われた分の半分以上を取り戻します。
 #
 # では、永続トークンは、どれだけ働きを強めると害になるのでしょうか。
 # まず、キーを10倍にしてより多くのアテンションを集め、値はゼロにします。
@@ -983,8 +1010,9 @@ assert max(right[3, 3]) < 0.9
 assert on_prefix[3, 3] == on_prefix[3, 1]
 assert right["mute"][1] < 0.9
 assert on_h[1] > on_h[0] + 0.2
-*one_place, no_place = (right[name] for name in places)
-assert min(min(each) for each in one_place) > 0.97 > max(no_place)
+*one_place, no_place, one_zero, four_zeros = (right[name] for name in places)
+assert min(min(each) for each in (*one_place, four_zeros)) > 0.97
+assert max(no_place) < 0.96 < min(one_zero) < min(four_zeros)
 
 # %% [markdown] lang="en"
 # Nine tenths of the attention on tokens that say nothing, and next to nothing happens. The next two lines have the same
@@ -1023,7 +1051,7 @@ assert on_start > 0.39
 # tokens is not of their learning: the weights around them have learned where they stand.
 #
 # Here is what we have seen, and no more. In section 7 persistent tokens learned facts, which a network could hold as well,
-# and silence, which it could not. In this recall task, told in one stretch, they are random tokens that take part in
+# and silence, which one beside attention could not. In this recall task, told in one stretch, they are random tokens that take part in
 # softmax, one of two places to put attention, and the trained model can do without them. This task has no facts that hold for all sequences; whether they
 # would be learned if it had, we have not tried. The paper's own ablation is on language: without persistent memory its
 # LMM goes from a perplexity of 27.01 to 27.63, the smallest loss among the parts that it takes away.
@@ -1033,14 +1061,14 @@ assert on_start > 0.39
 #
 # **Predict before you run.** Which of the two answers better?
 
-# %% [markdown] lang="ja" en="4a4c59a7"
+# %% [markdown] lang="ja" en="f6dcd59f"
 # トークンは、乱数で決まった初期値からほとんど動いておらず、初期値に戻しても、受け取る割合は変わりません。
 # したがって、ほかの乱数のトークンより多く受け取る分は、トークン自身が学んだものではなく、
 # 周りの重み（weights）のほうが、トークンがどの向きにあるかを学んだ結果です。
 #
 # ここまでに見たことだけをまとめます。
-# 7節では、永続トークンが事実と沈黙を学びました。事実はネットワークでも覚えられますが、沈黙はそうはいきません。
-# ペアを1か所でまとめて伝えるこの想起の課題では、永続トークンは softmax に加わるランダムなトークンで、
+# 7節では、永続トークンが事実と沈黙を学びました。事実はネットワークでも覚えられますが、沈黙は、アテンションの隣にあるネットワークでは学べません。
+# ペアを続けて伝えるこの想起の課題では、永続トークンは softmax に加わるランダムなトークンで、
 # 2つあるアテンションの受け皿の1つであり、学習済みのモデルは永続トークンなしでも答えられます。
 # この課題には、すべての系列に当てはまる事実がありません。もしあれば永続トークンがそれを学ぶのかどうかは、試していません。
 #
@@ -1069,8 +1097,8 @@ for name, each in found.items():
 
 # %% [markdown] lang="en"
 # The medians are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
-# doing? Three seeds cannot say: in half of that card's rows one seed of three has not learned the task in 400
-# steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
+# doing? Three seeds cannot say: in four of that card's six rows with a deep memory one seed of three has not learned the task
+# in 400 steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
 #
 # ```sh
 # python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
@@ -1084,10 +1112,10 @@ for name, each in found.items():
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="7ce5dcb5"
+# %% [markdown] lang="ja" en="e45e0c21"
 # 3つのシードの中央値は、ありとなしでほとんど同じです。
 # 永続トークンありではシードの1つがほかよりずっと低く、なしではそのようなシードがありません。これは永続トークンのせいでしょうか。
-# シードが3つだけでは、わかりません。結果が収められたカードの表では、何も外さないモデルも含めて、半分の行で、
+# シードが3つだけでは、わかりません。結果が収められたカードでは、深いメモリを持つ6行のうち、何も外さないモデルを含む4行で、
 # 3つのうち1つのシードが400ステップでは課題を学習できていないからです。
 # わかるのは、この課題では、永続トークンの有無よりもシードによる差のほうが大きいということです。
 # 自分で訓練するには、次のようにします（数分かかります）。
@@ -1102,7 +1130,7 @@ for name, each in found.items():
 # 層ごとに1組なので、`persistent_tokens=4` で3層なら、12個になります。
 #
 # **永続トークンは、メモリに書き込まれますか。**
-# MAG、MAL、LMM では書き込まれます。式（26）と式（29）では $[P \,\Vert\, x]$ をメモリに渡すので、
+# MAG、MAL、LMM では書き込まれます。式(26)と式(29)では $[P \,\Vert\, x]$ をメモリに渡すので、
 # メモリは、最初のトークンが来る前に、すでに $P$ から学んでいます
 # （決定D9。永続トークンに対するメモリの答えは捨てます）。
 # MAC では、永続トークンを見るのはアテンションだけなので、書き込まれません。
@@ -1180,7 +1208,7 @@ for persistent in (0, 4, 128):
 # - One softmax over $[P \,\Vert\, x]$ is a **feed-forward network** (equation 20) and attention over the text, mixed by
 #   $g = Z_P / (Z_P + Z_x)$.
 # - Causal attention favours first tokens before anything is learned; persistent tokens stand there first.
-# - They can learn facts, as other networks can, and silence, which needs a place in the softmax.
+# - They can learn facts, as other networks can, and silence, which a network beside attention cannot.
 # - Whether a model needs them is to be measured, not to be read off attention maps: ours gave them 40 percent, gave most
 #   of that to any others in their place, and did as well without, as long as $h$ could take their place.
 # - One set a layer; written into the memory in MAG, MAL and LMM, not in MAC.
@@ -1198,19 +1226,19 @@ for persistent in (0, 4, 128):
 #   [2309.17453](https://arxiv.org/abs/2309.17453): why first tokens attract attention, and a learned token that does
 #   it better.
 
-# %% [markdown] lang="ja" en="c692fccd"
+# %% [markdown] lang="ja" en="0db0d179"
 # 代償は計算時間で、どのクエリでも、見るキーが $N_p$ 個増えます。
 # 論文の後の版では、512トークンのセグメントの先頭に128個を置きます。
 #
 # ## まとめ
 #
-# - **式（19）** では、学習された $N_p$ 個のトークンを、どの系列の先頭にも置きます。
+# - **式(19)** では、学習された $N_p$ 個のトークンを、どの系列の先頭にも置きます。
 #   このトークンはすべてのクエリから見え、位置を持ちません。
 # - softmax では割合の合計がちょうど1になりますが、永続トークンは、行き場のない分を引き受けられます。
-# - $[P \,\Vert\, x]$ にわたる1つの softmax は、**順伝播型ネットワーク**（式（20））とテキストへのアテンションを、
+# - $[P \,\Vert\, x]$ にわたる1つの softmax は、**順伝播型ネットワーク**（式(20)）とテキストへのアテンションを、
 #   $g = Z_P / (Z_P + Z_x)$ で混ぜたものです。
 # - 因果的なアテンションは、学習する前から最初のトークンに偏りますが、その先頭の場所に永続トークンが入ります。
-# - 永続トークンは、事実も沈黙も学べます。事実はほかのネットワークでも学べますが、沈黙には softmax の中の場所が必要です。
+# - 永続トークンは、事実も沈黙も学べます。事実はほかのネットワークでも学べますが、沈黙は、アテンションの隣にあるネットワークでは学べません。
 # - モデルに必要かどうかは、アテンションの図からは読み取れないので、測って確かめます。
 #   この教材のモデルは、アテンションの40%を永続トークンに向けていましたが、その大部分は何を置いても受け取る分で、
 #   $h$ が代わりになるかぎり、なくても同じように答えました。
@@ -1221,7 +1249,7 @@ for persistent in (0, 4, 128):
 # ## 参考文献
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
-#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.3節、式（19）、（20）、図3、アブレーション。
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。3.3節、式(19)、(20)、図3、アブレーション。
 # - S. Sukhbaatar et al.: *Augmenting Self-attention with Persistent Memory*, arXiv
 #   [1907.01470](https://arxiv.org/abs/1907.01470)。
 #   順伝播型の層を、アテンションの中の学習されたキーと値に置き換えます。

@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 09 · At test time
 #
-# *Titans, step by step.* About 50 minutes to read, 85 with the exercises; the code runs in about 25 seconds.
+# *Titans, step by step.* About 50 minutes to read, 85 with the exercises; the code runs in about 30 seconds.
 # Run the cells from top to bottom.
 #
 # **You will learn**
@@ -15,10 +15,10 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$. The trained model is a MAC; of it you need to
 # know that it reads and writes such a memory.
 
-# %% [markdown] lang="ja" en="6d763976"
+# %% [markdown] lang="ja" en="901c246f"
 # # 09 · テスト時に起こること
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約50分、演習も解くと約85分、コードの実行に約25秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン09です。読むのに約50分、演習も解くと約85分、コードの実行に約30秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -671,15 +671,19 @@ inside
 # **実行する前に予想してみましょう。**
 # トークン47の時点で、モデルはほとんどすべてのペアに答えられます。同じペアがもう一度伝えられたとき、驚きはどれくらいでしょうか。
 # 出力は上から順に、事実（facts）、雑音（noise）、次のチャンクの雑音（next chunk）、同じ事実（the same facts）、
-# その後の雑音（noise after them）での驚きの平均です。
+# 代わりに新しい事実を伝えた場合（new facts instead）、その後の雑音（noise after them）での驚きの平均です。
 
 # %%
 surprise = trials.mean_surprise(model, tokens)
+others, _, _ = facts_and_noise(rows=64, seed=77)
+mixed = torch.cat((tokens[:, :48], others[:, :12], tokens[:, 60:]), 1)
+instead = trials.mean_surprise(model, mixed)
 stretches = {
     "facts": surprise[:12],
     "noise": surprise[16:32],
     "noise, next chunk": surprise[32:48],
     "the same facts": surprise[48:60],
+    "new facts instead": instead[48:60],
     "noise after them": surprise[66:80],
 }
 for name, part in stretches.items():
@@ -689,7 +693,8 @@ pictures.told_twice(surprise)
 # %% [markdown] lang="en"
 # Noise becomes less surprising with the next chunk (the dotted lines are chunk borders, where the weights for gradients
 # move). The facts do not: told again, they surprise the memory as much as the first time, **although the model answers
-# them**. And the highest plateau is noise, after the second telling. Let us take the facts first.
+# them**. New facts in their place surprise it 4.3, so being known takes off a little; what else the memory has read adds
+# more. And the highest plateau is noise, after the second telling. Let us take the facts first.
 #
 # How can a model answer right and be surprised? An explanation comes to mind. Surprise is measured on
 # $\lVert M(k) - v \rVert^2$, and that is small only if $M(k)$ has the *length* of $v$ too. But training rewarded
@@ -697,9 +702,10 @@ pictures.told_twice(surprise)
 #
 # **Predict before you run.** Multiply $M$ and $S$ by 0.01, by 10, by 100, and ask. And by 0?
 
-# %% [markdown] lang="ja" en="7d62a28f"
+# %% [markdown] lang="ja" en="76c1af90"
 # 雑音には、次のチャンクに進むと、あまり驚かなくなります（点線はチャンクの境目で、勾配をとる重みはそこで新しくなります）。
 # ところが、事実ではそうならず、**モデルは答えられるのに**、もう一度伝えられると、メモリは1回目と同じだけ驚きます。
+# 代わりに新しい事実を伝えると驚きは4.3なので、知っている事実なら驚きは少し減るのですが、それまでに読んだもののために増える分のほうが大きいのです。
 # しかも、驚きがいちばん高いまま続くのは、2回目の後の雑音です。まず、事実のほうから考えましょう。
 #
 # モデルが正しく答えられるのに、メモリが驚くのはなぜでしょうか。すぐに思いつく説明は、次のようなものです。
@@ -806,6 +812,7 @@ print(
 #
 # **実行する前に予想してみましょう。** そうなるでしょうか。驚きは、どれだけ消えるでしょうか。
 # 出力の1行目は、2回のキー（keys of both tellings）のコサインで、表の列は前の表と同じです。
+# 最後の2行は、2回目の代わりに新しい事実を伝えたときの驚きで、先の行は空のメモリから読み出した場合（same h）、後の行はそのままの場合（their own h）です。
 
 # %% tags=["nbval-ignore-output"]
 again = trials.with_first_h(at_48, model)
@@ -815,29 +822,34 @@ print("keys of both tellings:", f"{trials.alike(new_k, k1):.2f}")
 print(" " * 21, "  cosine   |M(k)|      |v| surprise  best length")
 line = trials.beside(trials.answer(M, new_k), new_v)
 print(f"{'second telling':21}", line)
+not_known = trials.mean_surprise(model, mixed[:, 48:64], again)[bind]
+print("surprise at new facts, same h:", f"{not_known.mean():.2f}")
+print("and with their own h:         ", f"{instead[bind + 48].mean():.2f}")
 
 # %% [markdown] lang="en"
-# The key is nearly the old one again, and a third of the surprise is gone. A fact in another context is another key.
+# The key is nearly the old one again, and a third of the surprise is gone. At new facts, told with the same $h$, hardly
+# anything goes. A fact in another context is another key.
 # (The model answers all the same: it is asked with $q$, and at $q$ the memory says the right thing.)
 #
 # Now the plateau. The second telling is written under keys close to that of noise. If it is those writes that
-# spoil what the memory knew about noise, the plateau must vanish when they are left out.
+# spoil what the memory knew about noise, the plateau must vanish when they are left out, or made with smaller steps.
 #
 # **Predict before you run.** What else could make it lower? The cell also tells the facts the second time without
 # momentum, with the $h$ of the empty memory, and, in chunks of 1, with gradients at the newest weights instead of those
 # of the chunk's start.
 
-# %% [markdown] lang="ja" en="0d3599b3"
-# キーはほぼ元に戻り、驚きの3分の1が消えました。文脈が変われば、同じ事実でもキーが変わるのです。
+# %% [markdown] lang="ja" en="4e0d36b2"
+# キーはほぼ元に戻り、驚きの3分の1が消えました。新しい事実では、同じ $h$ を与えても、驚きはほとんど減りません。文脈が変われば、同じ事実でもキーが変わるのです。
 # （それでもモデルは答えられます。質問は $q$ で読み出し、$q$ に対しては、メモリが正しいものを返すからです。）
 #
 # 次は、2回目の後の雑音で、驚きが高止まりした理由です。2回目に伝えられた事実は、雑音のキーに近いキーで書き込まれます。
-# もしその書き込みが、雑音についてメモリが知っていたことを壊しているのなら、書き込みをやめれば高止まりは消えるはずです。
+# もしその書き込みが、雑音についてメモリが知っていたことを壊しているのなら、書き込みをやめたり、ステップを小さくしたりすれば、高止まりは消えるはずです。
 #
 # **実行する前に予想してみましょう。** 高止まりを抑えるものは、ほかにもあるでしょうか。
 # 次のセルでは、2回目を書き込まない場合（not written）のほかに、2回目をモーメンタムなしで伝える場合（no momentum in it）、
 # 空のメモリの $h$ を与える場合（h as at the first telling）、そして、チャンクの大きさを1にして、
-# 勾配をチャンクの始まりではなく最新の重みでとる場合（chunks of 1）も試します。出力は、2回目の後の雑音での驚きの平均です。
+# 勾配をチャンクの始まりではなく最新の重みでとる場合（chunks of 1）も試し、その次のセルで、ステップを小さくした場合（steps times …）を加えます。
+# 出力は、2回目の後の雑音での驚きの平均で、最後の行は、代わりに新しい事実を伝えた場合（new facts instead）です。
 
 # %% tags=["nbval-ignore-output"]
 plateau = {"as trained": surprise[66:80].mean()}
@@ -853,30 +865,52 @@ later = trials.mean_surprise(model, tokens[:, 48:80], again)
 plateau["h as at the first telling"] = later[18:].mean()
 fine = trials.in_chunks_of(1, model)
 plateau["chunks of 1"] = trials.mean_surprise(fine, tokens)[66:80].mean()
+
+# %% tags=["nbval-ignore-output"]
+for factor in (0.5, 0.25, 0.1):
+
+    def smaller(gates, factor=factor):
+        return gates._replace(theta=factor * gates.theta)
+
+    with edited_gates(model, smaller):
+        heard = model(tokens[:, 48:64], at_48).state
+    later = trials.mean_surprise(model, tokens[:, 64:80], heard)
+    plateau[f"steps times {factor}"] = later[2:].mean()
 for name, mean in plateau.items():
     print(f"{name:27} {mean:.1f}")
+print(f"{'new facts instead':27} {instead[66:80].mean():.1f}")
 
 # %% [markdown] lang="en"
-# Each of the four lowers it. The writes of the second telling did it: under keys close to one another 16 gradients, all
-# taken at the chunk's start, ask for nearly the same correction, momentum adds to each, and together they go too far
-# (section 6 has more of this). A chunk later the surprise at noise is down to less than half again.
+# Each of them lowers it, and it has nothing to do with repetition: new facts leave it too. The writes at tokens 48 to 63
+# did it, and together they go too far: smaller steps, or each step taken at the newest weights, or no momentum, and most of
+# it is gone (section 6 has more of this). Keys close to one another are not enough: those of noise are closer still, and
+# noise in place of the second telling leaves a surprise below 1. A chunk later the surprise at noise is down to less
+# than half again.
 #
 # So does surprise fall when a passage is repeated? In the memory's own terms, at the same key, yes. But in a trained
-# model the same words need not come with the same key. Surprise is what drives writing; it is not a gauge of what the
+# model the same words need not come with the same key, and then little of it can be seen. Surprise is what drives writing; it is not a gauge of what the
 # model knows. To find out what it knows, ask it.
 
-# %% [markdown] lang="ja" en="e283e4ce"
-# 4つとも、高止まりを抑えます。高止まりを招いたのは、2回目の書き込みです。
-# 互いに近いキーでは、チャンクの始まりでとった16個の勾配が、どれもほとんど同じ修正を求め、そのそれぞれにモーメンタムの分も加わるので、
-# 合計すると行き過ぎになります（6節でもう一度扱います）。次のチャンクでは、雑音への驚きは半分未満に戻ります。
+# %% [markdown] lang="ja" en="5fc3d6dc"
+# どの場合も、高止まりは抑えられます。また、新しい事実の後でも高止まりするので、くり返しとは関係がありません。
+# 高止まりを招いたのは、トークン48から63までの書き込みで、合計すると行き過ぎになっていました。
+# ステップを小さくしても、ステップごとに最新の重みで勾配をとっても、モーメンタムをなくしても、大部分が消えるからです（6節でもう一度扱います）。
+# キーが互いに近いだけでは、こうはなりません。雑音のキーのほうが互いにもっと近いのに、2回目の代わりに雑音を読ませると、驚きは1未満にとどまります。
+# 次のチャンクでは、雑音への驚きは半分未満に戻ります。
 #
 # では、同じ文章をくり返すと、驚きは減るのでしょうか。メモリから見て同じキーであれば、減ります。
-# ところが、学習済みのモデルでは、同じ言葉が同じキーになるとはかぎりません。
+# ところが、学習済みのモデルでは、同じ言葉が同じキーになるとはかぎらず、そのときは、減る分がほとんど見えません。
 # 驚きは書き込みの原動力ですが、モデルが何を知っているかを測るものではありません。何を知っているかは、たずねてみればわかります。
 
 # %%
 first, again_mean = surprise[:12].mean(), surprise[48:60].mean()
 assert again_mean > 0.9 * first
+assert first < again_mean < 0.95 * instead[48:60].mean()
+
+# %%
+assert not_known.mean() > 0.9 * instead[bind + 48].mean()
+assert trials.miss(trials.answer(M, new_k), new_v) < 0.7 * not_known.mean()
+assert instead[66:80].mean() > 0.95 * plateau["as trained"]
 assert surprise[32:48].mean() < 0.5 * surprise[16:32].mean()
 assert by_factor[0.0] < 0.1
 assert min(by_factor[factor] for factor in (0.01, 1.0, 10.0, 100.0)) > 0.95
@@ -997,12 +1031,12 @@ print(f"one pair alone, after 13 tokens of noise: {alone:.0%}")
 # By the equations, any split of a stream gives the same numbers. But float32 rounds, and a memory can enlarge what
 # rounding leaves.
 #
-# **Predict before you run.** The model reads one token 1,024 times, in one call and in pieces of 37. First it is a
-# token of noise, then a key. How far apart are the answers? In the third to fifth line one thing is changed: chunks of 8,
-# no momentum, or gentle steps, where $\theta$ is $(1 - \eta)/16$ at most, so that the 16 steps of a chunk, with all
+# **Predict before you run.** The model reads one token 1,024 times, in one call and in pieces of 37: each of the 32 keys,
+# and a token of noise. For how many keys are the answers apart by more than a hundredth of the largest logit? In the lines
+# after the first one thing is changed: chunks of 8 or of 1, no momentum, or gentle steps, where $\theta$ is $(1 - \eta)/16$ at most, so that the 16 steps of a chunk, with all
 # that momentum makes of them, add up to no more than 1. The last line has the right answers with gentle steps.
 
-# %% [markdown] lang="ja" en="b3fe5f5f"
+# %% [markdown] lang="ja" en="4f497608"
 # 1つの並び方で成り立ったことが、別の並び方では成り立ちません。
 # しかも、ペアどうしが邪魔をし合わなくても失われます。ペアが1つだけでも、先に雑音があれば、5回のうち4回は失われるからです。
 # このモデルが学習したのは、ストリームの初めに事実が来る、訓練どおりのゲームで、1,000セグメントというのも、**その**ゲームの1,000セグメントです。
@@ -1015,11 +1049,11 @@ print(f"one pair alone, after 13 tokens of noise: {alone:.0%}")
 #
 # **実行する前に予想してみましょう。**
 # 同じトークンが1,024個並んだものを、1回の呼び出しで読んだ場合と、37トークンずつに分けて読んだ場合を比べます。
-# 1行目は雑音のトークン（noise）、2行目はキーのトークン（a key）です。答えはどれだけ違うでしょうか。
-# 3行目から5行目では、1つだけ条件を変えます。大きさ8のチャンク（chunks of 8）、モーメンタムなし（no momentum）、
+# 読ませるのは、32個のキーのそれぞれと、雑音のトークン（noise）1つです。答えの差が最大のロジットの100分の1を超えるキーは、いくつあるでしょうか。
+# 2行目からは、1つだけ条件を変えます。大きさ8や1のチャンク（chunks of …）、モーメンタムなし（no momentum）、
 # そして小さなステップ（gentle）です。小さなステップでは、$\theta$ を $(1 - \eta)/16$ 以下にするので、
 # 1つのチャンクの16ステップは、モーメンタムの分を含めても、合計で1を超えません。最後の行は、小さなステップでの正解率です。
-# 出力の「of the largest logit」は、最大のロジットを1としたときの差で、|M| はメモリの大きさです。
+# 出力の「keys apart」は、答えが食い違ったキーの数、noise は最大のロジットを1としたときの雑音での差、|M| はキーを読んだメモリの大きさの中央値です。
 
 
 # %%
@@ -1027,48 +1061,54 @@ def gentle(gates):
     return gates._replace(theta=gates.theta.minimum((1 - gates.eta) / 16))
 
 
-def apart(token, model=model):
-    alike = torch.full((1, 1024), token)
+def apart(model=model):
+    each = torch.tensor([*range(32), 70])  # the keys, and a token of noise
+    alike = each[:, None].expand(-1, 1024)
     whole, state, parts = model(alike).logits, None, []
     for part in alike.split(37, dim=1):
         logits, _, state = model(part, state)
         parts.append(logits)
-    difference = (torch.cat(parts, dim=1) - whole).abs().max()
-    return difference / whole.abs().max(), state
+    difference = (torch.cat(parts, dim=1) - whole).abs().amax((1, 2))
+    return difference / whole.abs().amax((1, 2)), state
 
 
 # %% tags=["nbval-ignore-output"]
-cuts = {"noise": apart(70), "a key": apart(0)}
-cuts["a key, chunks of 8"] = apart(0, trials.in_chunks_of(8, model))
+cuts = {"as trained": apart()}
+for size in (8, 1):
+    cuts[f"chunks of {size}"] = apart(trials.in_chunks_of(size, model))
 with held(model, eta=0.0):
-    cuts["a key, no momentum"] = apart(0)
+    cuts["no momentum"] = apart()
 with edited_gates(model, gentle):
-    cuts["a key, gentle"] = apart(0)
+    cuts["gentle"] = apart()
     gentle_right = share_right(model, Recall(), 56)
-for name, (apart_by, end) in cuts.items():
-    size = end.layers[0].memory.weights[0].norm()
-    print(f"{name:18}: {apart_by:.0e} of the largest logit; |M| = {size:.0f}")
+keys_apart = {name: (by[:32] > 0.01).sum() for name, (by, _) in cuts.items()}
+for name, (by, end) in cuts.items():
+    size = end.layers[0].memory.weights[0][:32].flatten(1).norm(dim=1)
+    print(f"{name:11}: {keys_apart[name]:2} of 32 keys apart", end="")
+    print(f", noise {by[32]:.0e}; |M| = {size.median():.0f}")
 print(f"right answers of the gentle memory: {gentle_right:.0%}")
 
 # %% [markdown] lang="en"
-# With noise the pieces agree to a millionth. With the key they end as far apart as the largest logit is large, and
-# neither is more right than the other. $M$ has grown far beyond its usual size. All 16 gradients of a chunk are taken at its start, where
-# each asks for the whole correction, and momentum adds to each: together they go too far, and the next chunk goes too
-# far back. Take away either, and the pieces agree again: with chunks of 8, or without momentum, or where the steps of a
-# chunk cannot add up to more than the correction. `max_surprise` (decision D12) keeps $M$ finite, but what is answered
-# then hangs on the last bit.
+# With noise the pieces agree to a millionth. Of the 32 keys 14 end apart, some as far as the largest logit is large, and
+# neither answer is more right than the other. $M$ has grown far beyond its usual size. All 16 gradients of a chunk are
+# taken at its start, where each asks for the whole correction, and momentum adds to each: together they go too far, and
+# the next chunk goes too far back. Take away either, and the pieces agree again for every key: in chunks of 1, or without
+# momentum, or where the steps of a chunk cannot add up to more than the correction. Chunks of 8 are not small enough for
+# all keys. `max_surprise` (decision D12) keeps $M$ finite, but what is answered then hangs on the last bit.
 #
 # The library does not bound the steps to be gentle, because it costs answers where the model was trained: the last
 # line. So mind the size of $M$ on text that is unlike the training's, and do not expect two cuts of such a stream to
 # agree.
 
-# %% [markdown] lang="ja" en="8276020e"
-# 雑音なら、分けて読んでも100万分の1の桁まで一致します。キーでは、最大のロジットと同じくらい答えが違ってしまい、どちらが正しいとも言えません。
+# %% [markdown] lang="ja" en="dba9e6c9"
+# 雑音なら、分けて読んでも100万分の1の桁まで一致します。ところが、32個のキーのうち14個では答えが食い違い、
+# 差が最大のロジットと同じくらいになるものもあって、どちらが正しいとも言えません。
 # このとき、$M$ はふだんよりはるかに大きくなっています。
 # チャンクの16個の勾配は、どれもチャンクの始まりで計算されるので、それぞれが修正の全体を求め、そのそれぞれにモーメンタムの分も加わります。
 # そのため、合計すると行き過ぎになり、次のチャンクでは反対側に行き過ぎます。
-# どちらか一方を取り除けば、つまり大きさ8のチャンクにするか、モーメンタムをなくせば、また一致します。
+# どちらか一方を取り除けば、つまりチャンクの大きさを1にするか、モーメンタムをなくせば、どのキーでもまた一致します。
 # 1つのチャンクのステップの合計が修正の大きさを超えないようにしても、同じように一致します。
+# チャンクの大きさを8にしただけでは、まだ食い違うキーがあります。
 # `max_surprise`（決定D12）があるので $M$ は有限にとどまりますが、そのときの答えは、最後の1ビットの違いで変わってしまいます。
 #
 # このライブラリでは、ステップをそこまで小さく抑えてはいません。最後の行のとおり、訓練した課題での正解が減るからです。
@@ -1080,9 +1120,10 @@ assert len(set(sizes)) == 1
 for in_one, scattered in layout.values():
     assert in_one > 0.9 > 0.5 > scattered
 assert alone < 0.5
-assert cuts["noise"][0] < 1e-5 < 0.01 < cuts["a key"][0]
-for change in ("chunks of 8", "no momentum", "gentle"):
-    assert cuts[f"a key, {change}"][0] < 1e-5
+assert keys_apart["as trained"] > 10 > keys_apart["chunks of 8"] > 0
+assert max(by[32] for by, _ in cuts.values()) < 1e-5
+for change in ("chunks of 1", "no momentum", "gentle"):
+    assert cuts[change][0].max() < 1e-4
 assert gentle_right < 0.95
 
 # %% [markdown] lang="en"
@@ -1227,7 +1268,8 @@ else:
 # ## 9. Back through a carried state
 #
 # A state is not only numbers. Unless you cut it, it is part of the graph: the loss of a later call can ask what an
-# earlier call should have written. That is how a model can learn to write for a question that comes many calls later.
+# earlier call should have written. Without that gradient no training step could tell it to write for a
+# question that comes many calls later.
 #
 # By hand, with the memory of one number, no momentum: $m_t = (1 - \alpha - 2\theta)\, m_{t-1} + 2\theta\, v_t$. The
 # first value enters with $2\theta$. How much of it is still felt later?
@@ -1237,12 +1279,12 @@ else:
 # Every token is a call of its own, and the state $m$ is handed on. Return $\partial m_n / \partial v_1$ after $n$ =
 # `tokens` tokens.
 
-# %% [markdown] lang="ja" en="e7ab7598"
+# %% [markdown] lang="ja" en="a2a150bd"
 # ## 9. 引き継いだ状態をさかのぼる
 #
 # 状態は、ただの数値ではなく、切り離さないかぎり計算グラフの一部なので、
 # 後の呼び出しの損失（loss）から、前の呼び出しで何を書けばよかったのかをたどれます。
-# だからこそモデルは、何回も後の呼び出しでたずねられることに備えて書き込むことを学習できるのです。
+# この勾配がなければ、何回も後の呼び出しでたずねられることに備えて何を書くべきかを、訓練で学ばせることはできません。
 #
 # モーメンタムのない、1つの数だけのメモリなら、手で計算できます。
 # 更新式は $m_t = (1 - \alpha - 2\theta)\, m_{t-1} + 2\theta\, v_t$ で、最初の値は $2\theta$ 倍になって入ります。
@@ -1474,9 +1516,9 @@ assert far["mac in noise"]["worst"] > without
 #   can ask at any moment.
 # - A fact that was told just now is not in $M$ yet. In the trained memory it is first in the convolution's tokens; the
 #   write of the next token binds the pair, and momentum brings it to its size. Keep all three in a saved state.
-# - Surprise drives writing. In a trained model it does not tell what is known: facts that it answered surprised it as
-#   much as when they were new. Not for their length: what $h$ brings had given them another key, close to that of
-#   noise.
+# - Surprise drives writing. In a trained model it hardly tells what is known: facts that it answered surprised it as
+#   much as the first time, and little less than new facts in their place. Not for their length: what $h$ brings had
+#   given them another key, close to that of noise.
 # - The state has a constant size: three times the memory's weights, for each sequence, head and layer.
 # - How long a fact lasts depends on what training made of the gates, on what is written over it, and on where it was
 #   told. In MAC it was 200 times the length of training for recall with all pairs told first, 16 times for a needle
@@ -1491,7 +1533,7 @@ assert far["mac in noise"]["worst"] > without
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654): needle tasks like those of the
 #   table.
 
-# %% [markdown] lang="ja" en="4b68c6e5"
+# %% [markdown] lang="ja" en="81b2de9d"
 # ## まとめ
 #
 # - テスト時には、パラメータは変わらず、$M_t$ と $S_t$ だけが、系列ごとに変わり続けます。
@@ -1499,8 +1541,8 @@ assert far["mac in noise"]["worst"] > without
 # - 伝えられた直後の事実は、まだ $M$ にはありません。学習済みのメモリでは、事実はまず畳み込みのトークンにあり、
 #   次のトークンの書き込みがペアを結びつけ、モーメンタムがその書き込みを本来の大きさにします。
 #   保存する状態には、メモリの重み、モーメンタム、畳み込みのトークンの3つを全部入れます。
-# - 驚きは書き込みの原動力ですが、学習済みのモデルが何を知っているかを示すものではありません。
-#   メモリは、モデルが答えられる事実にも、初めて伝えられたときと同じだけ驚きました。
+# - 驚きは書き込みの原動力ですが、学習済みのモデルが何を知っているかは、驚きからはほとんどわかりません。
+#   メモリは、モデルが答えられる事実にも、初めて伝えられたときと同じだけ驚き、新しい事実と比べても、驚きはわずかに小さいだけでした。
 #   理由は長さではなく、$h$ のためにキーが変わり、雑音のキーに近くなっていたことでした。
 # - 状態の大きさは一定で、系列、ヘッド、層のそれぞれについて、メモリの重みの3倍です。
 # - 事実がどれだけ長く残るかは、訓練でゲートがどう決まったか、何に上書きされるか、そしてどこで伝えられたかによります。
@@ -1511,6 +1553,6 @@ assert far["mac in noise"]["worst"] > without
 # ## 参考文献
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
-#   [2501.00663](https://arxiv.org/abs/2501.00663)。式（13）〜（15）。表は後の版（NeurIPS 2025）のものです。
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。式(13)〜(15)。表は後の版（NeurIPS 2025）のものです。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654)。表と同じ種類の課題を扱います。

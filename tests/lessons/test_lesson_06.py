@@ -8,7 +8,7 @@ import torch
 from tests.lessons.cells import exercise_cells, run
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from titans import TitansConfig, TitansLM
-from titans.attention import Attention
+from titans.attention import Attention, attend, rotate
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import exercise
 from titans.lesson.kit.watching import without_h
@@ -181,6 +181,28 @@ def test_an_untrained_model_attends_as_if_all_scores_were_equal(trained):
     shares = trials.attention_shares(TitansLM(model.config), tokens)[:, :12, 0]
     place = torch.arange(12) + 1
     torch.testing.assert_close(shares.mean(), (4 / (4 + 2 * place)).mean(), rtol=0.03, atol=0)
+    moved = trials.with_persistent(TitansLM(model.config), model.blocks[0].mixer.persistent.detach())
+    shares = trials.attention_shares(moved, tokens)[:, :12, 0]  # what the tokens themselves learned, without the rest
+    torch.testing.assert_close(shares.mean(), (4 / (4 + 2 * place)).mean(), rtol=0.03, atol=0)
+
+
+def test_a_token_without_a_position_looks_the_same_from_everywhere():
+    q, k, v, P_K, P_V = torch.randn(5, 1, 1, 1, 16, dtype=torch.float64)
+    mask = torch.ones(1, 1, dtype=torch.bool)
+
+    def seen_from(place):
+        return attend(q, rotate(q, place), rotate(k, place), v, (P_K, P_V), mask)
+
+    for place in (10, 1000):
+        torch.testing.assert_close(seen_from(place), seen_from(0))
+        assert not torch.allclose(rotate(q, place) @ rotate(P_K, 0).mT, q @ P_K.mT)
+
+
+def test_zeros_in_front_are_persistent_tokens_of_zero(trained):
+    model, tokens = trained
+    with torch.no_grad():
+        four, same = trials.with_zeros_in_front(model, 4), trials.with_persistent(model, torch.zeros(4, 64))
+        torch.testing.assert_close(four(tokens[:2]).logits, same(tokens[:2]).logits)
 
 
 def test_queries_of_the_trained_model_have_a_part_in_common(trained):

@@ -21,7 +21,7 @@ from titans.lesson.lesson_09 import bare_player, mac_player, trials
 from titans.lesson.lesson_09 import exercises as exercises_09
 from titans.lesson.lesson_09 import pictures as lesson_09
 from titans.observe import closed, observed
-from titans.tasks import Needle
+from titans.tasks import Needle, Recall
 
 PLAYERS = {"bare": bare_player.bare_player, "mac": mac_player.mac_player}
 
@@ -226,6 +226,19 @@ def test_key_and_value_of_the_write_both_come_from_the_tokens_before():
         state = model(tokens[:, 12:16], edited_memory(told, erase)).state
         known = watching.share_known(closed(model), state, keys, values)[-1]
         assert limits[0] <= known <= limits[1]
+
+
+@torch.no_grad()
+def test_noise_has_closer_keys_than_facts_and_leaves_no_plateau():
+    """The largest eigenvalue of 16 keys' Gram matrix is 16 if they are one key; the surprise after noise is small."""
+    model, _, _ = load_checkpoint(mac_player.CHECKPOINT)
+    tokens, _, _ = mac_player.facts_and_noise(rows=64)
+    k = trials.written(model, tokens).k
+    noise, second = (torch.linalg.eigvalsh(part @ part.mT)[:, -1].mean() for part in (k[:, 32:48], k[:, 48:64]))
+    assert noise > 1.05 * second > 10
+    noisy = tokens.clone()
+    noisy[:, 48:60] = Recall().pass_time(64, 12, torch.Generator().manual_seed(1))
+    assert trials.mean_surprise(model, noisy)[66:80].mean() < 1
 
 
 @torch.no_grad()

@@ -104,6 +104,17 @@ def without_persistent(model: TitansLM) -> TitansLM:
     return bare
 
 
+def with_zeros_in_front(model: TitansLM, count: int) -> TitansLM:
+    """The same weights in a model of one layer whose `count` persistent tokens are zero vectors."""
+    other = TitansLM(replace(model.config, persistent_tokens=count))
+    weights = {
+        name: w.new_zeros(count, w.shape[1]) if name.endswith(".persistent") else w
+        for name, w in model.state_dict().items()
+    }
+    other.load_state_dict(weights)
+    return other
+
+
 def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
     """A copy of a model whose first layer has other persistent tokens, [count, dim]."""
     weights = dict(model.state_dict())

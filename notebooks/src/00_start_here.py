@@ -38,7 +38,7 @@ import torch
 
 from titans import NeuralMemory
 from titans.checkpoints import load_checkpoint
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.kit import interventions
 from titans.lesson.kit.traces import gates_and_surprise, six_facts, trace
 from titans.lesson.lesson_00 import exercises, pictures, trials, words
@@ -135,6 +135,10 @@ print("tokens of filler in training: from {} to {}".format(*LIVE.between))
 
 
 # %%
+predict("...")
+
+
+# %%
 def hear(model, facts, distance):
     state = model(ids(words.told_words(facts))).state
     if distance > 0:
@@ -184,6 +188,9 @@ for name, (answer, chance) in answers.items():
 #
 # **実行する前に予想してみましょう。**
 # 今度はいくつ答えられるでしょうか。また、モデルは「知らない」という態度を見せるでしょうか。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 assert right(answers) == 6  # section 1
@@ -448,6 +455,9 @@ exercises.SEGMENTS_BETWEEN.check(segments_between)
 # メモリのあるモデルの正解率が最も低いのは、どの距離でしょうか。
 
 # %%
+predict("...")
+
+# %%
 pictures.by_distance()
 
 # %% [markdown] lang="en"
@@ -498,6 +508,9 @@ pictures.by_distance()
 #
 # **実行する前に予想してみましょう。** この3つのうち、最後の事実を答えられるのはどれでしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 rows = trials.rows_told()  # 64 times six facts, and four tokens of filler
 heard = model(rows.told).state
@@ -545,6 +558,9 @@ for name, found in last.items():
 #
 # **実行する前に予想してみましょう。** この2つの実験のうち、最後の事実を答えられるのはどちらでしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 assert last["their steps 0"] < 0.2 < 0.9 < last["the push erased first"]
 assert last["attention off in them"] < 0.6 < 0.9 < last["after four tokens"]
@@ -584,6 +600,9 @@ for name, found in more.items():
 # これを、どのトークンについても行います。
 #
 # **実行する前に予想してみましょう。** トークン0と1の事実には、どのトークンのステップが必要でしょうか。
+
+# %%
+predict("...")
 
 # %%
 lost = [name for name, found in more.items() if found < 0.4]
@@ -626,6 +645,9 @@ pictures.silent()
 #
 # **実行する前に予想してみましょう。** モデルは、どちらの事実を答えるでしょうか。
 # 出力の「told」は先ほどの事実、「other」は別の事実です。
+
+# %%
+predict("...")
 
 # %%
 known = trials.silent_token()  # [tokens, facts]
@@ -711,6 +733,9 @@ pictures.idea(facts)
 # **実行する前に予想してみましょう。** トークン16で小さくなるのは、4つのうちどれでしょうか。トークン32ではどれでしょうか。
 
 # %%
+predict("...")
+
+# %%
 tokens, spans = six_facts()
 gates_and_surprise(model, tokens, spans)
 
@@ -775,6 +800,9 @@ for name, silent in {"as trained": None, "chunk 1 silent": 1}.items():
 # **実行する前に予想してみましょう。**
 # 先ほどの図のステップ幅は、平均すると0.017です。これをすべてのトークンに使うと、250トークン後に、事実の何割を答えられるでしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 steps = (0.005, 0.017, 0.045, 0.1)
 fixed = {theta: trials.fixed_step(theta) for theta in steps}
@@ -809,6 +837,9 @@ for theta, three in fixed.items():
 # 出力の「over 64 rows」より下は、ランダムな64行での割合です。
 # 「told twice」は、2回伝えた名前に古い場所（old place）と新しい場所（new place）を答えた割合、
 # 「never told」は、一度も伝えていない名前に、ほかの誰かの場所を答えた割合です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 assert fixed[0.017].everywhere > 0.9 > 0.8 > fixed[0.005].facts_only
@@ -847,6 +878,9 @@ print(f"never told: somebody else's place {strangers.invented:.0%}")
 # **実行する前に予想してみましょう。**
 # 新しい場所（new）を答えるのは、どの場合でしょうか。また、ほかの5つの事実（other five）はどうなるでしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 assert twice.old > 0.6 > 0.4 > twice.new
 assert strangers.invented > 0.6
@@ -884,6 +918,9 @@ for name, (old, new, other) in changed.items():
 #
 # **実行する前に予想してみましょう。**
 # 20ステップで足りるでしょうか。また、すぐにではなく、20トークン後にもう一度伝えると、どうなるでしょうか。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 assert changed["emptied first"].new > 0.9
@@ -951,10 +988,11 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 #
 # - **Run** the cells from top to bottom with Shift+Enter. If something looks odd, choose *Restart Kernel and Run All
 #   Cells* from the menu.
-# - **Predict.** Where it says so, write your guess down before you run the cell. A wrong guess is worth most. JupyterLab
-#   hides the answer that came with the notebook until then; other programs may show it, so cover it with a hand.
+# - **Predict.** Where it says so, write your guess down before you run the cell, in place of the dots of `predict("...")`:
+#   you see it again under the result. A wrong guess is worth most. JupyterLab hides the answer that came with the
+#   notebook until then; other programs may show it, so cover it with a hand.
 # - **Exercises**: replace the dots and run the cell. The check compares with the truth and names the mistake, if it
-#   knows it. Hints and solutions are folded away below.
+#   knows it. Hints and solutions are folded away below. The last cell of a lesson shows which exercises are done.
 # - **Sliders** need a running kernel. Without one you see pictures of a few settings.
 # - The numbers of the equations are those of the paper's first version. Where the paper leaves something open, this
 #   course decides, and gives the decision a number, D1, D2, … ([the list](../../README.md)).
@@ -977,7 +1015,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="f96c076b"
+# %% [markdown] lang="ja" en="eadf95da"
 # どちらも半分ほどでした。上書きするようになった理由は、半分がゲートの変化、残りの半分がモデルのほかの部分の変化です。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、
@@ -1006,12 +1044,13 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 #
 # - **実行する**：セルを上から順に、Shift+Enter で実行します。
 #   様子がおかしいときは、メニューから「Restart Kernel and Run All Cells」（カーネルを再起動し、全セルを実行）を選びます。
-# - **予想する**：「実行する前に予想してみましょう」とあるところでは、予想を書き留めてから実行してください。
-#   外れた予想ほど、得るものがあります。
+# - **予想する**：「実行する前に予想してみましょう」とあるところでは、`predict("...")` の「...」を予想に書き換えてから実行してください。
+#   結果の下に、書いた予想がもう一度表示されます。外れた予想ほど、得るものがあります。
 #   JupyterLab では、ノートブックに入っている答えは、セルを実行するまで隠れています。
 #   ほかの環境では見えていることがあるので、手で隠しておいてください。
 # - **演習**：「...」を書き換えて、セルを実行します。答え合わせでは、正しい値と比べ、
 #   よくある間違いなら、何が違うのかを示します。ヒントと解答は、その下に折りたたんであります。
+#   レッスンの最後のセルでは、どの演習が済んだかがわかります。
 # - **スライダー**を動かすには、カーネルが必要です。動いていないときは、いくつかの設定の図が表示されます。
 # - 式の番号は、論文の第1版のものです。論文に書かれていない点は、この教材で決めて、D1、D2、…という番号を付けました（[一覧](../../README_ja.md)）。
 #
@@ -1031,3 +1070,6 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 #   [2501.00663](https://arxiv.org/abs/2501.00663)。
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927)。伝えたペアを思い出せるかどうかで、系列モデルを調べます。
+
+# %% tags=["nbval-ignore-output"]
+progress()

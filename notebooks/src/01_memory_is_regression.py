@@ -32,7 +32,7 @@
 import torch
 import torch.nn.functional as F
 
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.lesson_01 import exercises, pictures, trials
 from titans.lesson.lesson_01.lab import capacity_lab, key_lab
 
@@ -148,6 +148,9 @@ assert torch.allclose(M @ q, by_sum)
 # **実行する前に予想してみましょう。**
 # 1つ目のキーでたずねます。ペアは $(1, 0) \to (3, 1)$ でしたが、もう1つのキーと重なりがあり、$k_1 \cdot k_2 = 0.6$ です。
 # 何が返ってくるでしょうか。出力の「wanted」は、答えてほしい値です。
+
+# %%
+predict("...")
 
 # %%
 print("answer to key 1:", M @ k[0], " wanted:", v[0])
@@ -273,6 +276,9 @@ assert torch.allclose(delta_rule(M, k[1], v[1]), one_step)
 # **実行する前に予想してみましょう。**
 # 先ほどの2つのペアを、空の行列に、$\beta = 1$ で順に書き込みます。
 # 今度はどちらの答えが正確で、どちらがしわ寄せを受けるでしょうか。
+
+# %%
+predict("...")
 
 # %%
 M = torch.zeros(2, 2)
@@ -474,6 +480,9 @@ lab
 # 「error」は測った誤差、「predicted」は予測した値です。その下の2行は、デルタ則（the delta rule）と足すだけの行列（the matrix that adds）に、
 # 最初の値がどれだけ残っているかを示します。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 d, n = 16, 16
 seen = {name: trials.measured(name, n, d, 400) for name in trials.MEMORIES}
@@ -529,6 +538,9 @@ pictures.kept_of_first()
 # 足すメモリは、声の大きさ（volume）をちょうどよくすれば、デルタ則に勝てるでしょうか。
 # 出力の列は、ペアの数（pairs）、足すメモリの声を最もよい大きさにした場合（adding softly）、デルタ則（delta rule）、
 # デルタ則の声も最もよい大きさにした場合（delta rule softly）の誤差です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 by_pairs = {}
@@ -615,6 +627,9 @@ capacity
 # 16次元で、12、16、32ペアを300回くり返して読みます。正確に覚えられるのは、どれでしょうか。
 #
 # 出力の「once」は1回、「after 300 times」は300回読んだ後の誤差、「least squares」は最小2乗法の誤差、「expected」はその期待値です。
+
+# %%
+predict("...")
 
 # %%
 d, curves = 16, {}
@@ -826,3 +841,6 @@ print("wanted:      ", told[:, 0].tolist())
 # - A. Katharopoulos et al.: *Transformers are RNNs*, arXiv [2006.16236](https://arxiv.org/abs/2006.16236)。
 # - I. Schlag, K. Irie, J. Schmidhuber: *Linear Transformers Are Secretly Fast Weight Programmers*, arXiv
 #   [2102.11174](https://arxiv.org/abs/2102.11174)。アテンションにデルタ則を使います。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 
 from titans import DeepMemory, NeuralMemory
 from titans.checkpoints import load_checkpoint
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.lesson_02 import exercises, pictures, trials
 from titans.lesson.lesson_02.lab import memory_lab
 
@@ -517,6 +517,9 @@ assert min(moved, reached) > 0
 # 出力の「size of the surprise」は、その層での驚きの大きさです。
 
 # %%
+predict("...")
+
+# %%
 inputs, errors = memory.errors(
     [weight.detach() for weight in state.weights], k3, v3
 )
@@ -611,6 +614,9 @@ pictures.first_writes()
 # 出力の keep は重みの倍率、both layers は両方の層が縮む場合、last layer は最後の層だけが縮む場合です。
 # answers は答えの大きさ、gradients は2つの層の勾配の大きさで、どれも縮む前との比です。
 # 最後の after a write は、まっさらなメモリならペアを記憶できるステップ幅で1回書き込んだ後の、そのペアの誤差です。
+
+# %%
+predict("...")
 
 # %%
 W1, W2 = torch.randn(1, 1, 32, 8) * 0.7, torch.randn(1, 1, 8, 32) * 0.35
@@ -800,6 +806,9 @@ for depth in (1, 2):
 # **実行する前に予想してみましょう。**
 # $d = 8$、$n = 16$ ペアとします。行列の誤差はどこで止まるでしょうか。2層のメモリではどうでしょうか。
 # 出力は、深さ（depth）ごとの重みの数（weights）と、20回、200回書き込んだ後の誤差（error）です。
+
+# %%
+predict("...")
 
 # %%
 for depth in (1, 2, 3):
@@ -1036,3 +1045,6 @@ assert fresh.weights[-1].any()  # the library does not start it at zero
 # - S. Kaczmarz: *Angenäherte Auflösung von Systemen linearer Gleichungen*, 1937。演習1のステップ幅の原典です。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 #   ネットワークを状態とし、勾配ステップで書き込みます。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from titans import DeepMemory, Gates, chunked_scan
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.lesson_05 import exercises, pictures, trials
 from titans.lesson.lesson_05.lab import mask_lab, size_lab
 
@@ -190,6 +190,10 @@ assert torch.allclose(M_mask, M_loop, atol=1e-12)
 
 
 # %%
+predict("...")
+
+
+# %%
 def products(W, q, k, v, theta, alpha):
     G, beta = shares(1 - alpha) * theta, torch.cumprod(1 - alpha, 0)
     E = 2 * (k @ W.T - v)
@@ -341,6 +345,9 @@ assert torch.allclose(S, shares(eta) @ incoming)
 #
 # **実行する前に予想してみましょう。**
 # $\eta = 0.5$、$\alpha = 0.1$ のとき、$M_{12}$ にいちばん多く入っているのは、トークン12の勾配でしょうか。もっと前のトークンの勾配でしょうか。
+
+# %%
+predict("...")
 
 # %%
 same = torch.ones(c, dtype=torch.float64)
@@ -543,6 +550,9 @@ for tokens, dim in ((16, 8), (64, 64), (256, 64)):
 # いちばん速いのは、どの大きさでしょうか。$c = 1$ の何倍の速さでしょうか。
 # 出力の forward は順伝播、backward は逆伝播の時間で、最後の行の fastest が、いちばん速い大きさです。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 times = trials.all_milliseconds()
 totals = {size: sum(each) for size, each in times.items()}
@@ -616,6 +626,9 @@ assert ratios[1] < ratios[256]
 # 誤差はどれくらいでしょうか。出力の left は残っている誤差で、左から1回目、2回目、3回目、4回目の読みの後の値です。
 
 # %%
+predict("...")
+
+# %%
 runs = {size: trials.read_passage(size) for size in (1, 16)}
 for size, run in runs.items():
     print(f"chunk {size:2}: left   ", [round(e, 3) for e in run.left.tolist()])
@@ -656,6 +669,9 @@ assert (runs[1].blocks - runs[16].stale).abs().max() < 0.02
 # 訓練では、間のトークンは最大56個でした。これを56、1,024、4,096個にしてたずねるとき、チャンクの大きさの影響は、どこに現れるでしょうか。
 
 # %%
+predict("...")
+
+# %%
 card = trials.chunks_card()
 print(trials.chunks_table(card))
 
@@ -674,6 +690,9 @@ print(trials.chunks_table(card))
 # もしそうなら、テスト時（test time）にチャンクを1にして読めば、勾配はどれも古くないので、答えられるようになるはずです。
 # また、チャンクが16のモデルは、64のチャンクで読めば、答えられなくなるはずです。本当にそうなるでしょうか。どちらもシード0で調べます。
 # 出力の trained は訓練のときの、read は読むときのチャンクの大きさ、between は間のトークン数です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 crossed = trials.crossed_chunks()
@@ -707,6 +726,10 @@ for (trained, read), shares in crossed.items():
 # $\theta$ を上げる（`shorter_as_much`）。または、$\eta$ はそのままで、全部で0.1以下になるまで $\theta$ を下げる（`little`）。
 # 1,024トークンで事実が戻るのは、どれでしょうか。
 # 出力の in all は全部で書き込む量で、その下は、1または64のチャンクで読んだときの正解率です。
+
+
+# %%
+predict("...")
 
 
 # %%
@@ -908,6 +931,9 @@ pictures.explosion()
 # 出力の bound は上限（None は上限なし）、readings は読んだ回数で、最後の行は θ が限界より小さい場合（below the limit）です。
 
 # %%
+predict("...")
+
+# %%
 keys = trials.random_keys(64, 16)
 limit = 1 / float(torch.linalg.eigvalsh(keys.T @ keys)[-1])
 for bound in (None, 40.0):
@@ -976,3 +1002,6 @@ assert tame < 1e-3
 # - S. Yang et al.: *Gated Linear Attention Transformers*, arXiv [2312.06635](https://arxiv.org/abs/2312.06635)。
 # - T. Dao, A. Gu: *Transformers are SSMs*（Mamba-2）, arXiv [2405.21060](https://arxiv.org/abs/2405.21060)。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。チャンク分の勾配ステップの双対形。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -809,7 +809,9 @@ class Gated(LookUpAndNetwork):
 beside = {}
 kinds = ((0, LookUpAndNetwork), (1, LookUpAndNetwork), (0, Gated))
 names = ("a network and 0 persistent", "a network and 1 persistent")
-for (number, kind), name in zip(kinds, (*names, "a gate instead"), strict=True):
+for (number, kind), name in zip(
+    kinds, (*names, "a gate instead"), strict=True
+):
     trained = [train_look_up(number, seed, kind) for seed in range(3)]
     beside[name] = torch.stack([errors_of(model) for model in trained])
     means = "  ".join(f"{error:.2f}" for error in beside[name].mean(0))

@@ -37,7 +37,7 @@ from titans import TitansConfig, TitansLM
 from titans.attention import rotate
 from titans.blocks import MAC
 from titans.checkpoints import load_checkpoint
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.kit import traces
 from titans.lesson.kit.draws import randomise
 from titans.lesson.kit.watching import without_h
@@ -124,6 +124,10 @@ pictures.flow()
 # - 読み出した2つのトークン $h$
 # - トークン0がとる平均（$P$ と、2つの $h$ と、$x_0$ の平均）
 # - トークン1がとる平均
+
+
+# %%
+predict("...")
 
 
 # %%
@@ -495,6 +499,10 @@ def mac_by_hand(x, mask_h, per_token):
 
 
 # %%
+predict("...")
+
+
+# %%
 def influence(mask_h, per_token):  # |d o_i / d x_j|: [tokens, tokens]
     slopes = torch.autograd.functional.jacobian(
         lambda x: mac_by_hand(x, mask_h, per_token), x
@@ -536,6 +544,9 @@ for last in (3.0, 4.0):
 # では、$h_j$ が見えるのを、$i \ge j$ のトークンだけに限れば、十分でしょうか。
 # 出力は、上から順に、文字どおり（literal）、h のマスクだけ（mask on h only）、
 # トークンごとの読み出しだけ（read per token only）、両方（both）の場合の、未来からの影響の最大値です。
+
+# %%
+predict("...")
 
 # %%
 found = {name: influence(*rules) for name, rules in leaky_mac.MODES.items()}
@@ -753,6 +764,9 @@ lab
 # メモリのないモデルの正解率（accuracy）は、どれくらいになるでしょうか。
 # 出力の「right answers」が正解率、「steps」が訓練のステップ数です。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 run = trials.RUN
 trained = {"MAC": trials.train_variant(run)}
@@ -813,6 +827,9 @@ assert without < 0.1
 #
 # 出力の「trained here」はいま訓練したモデル、「shipped」は教材に付いているモデルで、「without h」は切ったときの正解率です。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 models = {
     "trained here": (trained["MAC"].model, trials.TASK, 20),
@@ -854,6 +871,10 @@ for name, (model, task, between) in models.items():
 #
 # **実行する前に予想してみましょう。**
 # 位置がある場合とない場合の2通りで訓練します。位置がないときは、せいぜい何ができるでしょうか。
+
+
+# %%
+predict("...")
 
 
 # %%
@@ -949,6 +970,9 @@ assert last > 0.85
 # ここではモデルをもう1つ加え、3つのモデルで調べます。3つ目（scattered）は、ペアをひと続きに伝える場合と、
 # ペアが雑音の中に**散らばっている**場合の両方で訓練したモデルで、散らばったペアについてたずねます。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 both, _, _ = load_checkpoint("recall-both/matrix")
 models["scattered"] = (both, ScatteredRecall(), 56)
@@ -989,6 +1013,9 @@ for part in off["shipped"]:
 # このペアを書き込むのはどのトークンで、そのキーと値は、それぞれ何トークン前を見なければならないでしょうか。
 #
 # 出力の「0 back」から「3 back」は、それぞれ0〜3トークン前を見られなくしたときの正解率です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 for shares in off.values():
@@ -1060,6 +1087,9 @@ traces.gates_and_surprise(shipped, tokens, spans)
 #
 # **実行する前に予想してみましょう。** 課題を学習できるのは、どちらでしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 trained["without attention"] = trials.train_variant(
     run, leaky_mac.WithoutAttention
@@ -1090,6 +1120,9 @@ for name in ("without attention", "without convolution"):
 # すると、書き込まれるのは、アテンションから見えるものを混ぜ合わせただけのものになります。
 #
 # **実行する前に予想してみましょう。** これでも、モデルは課題を学習できるでしょうか。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 assert trained["without attention"].history[-1][2] > 0.85
@@ -1320,3 +1353,6 @@ print(list(state.layers[0].memory.weights[0].shape), "[batch, heads, d, d]")
 # - J. Su et al.: *RoFormer*, arXiv [2104.09864](https://arxiv.org/abs/2104.09864)。回転位置埋め込みの原典です。
 # - S. Arora et al.: *Zoology*, arXiv [2312.04927](https://arxiv.org/abs/2312.04927)。
 #   系列モデルを、ペアの想起で評価した論文です。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -40,7 +40,7 @@ import torch
 
 from titans import ModelState, NeuralMemory
 from titans.checkpoints import load_checkpoint
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.kit import interventions, watching
 from titans.lesson.kit.interventions import held
 from titans.lesson.kit.traces import gates_and_surprise, six_facts
@@ -101,6 +101,10 @@ start()
 # 最後の2行では、値を2つ読んだところで止まり、それから残りの2つを読みます。
 # 1行目は $m$ と $s$ の両方を引き継ぎ（handed on）、2行目は $m$ だけ（m alone）を引き継ぎます。
 # 全部を続けて読んだときと同じ値になるのは、どちらでしょうか。
+
+
+# %%
+predict("...")
 
 
 # %%
@@ -221,6 +225,9 @@ exercises.STREAM.check(stream)
 # 4人の飲み物は、Ana から始めて Dan まで1回ずつ伝えてあり、忘却はゆっくりです。
 # 凍結したメモリがいちばんよく知っているのは、誰の飲み物でしょうか。
 # 出力の各行（asked for …）は、その人についてたずねたとき、正しい飲み物をどれだけ強く答えるかです。
+
+# %%
+predict("...")
 
 # %%
 frozen = bare_player.record(False, False, 4)
@@ -394,6 +401,9 @@ gates_and_surprise(model, example, parts)
 # なお、たずねる相手は、いつも書き込みをしないコピーです。質問も1つのトークンなので、
 # ふつうのモデルでは、読み出す前に質問自身が書き込まれてしまうからです（決定D2）。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 tokens, keys, values = facts_and_noise(rows=64)
 still = closed(model)  # reads its memory, never writes
@@ -439,6 +449,9 @@ for freeze in (12, 13, 14, 16, 48):
 # この4トークンでモーメンタムなし（no momentum in them）、畳み込みのトークンを消す（convolution's tokens erased）、
 # この4トークンでアテンションなし（no attention in them）、アテンションなしでゲートはいつもの値（the usual gates）、
 # そして、初めからモーメンタムなしで、トークン12で凍結した場合（never any momentum）の正解率です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 at_12, four = model(tokens[:, :12]).state, tokens[:, 12:16]
@@ -496,6 +509,9 @@ print("\n".join(f"{name:33} {share:4.0%}" for name, share in last.items()))
 # **実行する前に予想してみましょう。**
 # 4トークンのうち、1つでだけ書き込みをさせ、ほかでは $\theta = 0$ とします。どのトークンで書き込めば、ペアを答えられるでしょうか。
 # 出力の各行は、そのトークンでだけ書き込んだ場合（only token … writes）の正解率です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 writers = {}
@@ -674,6 +690,9 @@ inside
 # 代わりに新しい事実を伝えた場合（new facts instead）、その後の雑音（noise after them）での驚きの平均です。
 
 # %%
+predict("...")
+
+# %%
 surprise = trials.mean_surprise(model, tokens)
 others, _, _ = facts_and_noise(rows=64, seed=77)
 mixed = torch.cat((tokens[:, :48], others[:, :12], tokens[:, 60:]), 1)
@@ -716,6 +735,9 @@ pictures.told_twice(surprise)
 # $M$ と $S$ を0.01倍、10倍、100倍にしてからたずねると、正解率はどうなるでしょうか。0倍ではどうでしょうか
 # （出力の times は倍率、right は正解率です）。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 at_48 = model(tokens[:, :48]).state
 by_factor = {}
@@ -744,6 +766,9 @@ for factor in (0.0, 0.01, 1.0, 10.0, 100.0):
 # 同じメモリに質問のクエリで問い合わせた場合（read query）です。
 #
 # **実行する前に予想してみましょう。** 長さを最適にすると、2回目の驚きは、どれだけ残るでしょうか。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 seen = trials.written(model, tokens)
@@ -814,6 +839,9 @@ print(
 # 出力の1行目は、2回のキー（keys of both tellings）のコサインで、表の列は前の表と同じです。
 # 最後の2行は、2回目の代わりに新しい事実を伝えたときの驚きで、先の行は空のメモリから読み出した場合（same h）、後の行はそのままの場合（their own h）です。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 again = trials.with_first_h(at_48, model)
 new = trials.written(model, tokens[:, 48:], again)
@@ -850,6 +878,9 @@ print("and with their own h:         ", f"{instead[bind + 48].mean():.2f}")
 # 空のメモリの $h$ を与える場合（h as at the first telling）、そして、チャンクの大きさを1にして、
 # 勾配をチャンクの始まりではなく最新の重みでとる場合（chunks of 1）も試し、その次のセルで、ステップを小さくした場合（steps times …）を加えます。
 # 出力は、2回目の後の雑音での驚きの平均で、最後の行は、代わりに新しい事実を伝えた場合（new facts instead）です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 plateau = {"as trained": surprise[66:80].mean()}
@@ -948,6 +979,9 @@ assert max(list(plateau.values())[1:]) < 0.6 * plateau["as trained"]
 # 系列1本の状態のバイト数（bytes of state）です。
 
 # %%
+predict("...")
+
+# %%
 other, _, _ = load_checkpoint("recall-live/attention")
 task, random = Recall(), torch.Generator().manual_seed(9)
 told = task.tell(8, random).tokens
@@ -1003,6 +1037,9 @@ pictures.streaming(moments, *shares, sizes)
 # 今度は、6つのペアを雑音の中のあちこちに置きます（scattered）。同じ数のトークンが流れた後で、いくつのペアを答えられるでしょうか。
 # 最後の行は、雑音を13トークン流した後で、ペアを1つだけ伝えた場合です（one pair alone）。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 layout = {}
 for count in (56, 1024, 4096):
@@ -1054,6 +1091,10 @@ print(f"one pair alone, after 13 tokens of noise: {alone:.0%}")
 # そして小さなステップ（gentle）です。小さなステップでは、$\theta$ を $(1 - \eta)/16$ 以下にするので、
 # 1つのチャンクの16ステップは、モーメンタムの分を含めても、合計で1を超えません。最後の行は、小さなステップでの正解率です。
 # 出力の「keys apart」は、答えが食い違ったキーの数、noise は最大のロジットを1としたときの雑音での差、|M| はキーを読んだメモリの大きさの中央値です。
+
+
+# %%
+predict("...")
 
 
 # %%
@@ -1425,6 +1466,9 @@ found = {name: run["right"] for name, run in card["runs"].items()}
 # この学習済みのモデルで、訓練はせずに、テスト時に忘却だけを切ります（$\alpha = 0$）。
 # 65,536トークンでは、どうなるでしょうか。出力の1行目は学習したまま（as trained、カードの値）、2行目は忘却を切った場合です。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 needle, _, _ = load_checkpoint("needle/mac-that-forgets-in-noise")
 watching.memory_of(needle).forgetting = False  # alpha = 0
@@ -1457,6 +1501,9 @@ print(f"with α = 0:                {without:.0%}")
 # 新しい針を答えるのに、忘却は役に立つでしょうか。
 # 出力の「closed after the needle」は、針の後で書き込みを止めた場合、「learned α」は学習したまま、「α = 0」は忘却なしで、
 # 「the old one」は古い針を、「the new one」は新しい針を答えた割合です。
+
+# %%
+predict("...")
 
 # %% tags=["nbval-ignore-output"]
 task = Needle("noise")
@@ -1556,3 +1603,6 @@ assert far["mac in noise"]["worst"] > without
 #   [2501.00663](https://arxiv.org/abs/2501.00663)。式(13)〜(15)。表は後の版（NeurIPS 2025）のものです。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654)。表と同じ種類の課題を扱います。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -10,9 +10,11 @@ import torch
 
 from tests.lessons.cells import exercise_cells, run
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
+from tests.lessons.translated import is_english
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import exercise, watching
+from titans.lesson.kit.host import speak
 from titans.lesson.kit.interventions import edited_memory, held
 from titans.lesson.kit.player import right_answers
 from titans.lesson.lesson_09 import bare_player, mac_player, trials
@@ -29,10 +31,15 @@ def player(request):
     return PLAYERS[request.param]()
 
 
+def values_of(control):
+    """What a choice may be: its options, or the second of each pair of name and value."""
+    return [option if isinstance(option, str) else option[1] for option in control.options]
+
+
 def other_value(control):
     """A value that the control does not have now."""
     if hasattr(control, "options"):
-        return next(option for option in control.options[::-1] if option != control.value)
+        return next(value for value in values_of(control)[::-1] if value != control.value)
     if isinstance(control.value, bool):
         return not control.value
     return control.max if control.value != control.max else control.min
@@ -51,7 +58,7 @@ def test_a_player_draws_every_moment_and_every_switch(player):
     values = player.values()
     for token in range(0, player.controls["token"].max + 1, 7):
         player.draw(**{**values, "token": token})
-    for freeze in player.controls["freeze"].options:
+    for freeze in values_of(player.controls["freeze"]):
         for probe in player.controls["probe"].options:
             player.draw(**{**values, "freeze": freeze, "probe": probe, "no_momentum": True, "no_forgetting": True})
     player.draw(**values)
@@ -316,6 +323,15 @@ def test_the_tables_of_needles_hold_every_figure():
     table = trials.needle_table(card)
     assert len(table.splitlines()) == 1 + len(card["runs"])
     assert max(map(len, (*table.splitlines(), *trials.paper_needle().splitlines()))) <= 79
+
+
+def test_the_tables_of_needles_speak_japanese_in_columns_of_the_same_width():
+    english = [trials.needle_table(trials.needle_card()), trials.paper_needle()]
+    speak("ja")
+    japanese = [trials.needle_table(trials.needle_card()), trials.paper_needle()]
+    for one, other in zip(english, japanese, strict=True):
+        assert [*map(len, one.splitlines())] == [*map(trials.columns, other.splitlines())]
+    assert not any(is_english(line) for line in japanese[0].splitlines())
 
 
 # Wrong answers, written as a reader might write them: (the mistake that the check has to name, the answer).

@@ -12,10 +12,12 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from tests.lessons.legible import shown_words
 from titans.lesson.kit.host import say
 from titans.lesson.lesson_00.words import FILLER, VOCABULARY
+from titans.lesson.lesson_09 import bare_player
 
 # What stays in Latin letters in Japanese: names of models and functions, and the names that a stream tells.
 NAMES = {"MAC", "MAG", "MAL", "LMM", "SiLU", "ReLU", "softmax", "sigmoid", "Titans"}
 NAMES |= {*VOCABULARY} - {*FILLER}
+NAMES |= {*bare_player.PEOPLE, *bare_player.DRINKS}
 
 
 def left_in_english(figure: Figure) -> list[str]:

@@ -6,7 +6,7 @@ What happened is worked out before (a `Recording` of every token); a move of a s
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ipywidgets as widgets
 import numpy as np
@@ -23,6 +23,7 @@ from titans.lesson.kit.figures import (
     shade,
     tidy,
 )
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count, play_button, switch
 
 
@@ -44,7 +45,7 @@ class Story(NamedTuple):
     probes: Sequence[str]  # keys that can be asked for
     choices: Sequence[str]  # what may be answered
     told: np.ndarray  # number of the choice that was told last for each probe, -1 before: [tokens, probes]
-    freezes: Mapping[str, int | None]  # from which token on writing may be frozen
+    freezes: Mapping[str, tuple[int | None, str]]  # from which token on writing may be frozen; in Japanese
     columns: Sequence[str] = ()  # names of the matrix's columns, if few; its rows are then the choices
 
 
@@ -59,6 +60,7 @@ class Look(NamedTuple):
     answer_name: str  # what the strength of an answer is called
 
 
+OFF = ("no momentum", "モーメンタムなし"), ("no forgetting", "忘却なし")
 Recorder = Callable[[bool, bool, int | None], Recording]  # of (no momentum, no forgetting, frozen from this token on)
 
 
@@ -87,12 +89,13 @@ def memory_player(
         "メモリプレーヤー。左がそのままのメモリ、右がもう1つの実行です。メモリ、モーメンタム、最後の書き込みのヒートマップと、"
         f"{len(story.tokens)}トークンの驚き、問い合わせへの答えを示した図。"
     )
+    freezes: list[Any] = [(say(name, japanese), name) for name, (_, japanese) in story.freezes.items()]
     controls: dict[str, widgets.Widget] = {
-        "token": count("token", 0, 0, len(story.tokens) - 1),
-        "probe": choice("probe", story.probes),
-        "no_momentum": switch("no momentum"),
-        "no_forgetting": switch("no forgetting"),
-        "freeze": choice("freeze", list(story.freezes)),
+        "token": count(say("token", "トークン"), 0, 0, len(story.tokens) - 1),
+        "probe": choice(say("probe", "問い合わせ"), story.probes),
+        "no_momentum": switch(say(*OFF[0])),
+        "no_forgetting": switch(say(*OFF[1])),
+        "freeze": choice(say("freeze", "凍結"), freezes, freezes[0][1]),
     }
     for name, value in states[0].items():
         controls[name].value = value
@@ -127,12 +130,13 @@ class PlayerDrawing(Drawing):
             width_ratios=(1, 1, 1, 0.2, 1, 1, 1),
         )
         story, look, blank = self.story, self.look, np.zeros(self.as_it_is.memory.shape[1:])
-        names = ("memory $M_t$", "momentum $S_t$", r"write $-\theta_t u_t$")
+        names = say("memory", "メモリ"), say("momentum", "モーメンタム"), say("write", "書き込み")
+        titles = [f"{name} ${formula}$" for name, formula in zip(names, ("M_t", "S_t", r"-\theta_t u_t"), strict=True)]
         limits = (look.memory, look.momentum, look.write)
         self.maps = []
         for place in (0, 1, 2, 4, 5, 6):
             axes = self.figure.add_subplot(grid[0, place])
-            image = heatmap(axes, blank, names[place % 4], limits[place % 4])
+            image = heatmap(axes, blank, titles[place % 4], limits[place % 4])
             image.set_interpolation("none")
             axes.set_aspect("auto")
             axes.title.set_fontsize(9)
@@ -146,9 +150,9 @@ class PlayerDrawing(Drawing):
     def _draw_headings(self) -> None:
         look = self.look
         self.now = self.figure.text(0.07, 0.965, "", fontsize=11, weight="bold")
-        ends = f"colours end at ±{look.memory:g}, ±{look.momentum:g}, ±{look.write:g}"
+        ends = say("colours end at ", "色の範囲：") + f"±{look.memory:g}, ±{look.momentum:g}, ±{look.write:g}"
         self.figure.text(0.985, 0.965, ends, fontsize=8, color=GREY, ha="right")
-        self.figure.text(0.07, 0.905, "left (blue): as it is", fontsize=9, color=BLUE)
+        self.figure.text(0.07, 0.905, say("left (blue): as it is", "左（青）：そのまま"), fontsize=9, color=BLUE)
         self.other = self.figure.text(0.545, 0.905, "", fontsize=9, color="#9A6B00")
 
     def _draw_curves_and_bars(self) -> None:
@@ -156,8 +160,8 @@ class PlayerDrawing(Drawing):
             2, 2, left=0.07, right=0.985, top=0.5, bottom=0.08, hspace=0.55, wspace=0.2, width_ratios=(2.2, 1)
         )
         story, look, tokens = self.story, self.look, len(self.story.tokens)
-        surprise = tidy(self.figure.add_subplot(grid[0, :]), y="surprise $|u_t|$")
-        answer = tidy(self.figure.add_subplot(grid[1, 0]), x="token", y=look.answer_name)
+        surprise = tidy(self.figure.add_subplot(grid[0, :]), y=say("surprise $|u_t|$", "驚き $|u_t|$"))
+        answer = tidy(self.figure.add_subplot(grid[1, 0]), x=say("token", "トークン"), y=look.answer_name)
         bars = tidy(self.figure.add_subplot(grid[1, 1]))
         self.surprise, self.answer = (
             [
@@ -184,17 +188,22 @@ class PlayerDrawing(Drawing):
 
     def draw(self, token: int, probe: str, no_momentum: bool, no_forgetting: bool, freeze: str) -> None:
         story, asked = self.story, self.story.probes.index(probe)
+        frozen, japanese = story.freezes[freeze]
         self._show(0, self.as_it_is, token, asked)
-        self._show(1, self.recorder(no_momentum, no_forgetting, story.freezes[freeze]), token, asked)
+        self._show(1, self.recorder(no_momentum, no_forgetting, frozen), token, asked)
         for cursor in self.cursors:
             cursor.set_xdata([token, token])
-        self.now.set_text(f"token {token}: {story.tokens[token]}")
-        taken = [name for name, on in (("no momentum", no_momentum), ("no forgetting", no_forgetting)) if on]
-        if story.freezes[freeze] is not None:
-            taken.append(f"frozen {freeze}")
-        self.other.set_text(f"right (orange): {', '.join(taken) or 'the same; switch something off'}")
-        self.answer_title.set_text(f"asked for {probe} after each token: what was told last")
-        self.bar_title.set_text(f"now, asked for {probe}")
+        self.now.set_text(say(f"token {token}: ", f"トークン{token}：") + story.tokens[token])
+        taken = [say(*name) for name, on in zip(OFF, (no_momentum, no_forgetting), strict=True) if on]
+        if frozen is not None:
+            taken.append(say(f"frozen {freeze}", f"{japanese}に凍結"))
+        same = say("the same; switch something off", "左と同じ（スイッチで何かを切ってください）")
+        self.other.set_text(say("right (orange): ", "右（橙）：") + (say(", ", "、").join(taken) or same))
+        then = say(
+            "asked for {} after each token: what was told last", "各トークンの後に {} についてたずねる：最後に伝えた値"
+        )
+        self.answer_title.set_text(then.format(probe))
+        self.bar_title.set_text(say(f"now, asked for {probe}", f"いま {probe} についてたずねた答え"))
 
     def _show(self, side: int, recording: Recording, token: int, asked: int) -> None:
         series = (recording.memory, recording.momentum, recording.write)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, Picture, Stretches, name_stretches, new_figure, shade, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import memory_of
 from titans.model import TitansLM
 from titans.observe import observed
@@ -34,7 +35,7 @@ def six_facts() -> tuple[Tensor, dict[str, tuple[int, int]]]:
     is where."""
     filler = Recall().pass_time(1, TOKENS - len(TOLD), torch.Generator().manual_seed(0))
     tokens = torch.cat((torch.tensor([TOLD]), filler), dim=1)
-    return tokens, {"told": (0, len(TOLD)), "filler": (len(TOLD), TOKENS)}
+    return tokens, {say("told", "伝えた事実"): (0, len(TOLD)), say("filler", "埋め草"): (len(TOLD), TOKENS)}
 
 
 @torch.no_grad()
@@ -48,12 +49,12 @@ def trace(model: TitansLM, tokens: Tensor) -> Trace:
     return Trace(theta, eta, alpha, torch.cat([call.surprise() for call in calls], dim=2).mean((0, 1)))
 
 
-ROWS: tuple[tuple[str, str, Callable[[Tensor], float]], ...] = (
-    ("theta", r"step $\theta$", lambda values: 1.15 * float(values.max())),
-    ("eta", r"momentum $\eta$", lambda values: 1.08),
-    ("alpha", r"forgetting $\alpha$", lambda values: 1.15 * max(float(values.max()), 1e-3)),
-    ("surprise", r"surprise $|u|$", lambda values: 1.15 * float(values.max())),
-)  # name, label, the upper end of its axis
+ROWS: tuple[tuple[str, tuple[str, str], Callable[[Tensor], float]], ...] = (
+    ("theta", (r"step $\theta$", r"ステップ幅 $\theta$"), lambda values: 1.15 * float(values.max())),
+    ("eta", (r"momentum $\eta$", r"モーメンタム $\eta$"), lambda values: 1.08),
+    ("alpha", (r"forgetting $\alpha$", r"忘却 $\alpha$"), lambda values: 1.15 * max(float(values.max()), 1e-3)),
+    ("surprise", ("surprise $|u|$", "驚き $|u|$"), lambda values: 1.15 * float(values.max())),
+)  # name, label in both languages, the upper end of its axis
 
 
 def gates_and_surprise(model: TitansLM, tokens: Tensor, spans: Stretches) -> Picture:
@@ -66,7 +67,7 @@ def gates_and_surprise(model: TitansLM, tokens: Tensor, spans: Stretches) -> Pic
     figure = new_figure(4.6)
     grid = figure.add_gridspec(len(ROWS), 1, hspace=0.22, left=0.12, right=0.985, top=0.94, bottom=0.095)
     for row, (name, label, top) in enumerate(ROWS):
-        axes, values = tidy(figure.add_subplot(grid[row]), y=label), getattr(found, name)
+        axes, values = tidy(figure.add_subplot(grid[row]), y=say(*label)), getattr(found, name)
         axes.vlines(range(len(values)), 0, values, color=BLUE, linewidth=1)
         axes.plot(range(len(values)), values, color=BLUE, marker="o", markersize=3.5, linestyle="none")
         axes.set(xlim=(-0.8, len(values) - 0.2), ylim=(0, top(values)))
@@ -78,7 +79,8 @@ def gates_and_surprise(model: TitansLM, tokens: Tensor, spans: Stretches) -> Pic
             axes.axvline(border - 0.5, color=BLACK, linestyle=":", linewidth=1.2)
         if row == 0:
             name_stretches(axes, spans, size=9)
-    axes.set_xlabel(f"token (dotted: borders of chunks of {chunk})", fontsize=9)
+    x = say(f"token (dotted: borders of chunks of {chunk})", f"トークン（点線：{chunk}トークンのチャンクの境目）")
+    axes.set_xlabel(x, fontsize=9)
     return Picture(figure, *(_words(found, spans, chunk, *text) for text in (ENGLISH, JAPANESE)))
 
 

@@ -15,6 +15,7 @@ from titans.lesson.kit.figures import (
     shade,
     tidy,
 )
+from titans.lesson.kit.host import say
 from titans.lesson.kit.traces import ROWS, six_facts, trace
 from titans.lesson.lesson_04.trials import (
     OFFSETS,
@@ -35,7 +36,7 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
     figure = new_figure(4.8)
     grid = figure.add_gridspec(len(ROWS), 1, hspace=0.24, left=0.1, right=0.985, top=0.9, bottom=0.095)
     for row, (name, label, top) in enumerate(ROWS):
-        axes = tidy(figure.add_subplot(grid[row]), y=label)
+        axes = tidy(figure.add_subplot(grid[row]), y=say(*label))
         for (kind, series), colour, marker in zip(found.items(), (GREY, BLUE), ("s", "o"), strict=True):
             values = getattr(series, name)
             axes.plot(range(len(values)), values, marker, color=colour, markersize=3.5, label=kind)

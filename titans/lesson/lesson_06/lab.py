@@ -13,6 +13,7 @@ from torch import Tensor
 from titans.attention import causal_mask
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.figures import BLUE, FRAME, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, slider
 
 TOKENS, MOST, DIM = 24, 8, 16
@@ -65,8 +66,8 @@ class PersistentDrawing(Drawing):
         self.moving = [self.image, self.border, self.frame, *self.bars, *curves, *titles]
 
     def _draw_map(self, grid: GridSpec) -> None:
-        x = "column: persistent tokens (< 0), then the sequence"
-        self.map_axes = tidy(self.figure.add_subplot(grid[:, 0]), "", x, "query")
+        x = say("column: persistent tokens (< 0), then the sequence", "列：永続トークン（負の番号）、その後に系列")
+        self.map_axes = tidy(self.figure.add_subplot(grid[:, 0]), "", x, say("query", "クエリ"))
         self.map_axes.grid(visible=False)
         self.image = self.map_axes.imshow(
             torch.full((TOKENS, MOST + TOKENS), torch.nan).numpy(),
@@ -83,12 +84,13 @@ class PersistentDrawing(Drawing):
         self.map_axes.add_patch(self.frame)
 
     def _draw_shares(self, grid: GridSpec) -> None:
-        self.row_axes = tidy(self.figure.add_subplot(grid[0, 1]), "", "column", "share")
+        share = say("share", "割合")
+        self.row_axes = tidy(self.figure.add_subplot(grid[0, 1]), "", say("column", "列"), share)
         columns = torch.arange(-MOST, TOKENS)
         self.bars = self.row_axes.bar(columns, [0.0] * len(columns), color=[ORANGE] * MOST + [BLUE] * TOKENS)
         self.row_axes.set(xlim=(-MOST - 0.7, TOKENS - 0.3), ylim=(0, 1.02))
-        title = "on persistent tokens (dotted: equal scores)"
-        axes = tidy(self.figure.add_subplot(grid[1, 1]), title, "query", "share")
+        title = say("on persistent tokens (dotted: equal scores)", "永続トークンへの割合（点線：等しいスコア）")
+        axes = tidy(self.figure.add_subplot(grid[1, 1]), title, say("query", "クエリ"), share)
         (self.mass,) = axes.plot([0.0] * TOKENS, color=ORANGE, marker="o", markersize=3.5)
         (self.even,) = axes.plot([0.0] * TOKENS, color=GREY, linestyle=":")
         self.cursor = axes.axvline(0, color=RED, linewidth=1.2)
@@ -105,20 +107,20 @@ class PersistentDrawing(Drawing):
         visible = torch.arange(1, TOKENS + 1).clamp(max=window)
         self.even.set_ydata(persistent / (persistent + visible))
         self.cursor.set_xdata([query, query])
-        title = f"query {query}: {float(on_persistent[query]):.0%} on persistent tokens"
-        self.row_axes.set_title(title, fontsize=10, loc="left")
-        title = f"{persistent} persistent tokens, their keys × {scale:.1f}"
-        self.map_axes.set_title(title, fontsize=10, loc="left")
+        title = say("query {}: {:.0%} on persistent tokens", "クエリ{}：{:.0%}が永続トークンへ")
+        self.row_axes.set_title(title.format(query, float(on_persistent[query])), fontsize=10, loc="left")
+        title = say("{} persistent tokens, their keys × {:.1f}", "永続トークン{}個、キーは{:.1f}倍")
+        self.map_axes.set_title(title.format(persistent, scale), fontsize=10, loc="left")
 
 
 def persistent_lab() -> LivePicture:
     """The live picture: number of persistent tokens, scale of their keys, window and query; who
     gets the attention."""
     controls = {
-        "persistent": count("persistent", 2, 0, MOST),
-        "scale": slider("key scale", 1.0, -1.0, 3.0, 0.25),
-        "window": count("window", TOKENS, 1, TOKENS),
-        "query": count("query", 12, 0, TOKENS - 1),
+        "persistent": count(say("persistent", "永続トークン"), 2, 0, MOST),
+        "scale": slider(say("key scale", "キーの倍率"), 1.0, -1.0, 3.0, 0.25),
+        "window": count(say("window", "ウィンドウ"), TOKENS, 1, TOKENS),
+        "query": count(say("query", "クエリ"), 12, 0, TOKENS - 1),
     }
     rows = (("persistent", "scale"), ("window", "query"))
     return LivePicture(

@@ -19,7 +19,14 @@ from titans.lesson.kit.figures import (
     share_map,
     tidy,
 )
+from titans.lesson.kit.host import say
 from titans.lesson.lesson_06.trials import FACTS, KINDS, TOLD, Questions, received
+
+STRETCHES = {
+    "told": "伝える間",
+    "noise": "雑音の間",
+    "asked": "たずねる間",
+}  # what a sequence's stretches are in Japanese
 
 
 def sinks() -> Picture:
@@ -28,14 +35,18 @@ def sinks() -> Picture:
     panels = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.08, right=0.98, top=0.88, bottom=0.17, wspace=0.08)
     for axes, persistent in zip(panels, (0, 4), strict=True):
-        tidy(axes, f"{persistent} persistent tokens", "column (persistent tokens: < 0)", "")
+        x = say("column (persistent tokens: < 0)", "列（負の番号は永続トークン）")
+        tidy(axes, say(f"{persistent} persistent tokens", f"永続トークン{persistent}個"), x, "")
         columns, equal = range(-persistent, 32), received(persistent).tolist()
-        axes.bar(columns[persistent:], equal[persistent:], width=0.8, color=BLUE, label="all scores equal")
+        all_equal = say("all scores equal", "スコアがすべて等しい")
+        axes.bar(columns[persistent:], equal[persistent:], width=0.8, color=BLUE, label=all_equal)
         axes.bar(columns[:persistent], equal[:persistent], width=0.8, color=ORANGE, edgecolor=BLACK, hatch="//")
         random = received(persistent, draws=500)
-        axes.plot(columns, random, "o", color=BLACK, markersize=5, markerfacecolor="none", label="random scores")
+        name = say("random scores", "ランダムなスコア")
+        axes.plot(columns, random, "o", color=BLACK, markersize=5, markerfacecolor="none", label=name)
         axes.set_xlim(-5, 32)
-    panels[0].set_ylabel("share received, mean of 32 queries", fontsize=9)
+    y = say("share received, mean of 32 queries", "受け取る割合（32個のクエリの平均）")
+    panels[0].set_ylabel(y, fontsize=9)
     panels[0].legend(frameon=False, fontsize=9)
     return Picture(
         figure,
@@ -51,13 +62,13 @@ def sinks() -> Picture:
 def three_kinds(errors: Mapping[int, Tensor]) -> Picture:
     """errors: for each number of persistent tokens the mean squared error of every seed and kind,
     [seeds, 3]."""
-    figure, axes = chart(2.9, "", "squared error", (0.08, 0.12, 0.76, 0.95))
+    figure, axes = chart(2.9, "", say("squared error", "2乗誤差"), (0.08, 0.12, 0.76, 0.95))
     for place, ((count, each), (colour, marker, _)) in enumerate(zip(errors.items(), CYCLE, strict=False)):
         for kind in range(3):
             x = kind + 0.2 * (place - 1) + torch.linspace(-0.05, 0.05, len(each))
-            name = f"{count} persistent" if kind == 0 else None
+            name = say(f"{count} persistent", f"永続トークン{count}個") if kind == 0 else None
             axes.scatter(x, each[:, kind], color=colour, marker=marker, s=28, label=name)
-    axes.set_xticks(range(3), KINDS)
+    axes.set_xticks(range(3), [say(*kind) for kind in KINDS])
     axes.set_ylim(-0.04, 1.3)
     legend_outside(axes)
     return Picture(
@@ -74,17 +85,19 @@ def who_is_asked(shares: Tensor, asked: Questions) -> Picture:
     """shares [rows, persistent + TOLD]: where the attention of each kind of question goes."""
     persistent = shares.shape[1] - TOLD
     shares = torch.cat((shares[:, :persistent], shares[:, persistent:].sum(1, keepdim=True)), dim=1)
-    rows = {f"fact {'ABCD'[n]}": shares[(asked.kind == 1) & (asked.fact == n)].mean(0) for n in range(FACTS)}
-    rows |= {"unknown": shares[asked.kind == 2].mean(0), "told": shares[asked.kind == 0].mean(0)}
+    fact = say("fact ", "事実")
+    rows = {fact + "ABCD"[n]: shares[(asked.kind == 1) & (asked.fact == n)].mean(0) for n in range(FACTS)}
+    rows |= {say(*KINDS[kind]): shares[asked.kind == kind].mean(0) for kind in (2, 0)}
     table = torch.stack(list(rows.values()))
     figure = new_figure(3.1)
     axes = figure.add_subplot()
     figure.subplots_adjust(left=0.2, right=0.85, top=0.88, bottom=0.06)
     share_map(axes, table)
-    axes.set_xticks(range(persistent + 1), [f"$p_{n + 1}$" for n in range(persistent)] + ["the 8 told"])
+    names = [f"$p_{n + 1}$" for n in range(persistent)] + [say("the 8 told", "伝えた8つ")]
+    axes.set_xticks(range(persistent + 1), names)
     axes.set_yticks(range(len(rows)), list(rows))
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, labelsize=9, length=0)
-    axes.set_ylabel("question", fontsize=9)
+    axes.set_ylabel(say("question", "質問"), fontsize=9)
     for (row, column), share in np.ndenumerate(table.numpy()):
         ink = "black" if share > 0.5 else "white"
         axes.text(column, row, f"{share:.0%}", ha="center", va="center", fontsize=9, color=ink)
@@ -104,15 +117,22 @@ def where_it_goes(shares: Tensor, even: Tensor, stretches: Mapping[str, slice]) 
 
     even: what P would receive at each token if all scores were equal, [tokens].
     """
-    figure, axes = chart(2.9, "share of attention, mean of the stretch", "", (0.17, 0.17, 0.78, 0.97))
-    names = [f"head {head}, {name}" for head in range(1, len(shares) + 1) for name in stretches]
+    x = say("share of attention, mean of the stretch", "アテンションの割合（区間の平均）")
+    figure, axes = chart(2.9, x, "", (0.17, 0.17, 0.78, 0.97))
+    heads = range(1, len(shares) + 1)
+    names = [say(f"head {head}, {name}", f"ヘッド{head}、{STRETCHES[name]}") for head in heads for name in stretches]
     table = torch.stack([head[part].mean(0) for head in shares for part in stretches.values()]).numpy()
-    parts = {"persistent": (ORANGE, ""), "retrieved $h$": (GREEN, "//"), "segment $x$": (BLUE, "..")}
-    for column, (part, (colour, hatch)) in enumerate(parts.items()):
+    parts = (
+        (say("persistent", "永続トークン"), ORANGE, ""),
+        (say("retrieved $h$", "読み出した $h$"), GREEN, "//"),
+        (say("segment $x$", "セグメント $x$"), BLUE, ".."),
+    )
+    for column, (part, colour, hatch) in enumerate(parts):
         before, width = table[:, :column].sum(1), table[:, column]
         axes.barh(names, width, left=before, color=colour, hatch=hatch, edgecolor="white", label=part)
     marks = [float(even[part].mean()) for part in stretches.values()] * len(shares)
-    axes.plot(marks, names, "|", color=BLACK, markersize=18, markeredgewidth=2, label="$P$, equal scores")
+    equal = say("$P$, equal scores", "$P$（等しいスコア）")
+    axes.plot(marks, names, "|", color=BLACK, markersize=18, markeredgewidth=2, label=equal)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     legend_outside(axes)

@@ -34,7 +34,7 @@ def received(persistent: int, tokens: int = 32, draws: int = 0) -> Tensor:
     return scores.masked_fill(~mask, -torch.inf).softmax(-1).mean((0, 1))
 
 
-KINDS = ("told", "always true", "unknown")
+KINDS = (("told", "伝えたキー"), ("always true", "いつも正しい事実"), ("unknown", "知らないキー"))
 FACTS, TOLD, DIM = 4, 8, 16
 
 

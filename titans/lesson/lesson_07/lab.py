@@ -1,5 +1,7 @@
 """The MAC lab of lesson 07: what a token sees inside its segment, and which tokens reach its output."""
 
+from typing import Any
+
 import ipywidgets as widgets
 import numpy as np
 from matplotlib.axes import Axes
@@ -7,8 +9,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count
-from titans.lesson.lesson_07.leaky_mac import MODES, influence
+from titans.lesson.lesson_07.leaky_mac import IN_JAPANESE, MODES, influence
 
 TOKENS, MOST_PERSISTENT = 16, 4
 H_FIRST, X_FIRST = MOST_PERSISTENT + 1, MOST_PERSISTENT + TOKENS + 2  # columns; an empty one between the three parts
@@ -41,8 +44,9 @@ def mask_image(segment_len: int, persistent: int, mask_h: bool, query: int) -> n
 
 
 def _label(axes: Axes) -> None:
-    axes.set_title("who sees what in attention: a row for each token", fontsize=10, loc="left")
-    axes.set_ylabel("token", fontsize=9)
+    title = say("who sees what in attention: a row for each token", "アテンションで見えるもの：1行が1トークン")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_ylabel(say("token", "トークン"), fontsize=9)
     places = [MOST_PERSISTENT / 2 - 0.5]
     places += [first + token for first in (H_FIRST, X_FIRST) for token in range(0, TOKENS, 5)]
     axes.set_xticks(places, ["P", *(f"{name}{token}" for name in "hx" for token in range(0, TOKENS, 5))], fontsize=8)
@@ -79,7 +83,7 @@ class MACDrawing(Drawing):
         (self.crosses,) = axes.plot([], [], "x", color="white", markersize=4)
 
     def _draw_reach(self, axes: Axes) -> None:
-        tidy(axes, "", "input token j", r"$|\partial o_i / \partial x_j|$")
+        tidy(axes, "", say("input token j", "入力トークン j"), r"$|\partial o_i / \partial x_j|$")
         axes.set(xlim=(-0.6, TOKENS - 0.4), yscale="log", ylim=(1e-3, 3), xticks=range(0, TOKENS, 5))
         self.bars = axes.bar(np.arange(TOKENS), np.full(TOKENS, 1e-3), width=0.7)
         (self.marks,) = axes.plot([], [], "x", color=RED, markersize=7)
@@ -105,18 +109,24 @@ class MACDrawing(Drawing):
             bar.set_color(RED if j > query else BLUE if first <= j else GREY)
         future = [j for j in range(query + 1, TOKENS) if sizes[j] > 0]
         self.marks.set_data(future, [min(2.0, 1.6 * sizes[j]) for j in future])
-        found = f"later tokens that do: {len(future)}" if future else "exactly 0 for every later token"
-        self.note.set_text(f"what reaches output {query}; {found}   (grey band: its segment)")
+        found = say(f"later tokens that do: {len(future)}", f"後ろのトークンから{len(future)}個")
+        if not future:
+            found = say("exactly 0 for every later token", "後ろのトークンからは、ちょうど0")
+        note = say(
+            "what reaches output {}; {}   (grey band: its segment)", "出力{}に届くもの：{}（灰色の帯：そのセグメント）"
+        )
+        self.note.set_text(note.format(query, found))
 
 
 def mac_lab() -> LivePicture:
     """The live picture: segment length, persistent tokens, mode and query; the mask, and what
     reaches the output."""
+    modes: list[Any] = [(say(name, IN_JAPANESE[name]), name) for name in MODES]
     controls: dict[str, widgets.Widget] = {
-        "segment_len": count("segment", 6, 2, 16),
-        "persistent": count("persistent", 2, 0, MOST_PERSISTENT),
-        "mode": choice("mode", list(MODES)),
-        "query": count("query token", 8, 0, TOKENS - 1),
+        "segment_len": count(say("segment", "セグメント"), 6, 2, 16),
+        "persistent": count(say("persistent", "永続トークン"), 2, 0, MOST_PERSISTENT),
+        "mode": choice(say("mode", "モード"), modes, "literal"),
+        "query": count(say("query token", "トークン"), 8, 0, TOKENS - 1),
     }
     states = [{"segment_len": 6, "persistent": 2, "mode": mode, "query": 8} for mode in ("literal", "both")]
     rows = (("segment_len", "persistent", "query"), ("mode",))

@@ -23,6 +23,12 @@ MODES = {
     "read per token only": (False, True),
     "both": (True, True),
 }  # name: (h_j only for tokens i >= j, o_i read with the weights right after token i)
+IN_JAPANESE = {
+    "literal": "文字どおり",
+    "mask on h only": "h のマスクだけ",
+    "read per token only": "トークンごとの読み出しだけ",
+    "both": "両方",
+}
 
 
 class LeakyMAC(MemoryAsContext):

@@ -9,8 +9,19 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, PINK, Picture, chart, new_figure, plot_curves
+from titans.lesson.kit.host import say
+from titans.lesson.lesson_07.leaky_mac import IN_JAPANESE
 from titans.lesson.lesson_07.trials import PAIRS, SYMBOLS, crossing_off
 from titans.training import Trained
+
+VARIANTS = {
+    "MAC": "MAC",
+    "without memory": "メモリなし",
+    "h without positions": "h に位置なし",
+    "without attention": "アテンションなし",
+    "without convolution": "畳み込みなし",
+    "without residual": "残差接続なし",
+}  # what the lesson trains, in Japanese
 
 
 def flow() -> Picture:
@@ -19,22 +30,23 @@ def flow() -> Picture:
     axes = figure.add_axes((0.01, 0.02, 0.98, 0.96))
     axes.set(xlim=(0, 9), ylim=(0, 3.4))
     axes.axis("off")
-    _box(axes, 0.15, 1.35, 1.0, "segment\n$S^{(t)}$", BLUE)
-    _box(axes, 1.65, 2.45, 1.25, "1 read\n$h_t = M^*_{t-1}(q_t)$", ORANGE)
-    _box(axes, 1.65, 0.25, 1.25, "persistent\n$P$", GREEN)
-    _box(axes, 3.4, 1.35, 1.35, "2 concatenate\n$[P \\,\\Vert\\, h_t \\,\\Vert\\, S^{(t)}]$", GREY)
-    _box(axes, 5.2, 1.35, 1.0, "3 attend\n$y_t$", PINK)
-    _box(axes, 6.6, 2.45, 1.0, "4 write\n$M_t$", ORANGE)
-    _box(axes, 6.6, 0.25, 1.0, "6 gate\n$\\otimes$", GREY)
-    _box(axes, 8.0, 1.35, 0.9, "5 read\n$M^*_t(y_t)$", ORANGE)
+    _box(axes, 0.15, 1.35, 1.0, say("segment", "セグメント") + "\n$S^{(t)}$", BLUE)
+    _box(axes, 1.65, 2.45, 1.25, say("1 read", "1 読み出し") + "\n$h_t = M^*_{t-1}(q_t)$", ORANGE)
+    _box(axes, 1.65, 0.25, 1.25, say("persistent", "永続トークン") + "\n$P$", GREEN)
+    _box(axes, 3.4, 1.35, 1.35, say("2 concatenate", "2 連結") + "\n$[P \\,\\Vert\\, h_t \\,\\Vert\\, S^{(t)}]$", GREY)
+    _box(axes, 5.15, 1.35, 1.1, say("3 attend", "3 アテンション") + "\n$y_t$", PINK)
+    _box(axes, 6.6, 2.45, 1.0, say("4 write", "4 書き込み") + "\n$M_t$", ORANGE)
+    _box(axes, 6.6, 0.25, 1.0, say("6 gate", "6 ゲート") + "\n$\\otimes$", GREY)
+    _box(axes, 8.0, 1.35, 0.9, say("5 read", "5 読み出し") + "\n$M^*_t(y_t)$", ORANGE)
     for start, end in (
         ((0.65, 2.05), (1.65, 2.8)), ((1.15, 1.7), (3.4, 1.7)), ((2.9, 2.8), (3.75, 2.05)), ((2.9, 0.6), (3.75, 1.35)),
-        ((4.75, 1.7), (5.2, 1.7)), ((5.95, 2.05), (6.6, 2.8)), ((5.95, 1.35), (6.6, 0.6)), ((6.2, 1.7), (8.0, 1.7)),
+        ((4.75, 1.7), (5.15, 1.7)), ((5.95, 2.05), (6.6, 2.8)), ((5.95, 1.35), (6.6, 0.6)), ((6.25, 1.7), (8.0, 1.7)),
         ((7.6, 2.8), (8.45, 2.05)), ((8.45, 1.35), (7.6, 0.6)), ((2.28, 3.35), (2.28, 3.15)), ((7.1, 0.25), (7.1, 0.0)),
     ):  # fmt: skip
         axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.25", "linewidth": 1.2})
-    axes.text(2.4, 3.24, "memory before the segment, $M_{t-1}$", fontsize=8, va="center")
-    axes.text(7.2, 0.1, "output $o_t$", fontsize=8, va="center")
+    before = say("memory before the segment, $M_{t-1}$", "セグメントの前のメモリ $M_{t-1}$")
+    axes.text(2.4, 3.24, before, fontsize=8, va="center")
+    axes.text(7.2, 0.1, say("output $o_t$", "出力 $o_t$"), fontsize=8, va="center")
     return Picture(
         figure,
         alt="MAC as boxes and arrows. The segment asks the memory as it was before: 1 read, h. 2 concatenate: "
@@ -73,9 +85,9 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
         for border in range(segment_len, tokens, segment_len):
             axes.axhline(border - 0.5, color=GREY, linewidth=0.6)
             axes.axvline(border - 0.5, color=GREY, linewidth=0.6)
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("input token j", fontsize=8)
-        axes.set_ylabel("output token i" if place == 0 else "", fontsize=8)
+        axes.set_title(say(name, IN_JAPANESE[name]), fontsize=9)
+        axes.set_xlabel(say("input token j", "入力トークン j"), fontsize=8)
+        axes.set_ylabel(say("output token i", "出力トークン i") if place == 0 else "", fontsize=8)
         axes.tick_params(labelsize=8)
         axes.set_xticks(range(0, tokens, 5))
         axes.set_yticks(range(0, tokens, 5))
@@ -96,15 +108,20 @@ def leaks(found: Mapping[str, Tensor], segment_len: int) -> Picture:
 
 def curves(trained: Mapping[str, Trained]) -> Picture:
     """The share of right answers over the steps of training, with the two guessers' shares."""
-    figure, axes = chart(3.4, "training step", "right answers", (0.08, 0.15, 0.74, 0.95))
+    names = say("training step", "訓練のステップ"), say("right answers", "正解率")
+    figure, axes = chart(3.4, *names, (0.08, 0.15, 0.74, 0.95))
     points = {
-        name: [(step, share) for step, _, share in one.history if share is not None] for name, one in trained.items()
+        say(name, VARIANTS[name]): [(step, share) for step, _, share in one.history if share is not None]
+        for name, one in trained.items()
     }
     plot_curves(axes, {name: tuple(zip(*pairs, strict=True)) for name, pairs in points.items()})
     for line, size in zip(axes.lines, (11, 4, 7.5, 4, 5, 5), strict=False):  # three lie on one another: rings
         line.set(markersize=size, linewidth=0.3 * size)
     knowing = sum(crossing_off(left) for left in range(1, PAIRS + 1)) / PAIRS
-    for share, name in ((knowing, "crossing off"), (1 / SYMBOLS, "guessing")):
+    for share, name in (
+        (knowing, say("crossing off", "候補を消して答える")),
+        (1 / SYMBOLS, say("guessing", "当てずっぽう")),
+    ):
         axes.axhline(share, color="0.35", linewidth=1.4, linestyle=":")
         axes.text(1.01, share, name, transform=axes.get_yaxis_transform(), fontsize=8, va="center", color="0.35")
     axes.set_ylim(-0.03, 1.05)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import LivePicture
 from titans.lesson.kit.matrix_memory import trace
 from titans.lesson.kit.player import Look, Recording, Story, in_turn, memory_player
@@ -15,27 +16,26 @@ PEOPLE, DRINKS = ("Ana", "Anna", "Ben", "Cleo", "Dan"), ("tea", "coffee", "milk"
 COLUMNS = ("Ana", "Anna′", "Ben", "Cleo", "Dan", "·", "·")  # a feature for each person, two for small talk
 FEATURES = len(COLUMNS)
 PASSAGE = (("Ana", "tea"), ("Ben", "coffee"), ("Cleo", "milk"), ("Dan", "juice"))
-SMALL_TALK = ("small talk", "")
+SMALL_TALK = ("", "")
 PARTS = {
-    "reading 1": PASSAGE,
-    "reading 2": PASSAGE,
-    "reading 3": PASSAGE,
-    "small talk": (SMALL_TALK,) * 6,
-    "Anna": (("Anna", "cola"),) * 2,
-    "small talk ": (SMALL_TALK,) * 6,
-    "Ben": (("Ben", "tea"),) * 2,
-    "small talk  ": (SMALL_TALK,) * 12,
-}
+    ("reading 1", "1回目の読み"): PASSAGE,
+    ("reading 2", "2回目の読み"): PASSAGE,
+    ("reading 3", "3回目の読み"): PASSAGE,
+    ("small talk", "雑談"): (SMALL_TALK,) * 6,
+    ("Anna", "Anna"): (("Anna", "cola"),) * 2,
+    ("small talk ", "雑談 "): (SMALL_TALK,) * 6,
+    ("Ben", "Ben"): (("Ben", "tea"),) * 2,
+    ("small talk  ", "雑談  "): (SMALL_TALK,) * 12,
+}  # name in both languages: who and what
 SCRIPT = [said for part in PARTS.values() for said in part]
-STRETCHES = in_turn({name: len(part) for name, part in PARTS.items()})
 FREEZES = {
-    "never": None,
-    "from the start": 0,
-    "after reading 1": 4,
-    "after reading 3": 12,
-    "before Anna": 18,
-    "after Anna": 20,
-    "after Ben's change": 28,
+    "never": (None, "しない"),
+    "from the start": (0, "最初"),
+    "after reading 1": (4, "1回目の読みの後"),
+    "after reading 3": (12, "3回目の読みの後"),
+    "before Anna": (18, "Anna の前"),
+    "after Anna": (20, "Anna の後"),
+    "after Ben's change": (28, "Ben の変更の後"),
 }
 THETA, ETA, ALPHA = 0.2, 0.5, 0.02
 
@@ -68,8 +68,9 @@ def story() -> Story:
     for token, (person, drink) in enumerate(SCRIPT):
         if drink:
             told[token:, PEOPLE.index(person)] = DRINKS.index(drink)
-    names = [f"{person} → {drink}" if drink else person for person, drink in SCRIPT]
-    return Story(names, STRETCHES, PEOPLE, DRINKS, told, FREEZES, COLUMNS)
+    names = [f"{person} → {drink}" if drink else say("small talk", "雑談") for person, drink in SCRIPT]
+    stretches = in_turn({say(*name): len(part) for name, part in PARTS.items()})
+    return Story(names, stretches, PEOPLE, DRINKS, told, FREEZES, COLUMNS)
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +86,8 @@ def record(no_momentum: bool = False, no_forgetting: bool = False, frozen: int |
 
 def bare_player() -> LivePicture:
     """The player of the small stream."""
-    look = Look(memory=1.0, momentum=0.5, write=0.5, surprise=2.9, answer=(-0.45, 1.4), answer_name="answer")
+    name = say("answer", "答え")
+    look = Look(memory=1.0, momentum=0.5, write=0.5, surprise=2.9, answer=(-0.45, 1.4), answer_name=name)
     return memory_player(
         story(),
         record,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from titans.checkpoints import load_checkpoint
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import LivePicture
 from titans.lesson.kit.player import Look, Recording, Story, in_turn, memory_player
 from titans.lesson.kit.watching import memory_of
@@ -19,7 +20,12 @@ from titans.tasks import Recall
 
 CHECKPOINT, SEED = "recall-live/mac", 5
 NOISE = (36, 24)  # tokens between the facts and their repetition, and between that and the questions
-FREEZES = {"never": None, "from the start": 0, "right after the facts": 12, "4 tokens later": 16}
+FREEZES = {
+    "never": (None, "しない"),
+    "from the start": (0, "最初"),
+    "right after the facts": (12, "事実の直後"),
+    "4 tokens later": (16, "事実の4トークン後"),
+}
 
 
 def facts_and_noise(rows: int = 1, seed: int = SEED) -> tuple[Tensor, Tensor, Tensor]:
@@ -57,7 +63,7 @@ def recordings() -> dict[Switches, Recording]:
     reads, D2)."""
     model, _, _ = load_checkpoint(CHECKPOINT)
     reader = closed(model)
-    settings = list(product((False, True), (False, True), FREEZES.values()))
+    settings = list(product((False, True), (False, True), (token for token, _ in FREEZES.values())))
     memory, switches = memory_of(model), SwitchedGates(settings)
     tokens, keys, values = facts_and_noise()
     everyone = torch.arange(len(settings)).repeat_interleave(keys.shape[1])
@@ -81,14 +87,20 @@ def story() -> Story:
     tokens, keys, _ = facts_and_noise()
     task, pairs = Recall(), keys.shape[1]
     names = [
-        f"k{n}" if n < task.keys else f"v{n - task.keys}" if n < task.keys + task.values else "noise"
+        f"k{n}" if n < task.keys else f"v{n - task.keys}" if n < task.keys + task.values else say("noise", "雑音")
         for n in tokens[0].tolist()
     ]
     told = np.full((len(names), pairs), -1)
     for pair in range(pairs):
         told[2 * pair + 1 :, pair] = pair
     facts, (noise, more) = 2 * pairs, NOISE
-    parts = {"facts": facts, "noise": noise, "the same facts": facts, "noise ": more, "questions": facts}
+    parts = {
+        say("facts", "事実"): facts,
+        say("noise", "雑音"): noise,
+        say("the same facts", "同じ事実"): facts,
+        say("noise ", "雑音 "): more,
+        say("questions", "質問"): facts,
+    }
     return Story(names, in_turn(parts), names[0:facts:2], names[1:facts:2], told, FREEZES)
 
 
@@ -102,7 +114,8 @@ def mac_player() -> LivePicture:
             (95, False, "4 tokens later"),
         )
     ]
-    look = Look(memory=0.2, momentum=0.02, write=0.01, surprise=10.5, answer=(-0.05, 1.08), answer_name="chance")
+    name = say("chance", "確率")
+    look = Look(memory=0.2, momentum=0.02, write=0.01, surprise=10.5, answer=(-0.05, 1.08), answer_name=name)
     return memory_player(
         words,
         lambda *switches: seen[switches],

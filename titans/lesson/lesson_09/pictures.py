@@ -23,6 +23,7 @@ from titans.lesson.kit.figures import (
     shade,
     tidy,
 )
+from titans.lesson.kit.host import say
 from titans.lesson.kit.player import Recording, Story, right_answers
 from titans.lesson.lesson_09.mac_player import recordings, story
 
@@ -32,7 +33,8 @@ MOMENTS = (0, 5, 11, 47, 95)  # tokens at which README's picture shows the memor
 def told_twice(surprise: Tensor) -> Picture:
     """The mean surprise of a trained memory while it is told facts, hears noise, and is told the
     same facts again."""
-    figure, axes = chart(2.9, "token", "mean surprise $|u_t|$", (0.08, 0.18, 0.98, 0.88))
+    names = say("token", "トークン"), say("mean surprise $|u_t|$", "驚きの平均 $|u_t|$")
+    figure, axes = chart(2.9, *names, (0.08, 0.18, 0.98, 0.88))
     axes.plot(range(len(surprise)), surprise, color=BLUE, marker="o", markersize=3, linewidth=1.2)
     axes.set(xlim=(-1, len(surprise)), ylim=(0, 1.1 * float(surprise.max())))
     shade(axes, story().stretches)
@@ -57,16 +59,20 @@ def streaming(tokens: Sequence[int], known: Sequence[float], without: Sequence[f
     figure = new_figure(3.2)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.08, right=0.98, top=0.88, bottom=0.17, wspace=0.25)
-    tidy(left, "right answers", "tokens between telling and asking", "share of answers that are right")
+    x = say("tokens between telling and asking", "伝えてからたずねるまでのトークン数")
+    tidy(left, say("right answers", "正解率"), x, say("share of answers that are right", "正解の割合"))
     left.semilogx(tokens, known, base=2, color=BLUE, marker="o", label="MAC")
-    left.semilogx(tokens, without, base=2, color=ORANGE, marker="s", linestyle="--", label="without its memory")
-    left.axhline(1 / 32, color=GREY, linestyle=":", linewidth=1, label="a guess")
+    bare = say("without its memory", "メモリなし")
+    left.semilogx(tokens, without, base=2, color=ORANGE, marker="s", linestyle="--", label=bare)
+    left.axhline(1 / 32, color=GREY, linestyle=":", linewidth=1, label=say("a guess", "当てずっぽう"))
     left.set_ylim(-0.03, 1.05)
     left.legend(frameon=False, fontsize=8, loc="center right")
-    tidy(right, "what is carried, one sequence", "tokens read", "bytes")
-    right.loglog(tokens, size, color=BLUE, marker="o", label="MAC's state")
+    carried = say("what is carried, one sequence", "引き継ぐ大きさ（1系列）")
+    tidy(right, carried, say("tokens read", "読んだトークン数"), say("bytes", "バイト"))
+    right.loglog(tokens, size, color=BLUE, marker="o", label=say("MAC's state", "MAC の状態"))
     cache = [2 * 64 * 4 * count for count in tokens]
-    right.loglog(tokens, cache, color=BLACK, linestyle="-.", marker="^", label="keys and values of all tokens")
+    all_tokens = say("keys and values of all tokens", "全トークンのキーと値")
+    right.loglog(tokens, cache, color=BLACK, linestyle="-.", marker="^", label=all_tokens)
     right.legend(frameon=False, fontsize=8, loc="upper left")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
@@ -88,24 +94,26 @@ def memory_at_work() -> Picture:
     """A trained MAC's memory at five moments of a stream, and what it could answer at every moment."""
     words, seen = story(), recordings()[False, False, None]
     figure = new_figure(6.2)
-    figure.text(0.06, 0.955, "The weights of a memory while it reads", fontsize=12, weight="bold")
+    heading = say("The weights of a memory while it reads", "読んでいる最中のメモリの重み")
+    figure.text(0.06, 0.955, heading, fontsize=12, weight="bold")
     maps = seen.memory[list(MOMENTS)].astype(np.float32)
     limit = round(float(np.percentile(np.abs(maps), 99)), 2)  # a few weights are ten times as large as all others
     top = figure.add_gridspec(1, len(MOMENTS), left=0.06, right=0.91, top=0.88, bottom=0.62, wspace=0.08)
     for place, token in enumerate(MOMENTS):
         axes = figure.add_subplot(top[0, place])
-        image = heatmap(axes, maps[place], f"after token {token}", limit)
+        image = heatmap(axes, maps[place], say(f"after token {token}", f"トークン{token}の後"), limit)
         axes.title.set_fontsize(9)
         axes.spines[:].set(visible=True, color=GREY, linewidth=0.8)
     scale = figure.colorbar(
         image, cax=figure.add_axes((0.925, 0.63, 0.013, 0.22)), extend="both", ticks=(-limit, 0, limit)
     )
     scale.ax.tick_params(labelsize=8, length=2, pad=2)
-    scale.ax.set_title("weight", fontsize=8, pad=9)
+    scale.ax.set_title(say("weight", "重み"), fontsize=8, pad=9)
     low = figure.add_gridspec(2, 1, left=0.09, right=0.985, top=0.54, bottom=0.08, hspace=0.18, height_ratios=(1.1, 1))
     chance = figure.add_subplot(low[0])
     _chances(chance, words, seen)
-    surprise = tidy(figure.add_subplot(low[1], sharex=chance), x="token", y="surprise $|u_t|$")
+    surprise = tidy(figure.add_subplot(low[1], sharex=chance), y=say("surprise $|u_t|$", "驚き $|u_t|$"))
+    surprise.set_xlabel(say("token", "トークン"), fontsize=9)
     surprise.plot(range(len(words.tokens)), seen.surprise, color=BLUE, marker="o", markersize=2.5, linewidth=1.1)
     surprise.set_ylim(0, 1.1 * float(seen.surprise.max()))
     shade(surprise, words.stretches)
@@ -130,7 +138,8 @@ def _chances(axes: Axes, words: Story, seen: Recording) -> None:
     of colours."""
     right = right_answers(words, seen).T
     extent = (-0.5, len(words.tokens) - 0.5, len(right), 0)
-    image = tidy(axes, y="asked for").imshow(right, cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=extent)
+    tidy(axes, y=say("asked for", "たずねるキー"))
+    image = axes.imshow(right, cmap="cividis", vmin=0, vmax=1, aspect="auto", extent=extent)
     axes.set_yticks(np.arange(len(right)) + 0.5, words.probes, fontsize=8)
     axes.grid(False)
     axes.tick_params(labelbottom=False)
@@ -140,7 +149,7 @@ def _chances(axes: Axes, words: Story, seen: Recording) -> None:
     bar = figure.colorbar(image, cax=figure.add_axes((0.85, 0.955, 0.13, 0.014)), orientation="horizontal")
     bar.ax.tick_params(labelsize=8, length=2, pad=1)
     bar.set_ticks([0, 1], labels=["0", "1"])
-    figure.text(0.84, 0.953, "chance of the right value", fontsize=8, ha="right")
+    figure.text(0.84, 0.953, say("chance of the right value", "正しい値の確率"), fontsize=8, ha="right")
 
 
 if __name__ == "__main__":

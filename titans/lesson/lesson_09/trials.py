@@ -5,6 +5,7 @@ import json
 from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from titans.blocks import ContextState
 from titans.checkpoints import SHIPPED
+from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import each_pair, memory_of
 from titans.model import ModelState, TitansLM
 from titans.observe import closed, observed
@@ -161,7 +163,8 @@ PAPER_NEEDLE = {
 
 def paper_needle() -> str:
     """The paper's table as text."""
-    lines = [" " * 9 + "".join(f"{kind:>23}" for kind in ("pass-key", "number", "word"))]
+    kinds_said = say("pass-key", "パスキー"), say("number", "数"), say("word", "単語")
+    lines = [" " * 9 + "".join(" " * (23 - columns(kind)) + kind for kind in kinds_said)]
     for model, kinds in PAPER_NEEDLE.items():
         cells = ("/".join(f"{share:g}" for share in shares) for shares in kinds)
         lines.append(f"{model:9}" + "".join(f"{cell:>23}" for cell in cells))
@@ -173,11 +176,24 @@ def needle_card() -> dict:
     return json.loads((SHIPPED / "needle" / "card.json").read_text(encoding="utf-8"))
 
 
+def said(run: str) -> str:
+    """What a run of the recipe `needle` ("mac in noise", "mac that forgets in noise") is called in the lesson."""
+    model, hay = run.split(" in ")
+    model = model.upper().replace("ATTENTION", "アテンション").replace(" THAT FORGETS", "（忘却あり）")
+    return say(run, f"{model}、{'雑音' if hay == 'noise' else 'テキスト'}")
+
+
+def columns(text: str) -> int:
+    """How wide a text is, where a Japanese letter has the width of two others."""
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
 def needle_table(card: dict) -> str:
     """The card's results as text: percent found by the median and by the worst seed."""
     hay = next(iter(card["runs"].values()))["right"]
     lines = [" " * 25 + "".join(f"{int(tokens):>10,}" for tokens in hay)]
     for name, result in card["runs"].items():
         texts = (f"{100 * cell['median']:.0f} ({100 * cell['worst']:.0f})" for cell in result["right"].values())
-        lines.append(f"{name:25}" + "".join(f"{text:>10}" for text in texts))
+        name = said(name)
+        lines.append(name + " " * (25 - columns(name)) + "".join(f"{text:>10}" for text in texts))
     return "\n".join(lines)

@@ -117,7 +117,8 @@ def repeated_passage() -> Picture:
     names = {size: say(f"chunk {size}", f"チャンク {size}") for size in (1, 16)}
     names[128] = say("chunk 128 (all)", "チャンク 128\n（全体）")
     curves = {name: (range(128), passage_surprise(chunk_size)) for chunk_size, name in names.items()}
-    figure, axes = _curves(curves, say("token", "トークン"), say("surprise $|u_t|$", "驚き $|u_t|$"), (0, 2.4), 2, height=3.2)
+    x, y = say("token", "トークン"), say("surprise $|u_t|$", "驚き $|u_t|$")
+    figure, axes = _curves(curves, x, y, (0, 2.4), 2, height=3.2)
     for start in range(0, 128, 32):
         axes.axvline(start - 0.5, color="0.5", linewidth=0.8)
     name_stretches(axes, {say(f"reading {n + 1}", f"{n + 1}回目"): (32 * n, 32 * n + 32) for n in range(4)}, 1, 1.03, 8)

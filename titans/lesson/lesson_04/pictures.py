@@ -75,10 +75,11 @@ def two_keys(pairs: Pairs) -> Picture:
     are."""
     figure = new_figure(2.7)
     figure.subplots_adjust(left=0.07, right=0.985, top=0.86, bottom=0.14, wspace=0.25)
+    at_write_keys = answers_at_write_keys(pairs)
     panels = {
-        ("answer at the write key: cos(M k, v)", "書き込みのキーへの答え：cos(M k, v)"): answers_at_write_keys(pairs),
-        ("answer to the question: cos(M q, v)", "質問への答え：cos(M q, v)"): answers_to_question(pairs),
-        ("the question and the write key: q · k", "質問と書き込みのキー：q · k"): question_meets(pairs),
+        (r"answer at the write key: $\cos(Mk, v)$", r"書き込みのキーへの答え：$\cos(Mk, v)$"): at_write_keys,
+        (r"answer to the question: $\cos(Mq, v)$", r"質問への答え：$\cos(Mq, v)$"): answers_to_question(pairs),
+        (r"the question and the write key: $q \cdot k$", r"質問と書き込みのキー：$q \cdot k$"): question_meets(pairs),
     }
     tokens = [say("the key", "キー"), say("the value", "値"), say("the token after", "次のトークン")]  # as in OFFSETS
     for axes, (title, values), colour in zip(figure.subplots(1, 3), panels.items(), (BLUE, ORANGE, BLACK), strict=True):

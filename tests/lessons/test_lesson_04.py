@@ -9,8 +9,10 @@ import torch
 
 from tests.lessons.cells import exercise_cells, run
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
+from tests.lessons.translated import is_english
 from titans import TitansLM
 from titans.chunked import chunked_scan
+from titans.lesson.kit.host import speak
 from titans.lesson.kit.watching import memory_of
 from titans.lesson.lesson_04 import exercises, lab, pictures, runs, trials
 from titans.lesson.lesson_04.overwriting import WITHOUT
@@ -235,6 +237,17 @@ def test_every_picture_speaks_both_languages(model):
     check_words(lambda: pictures.two_keys(pairs))
     check_words(lambda: pictures.which_part(reset, NEVER))
     check_words(lambda: pictures.waiting(shares))
+
+
+def test_tables_speak_japanese_in_columns_of_the_same_width():
+    numbers = dict.fromkeys(("trained", "A"), [0.5] * len(trials.CLUES))
+    for table in (lambda: trials.retold_table(trials.retold_card()), lambda: exercises.clues(numbers, trials.CLUES)):
+        speak("en")
+        english = table()
+        speak("ja")
+        japanese = table().splitlines()
+        assert [len(trials.space(line, 200)) for line in japanese] == [200 - len(row) for row in english.splitlines()]
+        assert not any(is_english(line) for line in japanese)
 
 
 def test_a_write_key_is_made_of_the_name_two_back_and_a_value_of_the_place_one_back(model):

@@ -7,10 +7,12 @@ import torch
 from matplotlib.gridspec import GridSpec
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, RED, heatmap, name_stretches, new_figure, shade, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, play_button, slider
 from titans.lesson.kit.matrix_memory import trace
 from titans.lesson.lesson_03.streams import early_answer, eventful_stream
 
+EVENTS = {"early pair": "最初のペア", "burst": "バースト", "shift": "変化", "lie": "うそ"}  # of the stream
 SURPRISE_TOP, ANSWER_TOP = 4.2, 3.6  # of the two axes
 
 
@@ -31,7 +33,11 @@ class GatesDrawing(Drawing):
         self.moving = [*self.maps, *frames, self.surprise, self.answer, *self.cursors, *self.notes, self.now]
 
     def _draw_maps(self, grid: GridSpec) -> None:
-        names = ("memory $M_t$", "momentum $S_t$", r"this token's write $-\theta_t u_t$")
+        names = (
+            say("memory $M_t$", "メモリ $M_t$"),
+            say("momentum $S_t$", "モーメンタム $S_t$"),
+            say(r"this token's write $-\theta_t u_t$", r"このトークンの書き込み $-\theta_t u_t$"),
+        )
         empty = torch.zeros(self.stream.k.shape[1], self.stream.k.shape[1])
         self.maps = [
             heatmap(self.figure.add_subplot(grid[0, i]), empty, name, limit)
@@ -42,8 +48,9 @@ class GatesDrawing(Drawing):
             bar.ax.tick_params(labelsize=8)
 
     def _draw_curves(self, grid: GridSpec) -> None:
-        top = tidy(self.figure.add_subplot(grid[1, :]), y="surprise $|u_t|$")
-        low = tidy(self.figure.add_subplot(grid[2, :]), x="token", y="share of early pair")
+        top = tidy(self.figure.add_subplot(grid[1, :]), y=say("surprise $|u_t|$", "驚き $|u_t|$"))
+        x, y = say("token", "トークン"), say("share of early pair", "最初のペアの割合")
+        low = tidy(self.figure.add_subplot(grid[2, :]), x=x, y=y)
         tokens = range(len(self.stream.k))
         (self.surprise,) = top.plot(tokens, [0.0 for _ in tokens], color=BLUE, marker="o", markersize=3)
         (self.answer,) = low.plot(tokens, [0.0 for _ in tokens], color=GREEN, marker="s", markersize=3)
@@ -52,7 +59,8 @@ class GatesDrawing(Drawing):
         low.set(xlim=(-1, len(tokens)), ylim=(-0.4, ANSWER_TOP), yticks=(0, 1, 2, 3))
         low.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         shade(top, self.stream.events, ("0.78", "0.86", "0.92", "0.78"))
-        name_stretches(top, self.stream.events, -0.5, 1.06, 8)
+        named = {say(name, EVENTS[name]): where for name, where in self.stream.events.items()}
+        name_stretches(top, named, -0.5, 1.06, 8)
         self.notes = [
             axes.text(52, 1.06, "", transform=axes.get_xaxis_transform(), ha="right", fontsize=8, color=RED)
             for axes in (top, low)
@@ -60,7 +68,8 @@ class GatesDrawing(Drawing):
 
     def draw(self, theta: float, eta: float, alpha: float, token: int) -> None:
         seen = self.read(theta, eta, alpha)
-        self.now.set_text(f"θ = {theta:g}, η = {eta:g}, α = {alpha:g}; token {token}")
+        english = f"θ = {theta:g}, η = {eta:g}, α = {alpha:g}; token {token}"
+        self.now.set_text(say(english, f"θ = {theta:g}、η = {eta:g}、α = {alpha:g}、トークン {token}"))
         for image, states in zip(self.maps, (seen.memory, seen.momentum, seen.write), strict=True):
             image.set_data(states[token].numpy())
         answers = early_answer(self.stream, seen.memory)
@@ -71,7 +80,8 @@ class GatesDrawing(Drawing):
         tops = ((seen.surprise, SURPRISE_TOP), (answers, ANSWER_TOP))
         for note, (curve, top) in zip(self.notes, tops, strict=True):
             highest = float(curve.max())
-            note.set_text(f"off the chart: up to {highest:.3g}" if highest > top else "")
+            off = say(f"off the chart: up to {highest:.3g}", f"枠外、最大 {highest:.3g}")
+            note.set_text(off if highest > top else "")
 
 
 def gates_lab() -> LivePicture:
@@ -79,10 +89,10 @@ def gates_lab() -> LivePicture:
     the early pair."""
     drawing = GatesDrawing()
     controls = {
-        "theta": slider("θ step", 0.25, 0.0, 1.0, 0.05),
-        "eta": slider("η past", 0.0, 0.0, 0.95, 0.05),
-        "alpha": slider("α forget", 0.0, 0.0, 0.3, 0.01),
-        "token": count("token", 20, 0, len(drawing.stream.k) - 1),
+        "theta": slider(say("θ step", "θ ステップ"), 0.25, 0.0, 1.0, 0.05),
+        "eta": slider(say("η past", "η 過去"), 0.0, 0.0, 0.95, 0.05),
+        "alpha": slider(say("α forget", "α 忘却"), 0.0, 0.0, 0.3, 0.01),
+        "token": count(say("token", "トークン"), 20, 0, len(drawing.stream.k) - 1),
     }
     rows = (("theta", "eta", "alpha"), ("token", play_button(controls["token"])))
     return LivePicture(

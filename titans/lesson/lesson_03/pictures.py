@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from titans.lesson.kit.figures import Curves, Picture, chart, legend_outside, name_stretches, plot_curves
+from titans.lesson.kit.host import say
 from titans.lesson.lesson_03.streams import keys_alike, topics
 from titans.lesson.lesson_03.trials import THETAS, errors, number_memory, passage_surprise
 
@@ -21,12 +22,22 @@ def _curves(
     return figure, axes
 
 
+def _of_a_number() -> tuple[str, str]:
+    """The names of the axes where a memory of one number reads token by token."""
+    return say("token", "トークン"), say("what the memory holds", "メモリの中身")
+
+
+def _error() -> tuple[str, str]:
+    """The names of the axes where errors at the end stand over the step size."""
+    return say("step size θ", "ステップ幅 θ"), say("squared error at the end", "最後の2乗誤差")
+
+
 def step_sizes() -> Picture:
     """The number that a memory holds while it reads the value 1 again and again, for five step sizes."""
     curves = {
         f"θ = {theta}": (range(13), [0.0, *number_memory([1.0] * 12, theta)]) for theta in (0.1, 0.25, 0.5, 0.9, 1.05)
     }
-    figure, _ = _curves(curves, "token", "what the memory holds", (-1.2, 3.2), 1)
+    figure, _ = _curves(curves, *_of_a_number(), (-1.2, 3.2), 1)
     return Picture(
         figure,
         alt="What a memory of one number holds while it reads the value 1 twelve times. With theta 0.1 and 0.25 it "
@@ -40,7 +51,7 @@ def step_sizes() -> Picture:
 def momentum_overshoots() -> Picture:
     """The same memory with momentum: the value 1 again and again, for four values of eta."""
     curves = {f"η = {eta}": (range(31), [0.0, *number_memory([1.0] * 30, 0.1, eta)]) for eta in (0.0, 0.5, 0.8, 0.95)}
-    figure, _ = _curves(curves, "token", "what the memory holds", (-0.2, 2.1), 1)
+    figure, _ = _curves(curves, *_of_a_number(), (-0.2, 2.1), 1)
     return Picture(
         figure,
         alt="A memory of one number reads the value 1 thirty times with theta 0.1. Without momentum it creeps up to 1; "
@@ -55,7 +66,8 @@ def fading() -> Picture:
     """How much of a memory is left, token by token, for four values of alpha."""
     tokens = torch.arange(0, 101, 4)
     curves = {f"α = {alpha}": (tokens, (1 - alpha) ** tokens) for alpha in (0.002, 0.01, 0.1, 0.5)}
-    figure, _ = _curves(curves, "tokens since the write", "share that is left", (-0.03, 1.05), 0.5)
+    x, y = say("tokens since the write", "書き込んだ後のトークンの数"), say("share that is left", "残っている割合")
+    figure, _ = _curves(curves, x, y, (-0.03, 1.05), 0.5)
     return Picture(
         figure,
         alt="Share of a memory that is left over 100 tokens. With alpha 0.002 most of it is left at the end, with 0.01 "
@@ -69,7 +81,7 @@ def momentum_wins() -> Picture:
     """The error at the end over the step size, for keys that are much alike, for four values of eta."""
     told = keys_alike(0.9)
     curves = {f"η = {eta}": (THETAS, errors(told, THETAS, eta).mean((1, 2, 3))) for eta in (0.0, 0.4, 0.7, 0.9)}
-    figure, axes = chart(3, "step size θ", "squared error at the end", (0.09, 0.17, 0.8, 0.94))
+    figure, axes = chart(3, *_error(), (0.09, 0.17, 0.8, 0.94))
     plot_curves(axes, curves, markersize=3.5, linewidth=1.2)
     axes.set_yscale("log")
     axes.set_ylim(1e-3, 3)
@@ -90,7 +102,7 @@ def forgetting_wins() -> Picture:
         f"α = {alpha}": (THETAS, errors(told, THETAS, alpha=alpha)[:, :, 1:].mean((1, 2, 3)))
         for alpha in (0.0, 0.02, 0.1, 0.3)
     }
-    figure, _ = _curves(curves, "step size θ", "squared error", (0.3, 1.1), 1)
+    figure, _ = _curves(curves, say("step size θ", "ステップ幅 θ"), say("squared error", "2乗誤差"), (0.3, 1.1), 1)
     return Picture(
         figure,
         alt="Squared error over the step size, asked by keys related to those that were told. Without forgetting the "
@@ -102,12 +114,14 @@ def forgetting_wins() -> Picture:
 
 def repeated_passage() -> Picture:
     """Surprise at every token while a passage of 32 tokens is read four times, for three chunk sizes."""
-    names = {1: "chunk 1", 16: "chunk 16", 128: "chunk 128 (all)"}
+    names = {size: say(f"chunk {size}", f"チャンク {size}") for size in (1, 16)}
+    names[128] = say("chunk 128 (all)", "チャンク 128\n（全体）")
     curves = {name: (range(128), passage_surprise(chunk_size)) for chunk_size, name in names.items()}
-    figure, axes = _curves(curves, "token", "surprise $|u_t|$", (0, 2.4), 2, height=3.2)
+    x, y = say("token", "トークン"), say("surprise $|u_t|$", "驚き $|u_t|$")
+    figure, axes = _curves(curves, x, y, (0, 2.4), 2, height=3.2)
     for start in range(0, 128, 32):
         axes.axvline(start - 0.5, color="0.5", linewidth=0.8)
-    name_stretches(axes, {f"reading {n + 1}": (32 * n, 32 * n + 32) for n in range(4)}, 1, 1.03, 8)
+    name_stretches(axes, {say(f"reading {n + 1}", f"{n + 1}回目"): (32 * n, 32 * n + 32) for n in range(4)}, 1, 1.03, 8)
     axes.set_xlim(-1, 128)
     return Picture(
         figure,

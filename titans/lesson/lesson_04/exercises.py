@@ -9,6 +9,8 @@ from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake, RefusedError, Verdict, returned, values
+from titans.lesson.kit.host import say
+from titans.lesson.lesson_04.trials import space
 
 # Exercise 1: two writes, one question, and the slope of the loss in theta.
 
@@ -301,8 +303,10 @@ def _wrong(model: str, name: str) -> Verdict:
 DETECTIVE = Detective()
 
 
-def clues(numbers: dict[str, Sequence[float]], names: Sequence[str]) -> str:
-    """The table that the reader decides from: a row a model."""
-    lines = [" " * 9 + "".join(f"{name:>19}" for name in names)]
-    lines += [f"{model:9}" + "".join(f"{number:19.3f}" for number in row) for model, row in numbers.items()]
+def clues(numbers: dict[str, Sequence[float]], names: dict[str, str]) -> str:
+    """The table that the reader decides from: a row a model; names: of its columns, in English and Japanese."""
+    lines = [" " * 9 + "".join(space(name, 19) + name for name in (say(*pair) for pair in names.items()))]
+    for model, row in numbers.items():
+        model = say(model, "学習済み" if model == "trained" else model)
+        lines.append(model + space(model, 9) + "".join(f"{number:19.3f}" for number in row))
     return "\n".join(lines)

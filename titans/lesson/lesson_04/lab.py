@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREY, ORANGE, name_stretches, new_figure, shade, tidy
+from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, count, notches, play_button
 from titans.lesson.kit.traces import TOLD, six_facts
 from titans.lesson.kit.watching import each_pair, memory_of
@@ -15,7 +16,6 @@ from titans.observe import observed
 
 TOKENS = 48
 KEYS = TOLD[::2]
-KINDS = ("before training", "after")
 
 
 class Film(NamedTuple):
@@ -60,15 +60,17 @@ class FilmDrawing(Drawing):
     """Gates and surprise above, with a cursor; below what each model holds of the six pairs after that token."""
 
     def __init__(self, before: TitansLM, after: TitansLM) -> None:
-        self.films = dict(zip(KINDS, (film(before), film(after)), strict=True))
+        kinds = say("before training", "訓練前"), say("after", "訓練後")
+        self.films = dict(zip(kinds, (film(before), film(after)), strict=True))
         self.figure = new_figure(4.9)
         upper = self.figure.add_gridspec(3, 1, left=0.07, right=0.985, top=0.89, bottom=0.48, hspace=0.25)
         lower = self.figure.add_gridspec(1, 2, left=0.07, right=0.985, top=0.34, bottom=0.1, wspace=0.1)
         self.cursors = [self._row(upper[row], *names) for row, names in enumerate(ROWS.items())]
         self.note = self.figure.text(0.07, 0.965, "", fontsize=10)
         self.bars, self.titles = [], []
-        for place, kind in enumerate(KINDS):
-            axes = tidy(self.figure.add_subplot(lower[place]), "", "pair", "cosine" if place == 0 else "")
+        for place, kind in enumerate(kinds):
+            y = say("cosine", "コサイン") if place == 0 else ""
+            axes = tidy(self.figure.add_subplot(lower[place]), "", say("pair", "ペア"), y)
             axes.set(ylim=(-0.3, 1.05), xticks=range(len(KEYS)), xticklabels=range(1, len(KEYS) + 1))
             for shift, colour, hatch in ((-0.2, BLUE, ""), (0.2, ORANGE, "//")):
                 places, heights = np.arange(len(KEYS)) + shift, np.zeros(len(KEYS))
@@ -76,7 +78,8 @@ class FilmDrawing(Drawing):
             self.titles.append(axes.set_title(kind, fontsize=9, loc="left"))
         handles = [self.bars[0][0], self.bars[1][0]]
         self.figure.legend(
-            handles, ["answer at the write key", "answer to the question"],
+            handles,
+            [say("answer at the write key", "書き込みのキーへの答え"), say("answer to the question", "質問への答え")],
             loc="center", bbox_to_anchor=(0.8, 0.425), ncols=2, frameon=False, fontsize=8,
         )  # fmt: skip
         self.moving = [*self.cursors, *(bar for group in self.bars for bar in group), *self.titles, self.note]
@@ -88,9 +91,10 @@ class FilmDrawing(Drawing):
         axes.set(xlim=(-0.6, TOKENS - 0.4))
         axes.set_ylim(bottom=0)
         axes.tick_params(labelbottom=name == "surprise")
-        shade(axes, {"told": (0, len(TOLD)), "filler": (len(TOLD), TOKENS)})
+        spans = {say("told", "伝えた事実"): (0, len(TOLD)), say("filler", "埋め草"): (len(TOLD), TOKENS)}
+        shade(axes, spans)
         if name == "theta":
-            name_stretches(axes, {"told": (0, len(TOLD)), "filler": (len(TOLD), TOKENS)})
+            name_stretches(axes, spans)
             axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 0.98))
         return axes.axvline(0, color=BLACK, linewidth=1)
 
@@ -103,17 +107,26 @@ class FilmDrawing(Drawing):
                 for bar, height in zip(bars, heights, strict=True):
                     bar.set_height(float(height) if shown in ("both", wanted) else 0.0)
             right = float(seen.chance[token].mean())
-            self.titles[place].set_text(f"{kind}: the right answers have {right:.0%} of the probability")
+            share = say(f": the right answers have {right:.0%} of the probability", f"：正しい答えの確率は{right:.0%}")
+            self.titles[place].set_text(kind + share)
         told = min(6, (token + 1) // 2)
-        self.note.set_text(f"after token {token}: {told} of 6 pairs told")
+        note = say(
+            f"after token {token}: {told} of 6 pairs told", f"トークン {token} の後：6ペアのうち{told}ペアを伝えた"
+        )
+        self.note.set_text(note)
 
 
 def film_lab(before: TitansLM, after: TitansLM) -> LivePicture:
     """The live picture: the token after which both memories are looked at."""
-    token = count("token", 20, 0, TOKENS - 1)
+    token = count(say("token", "トークン"), 20, 0, TOKENS - 1)
+    shown = (
+        (say("both", "両方"), "both"),
+        (say("write key", "書き込みのキー"), "write key"),
+        (say("question", "質問"), "question"),
+    )
     return LivePicture(
         FilmDrawing(before, after),
-        {"token": token, "shown": notches("bars", ("both", "write key", "question"), "both")},
+        {"token": token, "shown": notches(say("bars", "棒"), shown, "both")},
         (("token", play_button(token)), ("shown",)),
         states=({"token": 5}, {"token": 40}),
         shows="Above step θ, momentum η and surprise |u| at each of 48 tokens, before training and after; below, for "

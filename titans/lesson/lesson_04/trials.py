@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from titans.blocks import MixerTable
 from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.lesson.kit.host import say
 from titans.lesson.kit.interventions import without_taps
 from titans.lesson.kit.watching import each_pair, memory_of
 from titans.lesson.lesson_04.overwriting import newest_and_old as newest_and_old
@@ -21,6 +23,13 @@ from titans.observe import observed
 from titans.recipes import OVERWRITING, checkpoint_name
 
 OFFSETS = {"the key": 0, "the value": 1, "the token after": 2}  # tokens of a pair, counted from its key's
+WORDS = {
+    "none": "なし",
+    "correction": "修正",
+    "momentum": "モーメンタム",
+    "forgetting": "忘却",
+    "all three": "3つとも",
+}  # for OVERWRITING
 
 
 @cache
@@ -174,13 +183,19 @@ def retold_card() -> dict:
     return json.loads((SHIPPED / "recall-retold" / "card.json").read_text(encoding="utf-8"))
 
 
+def space(text: str, columns: int) -> str:
+    """What fills a text up to a number of columns, of which a Japanese letter takes two."""
+    return " " * (columns - sum(1 + (east_asian_width(letter) in "WF") for letter in text))
+
+
 def retold_table(card: dict) -> str:
     """Its results as text: percent right in every seed."""
-    between = next(iter(card["runs"].values()))["right"]
-    lines = [" " * 12 + "".join(f"{tokens + ' tokens':>18}" for tokens in between)]
+    tops = [say(f"{tokens} tokens", f"{tokens}トークン") for tokens in next(iter(card["runs"].values()))["right"]]
+    lines = [" " * 12 + "".join(space(top, 18) + top for top in tops)]
     for name, run in card["runs"].items():
         cells = ("/".join(f"{100 * share:.0f}" for share in right["each"]) for right in run["right"].values())
-        lines.append(f"{name:12}" + "".join(f"{cell:>18}" for cell in cells))
+        name = say(name, WORDS[name])
+        lines.append(name + space(name, 12) + "".join(f"{cell:>18}" for cell in cells))
     return "\n".join(lines)
 
 
@@ -190,7 +205,13 @@ def means(values: Tensor, told: int = 12) -> Sequence[float]:
     return [float(part.mean()) for part in parts]
 
 
-CLUES = ("θ at keys", "θ at noise", "q·k, token after", "overlap of keys", "|v|, token after")
+CLUES = {
+    "θ at keys": "キーでの θ",
+    "θ at noise": "雑音での θ",
+    "q·k, token after": "次のトークンのq·k",
+    "overlap of keys": "キーの重なり",
+    "|v|, token after": "次のトークンの|v|",
+}  # in English and Japanese
 
 
 def clue(model: TitansLM) -> list[float]:

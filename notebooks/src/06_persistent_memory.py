@@ -956,13 +956,13 @@ places = {
 }
 for count in (1, 4):
     zeros = trials.with_zeros_in_front(model, count)
-    name = f"{count} zero vectors, h out of sight"
+    name = f"zero vectors × {count}, h out of sight"
     places[name] = trials.without_columns_of_h(zeros)
 
 # %% tags=["nbval-ignore-output"]
 for name, one in places.items():
     right[name] = [trials.right_in_one_call(one, task, n) for n in (56, 1024)]
-    print(f"{name:30}:", " and ".join(f"{n:.1%}" for n in right[name]))
+    print(f"{name:31}:", " and ".join(f"{n:.1%}" for n in right[name]))
 
 # %% [markdown] lang="en"
 # Now some answers are lost. Most of what the tokens had goes to $h$ instead, and there it does not matter what $h$ says.

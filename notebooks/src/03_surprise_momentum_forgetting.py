@@ -42,7 +42,7 @@ from titans import (
     chunked_scan,
     recurrent_scan,
 )
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.kit import matrix_memory
 from titans.lesson.lesson_03 import exercises, pictures, streams, trials
 from titans.lesson.lesson_03.lab import gates_lab
@@ -122,6 +122,9 @@ for value in [1, 1, 1, 5, 1]:
 # **実行する前に予想してみましょう。**
 # メモリが値1を12回読むとき、ステップ幅0.1、0.25、0.5、0.9のうち、最も速く1に届くのはどれでしょうか。
 # また、1.05では何が起こるでしょうか。
+
+# %%
+predict("...")
 
 # %%
 pictures.step_sizes()
@@ -206,6 +209,9 @@ for token, (theta, u) in enumerate([(0.25, -2.0)] + [(0.0, 0.0)] * 6):
 # モーメンタムは、大きくすればするほど早く1に届くのでしょうか。
 
 # %%
+predict("...")
+
+# %%
 pictures.momentum_overshoots()
 
 # %% [markdown] lang="en"
@@ -249,6 +255,9 @@ pictures.momentum_overshoots()
 # 出力の cosine はコサイン、without はモーメンタムがない場合、with はある場合の最小の誤差で、その後の括弧内が、誤差を最小にした設定です。
 # 行末の better in … of 20 streams は、with の誤差のほうが小さかったストリームの本数です。
 # 図は、コサインが0.9の場合です。
+
+# %%
+predict("...")
 
 # %%
 for cosine in (0.0, 0.5, 0.9):
@@ -432,6 +441,9 @@ exercises.HALF_LIFE.check(alpha_for_half_life)
 # 出力の after 10 tokens と after 200 tokens は、10トークン後と200トークン後のメモリの中身です。
 
 # %%
+predict("...")
+
+# %%
 numbers = trials.number_memory([1.0] * 200, theta=0.1, alpha=0.1)
 print(f"after 10 tokens {numbers[9]:.3f}, after 200 tokens {numbers[-1]:.3f}")
 
@@ -491,6 +503,9 @@ print(f"with α = 0.002: {longer[-1]:.3f}")
 # 出力の without は忘却がない場合、with は忘却がある場合の最小の誤差で、読み方は前と同じです。
 # cosine はたずねるキーと伝えたキーとのコサインで、1.0なら同じキー、0.7なら似たキーです。
 # 図は似たキーの場合です。点線の1は、何も答えないメモリの誤差に当たります。
+
+# %%
+predict("...")
 
 # %%
 for near in (1.0, 0.7):
@@ -888,6 +903,9 @@ for name, gate in zip(gates._fields, gates, strict=True):
 # 図の凡例の「チャンク 128（全体）」は、全体が1つのチャンクという意味です。
 
 # %%
+predict("...")
+
+# %%
 for chunk in (1, 16, 128):
     surprise = trials.passage_surprise(chunk).view(4, 32).mean(1)
     print(f"chunk {chunk:3}:", [f"{mean:.2f}" for mean in surprise.tolist()])
@@ -1103,3 +1121,6 @@ for theta in (0.25, 0.03):
 # - B. T. Polyak: *Some methods of speeding up the convergence of iteration methods*, 1964。モーメンタムの原典です。
 # - S. Yang, J. Kautz, A. Hatamizadeh: *Gated Delta Networks*, arXiv
 #   [2412.06464](https://arxiv.org/abs/2412.06464)。行列のメモリで、デルタ則（delta rule）に忘却を組み合わせます。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -35,7 +35,7 @@ import copy
 
 import torch
 
-from titans.lesson import start
+from titans.lesson import predict, progress, start
 from titans.lesson.lesson_04 import exercises, pictures, trials
 from titans.lesson.lesson_04.lab import film_lab
 from titans.lesson.lesson_04.runs import FIRST_ORDER, PARTS, RUN
@@ -184,6 +184,9 @@ for (name, hand), torchs in zip(by_hand.items(), autograd, strict=True):
 # **実行する前に予想してみましょう。**
 # この帰り道を切ってしまうコードも、少なくありません。驚きを切り離し（detach）、$w_K$ の関数ではなく、ただの数として扱うのです。
 # 4つの勾配のうち、残るのはどれで、消えるのはどれでしょうか。値が変わるのはどれでしょうか。
+
+# %%
+predict("...")
 
 # %%
 cut = torch.autograd.grad(
@@ -375,6 +378,9 @@ assert min(right) > 0.97
 # 学習済みのメモリは、伝えられたことに、訓練前より強く驚くでしょうか。それとも、あまり驚かないでしょうか。
 # （`P` は、何よりも先に書き込まれる、モデルの4つの永続トークンです。）
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 first, last = (
     trials.tell_and_ask(each) for each in (trials.untrained(), trained)
@@ -416,6 +422,9 @@ pictures.before_and_after(trials.untrained(), trained)
 #
 # **実行する前に予想してみましょう。**
 # 質問は、キーの名前です。そのクエリは、どのトークンの書き込みのキーに似ているでしょうか。
+
+# %%
+predict("...")
 
 # %%
 assert trials.means(last.eta)[2] > 0.95 > 0.01 > trials.means(last.alpha)[2]
@@ -535,6 +544,9 @@ film
 # **実行する前に予想してみましょう。**
 # 最も影響が大きい3つはどれでしょうか。$M_0$ は何番目でしょうか。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 reset = {}
 for part in PARTS:
@@ -557,6 +569,9 @@ for part in sorted(reset, key=reset.get):
 #
 # **実行する前に予想してみましょう。**
 # 訓練の間ずっとゲートを凍結すると、正解率はどうなるでしょうか。
+
+# %%
+predict("...")
 
 # %%
 assert reset["embedding"] < 0.5 < reset["gates"] < 0.95 < reset["M_0"]
@@ -596,6 +611,9 @@ pictures.which_part(reset, never)
 # **実行する前に予想してみましょう。**
 # $W_K$ と $W_V$ を両方とも凍結し、残りを完全な勾配で訓練したらどうなるでしょうか。
 # また、すべてを訓練し、内側の勾配だけを切り離したらどうなるでしょうか。
+
+# %%
+predict("...")
 
 # %%
 for name in ("W_K W_V", "inner gradient detached"):
@@ -711,6 +729,9 @@ exercises.DETECTIVE.check(sabotaged)
 # この課題を学習するのは、どれでしょうか。できないものはあるでしょうか。
 
 # %%
+predict("...")
+
+# %%
 card = trials.retold_card()
 print(trials.retold_table(card))
 
@@ -791,6 +812,9 @@ assert old > 0.35
 # **実行する前に予想してみましょう。**
 # モーメンタムだけのモデルに、最後のペアの直後と、雑音を増やしながら、たずねていきます。
 # 雑音は、どのキーについても何も伝えません。答えはどう変わるでしょうか。
+
+# %%
+predict("...")
 
 # %%
 waits = (1, 2, 4, 8, 16, 32, 56)
@@ -894,6 +918,9 @@ for seed, right in trials.switched_off().items():
 # うまくいかないとしたら、行き過ぎるのは事実のモーメンタムでしょうか、それとも、雑音の書き込みでしょうか。
 # 雑音の間、$\eta = 0$ に固定するか、$\theta = 0$ に固定して確かめます。
 
+# %%
+predict("...")
+
 # %% tags=["nbval-ignore-output"]
 holds = {
     "as trained": {},
@@ -963,3 +990,6 @@ assert lasts["θ = 0 in the noise"][2] > 0.9
 #   勾配を通る勾配と、それを省いた1階の形。
 # - Y. Sun et al.: *Learning to (Learn at Test Time)*, arXiv [2407.04620](https://arxiv.org/abs/2407.04620)。
 # - D. Ha, A. Dai, Q. V. Le: *HyperNetworks*, arXiv [1609.09106](https://arxiv.org/abs/1609.09106)。重みを、ほかの重みから作ります。
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from titans.lesson.lesson_05 import lab, trials
+from tests.lessons.labs import check_words
+from titans.lesson.kit.host import speak
+from titans.lesson.lesson_05 import lab, pictures, trials
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -115,3 +117,14 @@ def test_the_card_says_what_the_lesson_says():
     assert right["chunk 64, trained longer"]["1024"]["worst"] > 0.9
     assert right["chunk 64, trained longer"]["4096"]["median"] < 0.8
     assert right["chunk 16, trained longer"]["4096"]["worst"] > 0.95
+
+
+def test_masks_and_tables_speak_both_languages():
+    check_words(lambda: pictures.masks({"D": lab.mask(1.0, 0.0, 0.1), "D H": lab.mask(1.0, 0.5, 0.1)}))
+    card, tables = trials.chunks_card(), []
+    for language in ("en", "ja"):
+        speak(language)
+        tables.append(trials.chunks_table(card).splitlines())
+    english, japanese = ([row.split() for row in table] for table in tables)
+    assert [row[1:] for row in english] == [row[1:] for row in japanese]
+    assert [row[0] for row in japanese[1:]] == ["チャンク"] * 3

@@ -1,6 +1,7 @@
 """The labs of lesson 05: the mask G, its row in words, and the size of a chunk."""
 
 import torch
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from titans.lesson.kit.figures import BLACK, BLUE, GREEN, GREY, ORANGE, RED, new_figure, tidy
@@ -116,6 +117,9 @@ class SizeDrawing(Drawing):
             axes.minorticks_off()
         panels[0].plot(SIZES, list(self.total.values()), "o-", color=BLUE)
         panels[0].set(yscale="log")
+        panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panels[0].yaxis.set_major_formatter("{x:g}")
+        panels[0].minorticks_off()  # their labels would push the axis' name out of the picture
         panels[1].set(ylim=(0.5, 3))
         (self.curve,) = panels[1].plot(SIZES[:7], [0.0] * 7, "s--", color=GREEN)
         runs = chunks_card()["runs"]

@@ -57,7 +57,7 @@ def speed() -> Picture:
         "Both fall steeply from a chunk of 1 to one of 64, more than tenfold, and are flat or rise a little "
         "after it.",
         alt_ja="チャンクのトークン数に対する、256トークン分の計算時間（ミリ秒）。両対数で、"
-        "順伝播（forward）と逆伝播（backward）を示します。"
+        "順伝播と逆伝播を示します。"
         "どちらも、1から64までで10分の1以下に下がり、その先は横ばいか、少し増えます。",
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.chunked import chunked_scan
 from titans.lesson.kit.draws import random_pairs
+from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import memory_of
 from titans.memory import DeepMemory
 from titans.model import IGNORED_LABEL, TitansLM
@@ -129,9 +130,10 @@ def chunks_table(card: dict, longer: bool = False) -> str:
     seed and (the worst)."""
     runs = {name.partition(",")[0]: run for name, run in card["runs"].items() if ("longer" in name) == longer}
     between = next(iter(runs.values()))["right"]
-    lines = [" " * 10 + "".join(f"{int(tokens):>14,}" for tokens in between)]
+    lines = [say(" " * 10, " " * 14) + "".join(f"{int(tokens):>14,}" for tokens in between)]
     for name, run in runs.items():
         cells = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
+        name = say(name, name.replace("chunk", "チャンク"))  # four letters as wide as two each
         lines.append(f"{name:10}" + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)
 

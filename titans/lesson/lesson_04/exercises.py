@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from titans.lesson.kit.cards import space
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake, RefusedError, Verdict, returned, values
 from titans.lesson.kit.host import say
-from titans.lesson.lesson_04.trials import space
 
 # Exercise 1: two writes, one question, and the slope of the loss in theta.
 

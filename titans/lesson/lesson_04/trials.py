@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import NamedTuple
-from unicodedata import east_asian_width
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from titans.blocks import MixerTable
-from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.checkpoints import load_checkpoint
+from titans.lesson.kit.cards import card, space
 from titans.lesson.kit.host import say
 from titans.lesson.kit.interventions import without_taps
 from titans.lesson.kit.watching import each_pair, memory_of
@@ -180,12 +180,7 @@ def switched_off() -> dict[str, dict[str, float]]:
 
 def retold_card() -> dict:
     """The card of the recipe `recall-retold`."""
-    return json.loads((SHIPPED / "recall-retold" / "card.json").read_text(encoding="utf-8"))
-
-
-def space(text: str, columns: int) -> str:
-    """What fills a text up to a number of columns, of which a Japanese letter takes two."""
-    return " " * (columns - sum(1 + (east_asian_width(letter) in "WF") for letter in text))
+    return card("recall-retold")
 
 
 def retold_table(card: dict) -> str:

@@ -1,6 +1,5 @@
 """What lesson 05 measures: how long chunks take, what their gradients miss, and when they explode."""
 
-import json
 import time
 from collections.abc import Callable
 from functools import cache
@@ -10,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.checkpoints import load_checkpoint
 from titans.chunked import chunked_scan
+from titans.lesson.kit.cards import card
 from titans.lesson.kit.draws import random_pairs
 from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import memory_of
@@ -122,7 +122,7 @@ def random_keys(count: int, dim: int, seed: int = 0) -> Tensor:
 
 def chunks_card() -> dict:
     """The card of the recipe `chunks`: what became of models with chunks of 1, 16 and 64 tokens."""
-    return json.loads((SHIPPED / "chunks" / "card.json").read_text(encoding="utf-8"))
+    return card("chunks")
 
 
 def chunks_table(card: dict, longer: bool = False) -> str:

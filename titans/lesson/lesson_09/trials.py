@@ -1,18 +1,16 @@
 """What lesson 09 measures: surprise over many rows, keys at two tellings, states and what becomes of
 an edited one, needles in a haystack."""
 
-import json
 from copy import deepcopy
 from dataclasses import replace
 from typing import NamedTuple
-from unicodedata import east_asian_width
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from titans.blocks import ContextState
-from titans.checkpoints import SHIPPED
+from titans.lesson.kit.cards import card, space
 from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import each_pair, memory_of
 from titans.model import ModelState, TitansLM
@@ -164,7 +162,7 @@ PAPER_NEEDLE = {
 def paper_needle() -> str:
     """The paper's table as text."""
     kinds_said = say("pass-key", "パスキー"), say("number", "数"), say("word", "単語")
-    lines = [" " * 9 + "".join(" " * (23 - columns(kind)) + kind for kind in kinds_said)]
+    lines = [" " * 9 + "".join(space(kind, 23) + kind for kind in kinds_said)]
     for model, kinds in PAPER_NEEDLE.items():
         cells = ("/".join(f"{share:g}" for share in shares) for shares in kinds)
         lines.append(f"{model:9}" + "".join(f"{cell:>23}" for cell in cells))
@@ -173,7 +171,7 @@ def paper_needle() -> str:
 
 def needle_card() -> dict:
     """The card of the recipe `needle`: what came of every run and seed."""
-    return json.loads((SHIPPED / "needle" / "card.json").read_text(encoding="utf-8"))
+    return card("needle")
 
 
 def said(run: str) -> str:
@@ -183,11 +181,6 @@ def said(run: str) -> str:
     return say(run, f"{model}、{'雑音' if hay == 'noise' else 'テキスト'}")
 
 
-def columns(text: str) -> int:
-    """How wide a text is, where a Japanese letter has the width of two others."""
-    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
-
-
 def needle_table(card: dict) -> str:
     """The card's results as text: percent found by the median and by the worst seed."""
     hay = next(iter(card["runs"].values()))["right"]
@@ -195,5 +188,5 @@ def needle_table(card: dict) -> str:
     for name, result in card["runs"].items():
         texts = (f"{100 * cell['median']:.0f} ({100 * cell['worst']:.0f})" for cell in result["right"].values())
         name = said(name)
-        lines.append(name + " " * (25 - columns(name)) + "".join(f"{text:>10}" for text in texts))
+        lines.append(name + space(name, 25) + "".join(f"{text:>10}" for text in texts))
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from tests.lessons.translated import is_english
 from titans import TitansLM
 from titans.chunked import chunked_scan
+from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
 from titans.lesson.kit.watching import memory_of
 from titans.lesson.lesson_04 import exercises, lab, pictures, runs, trials
@@ -246,7 +247,7 @@ def test_tables_speak_japanese_in_columns_of_the_same_width():
         english = table()
         speak("ja")
         japanese = table().splitlines()
-        assert [len(trials.space(line, 200)) for line in japanese] == [200 - len(row) for row in english.splitlines()]
+        assert [*map(columns, japanese)] == [*map(len, english.splitlines())]
         assert not any(is_english(line) for line in japanese)
 
 

@@ -14,6 +14,7 @@ from tests.lessons.translated import is_english
 from titans import DeepMemory, Gates, recurrent_scan
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import exercise, watching
+from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
 from titans.lesson.kit.interventions import edited_memory, held
 from titans.lesson.kit.player import right_answers
@@ -343,7 +344,7 @@ def test_the_tables_of_needles_speak_japanese_in_columns_of_the_same_width():
     speak("ja")
     japanese = [trials.needle_table(trials.needle_card()), trials.paper_needle()]
     for one, other in zip(english, japanese, strict=True):
-        assert [*map(len, one.splitlines())] == [*map(trials.columns, other.splitlines())]
+        assert [*map(len, one.splitlines())] == [*map(columns, other.splitlines())]
     assert not any(is_english(line) for line in japanese[0].splitlines())
 
 

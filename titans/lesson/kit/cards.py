@@ -12,6 +12,11 @@ def card(recipe: str) -> dict[str, Any]:
     return json.loads((SHIPPED / recipe / "card.json").read_text(encoding="utf-8"))
 
 
-def space(text: str, columns: int) -> str:
-    """What fills a text up to a number of columns, of which a Japanese letter takes two."""
-    return " " * (columns - sum(1 + (east_asian_width(letter) in "WF") for letter in text))
+def columns(text: str) -> int:
+    """How wide a text is: a Japanese letter takes two columns."""
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
+
+
+def space(text: str, width: int) -> str:
+    """What fills a text up to so many columns."""
+    return " " * (width - columns(text))

@@ -124,12 +124,12 @@ FEED_FORWARD = Exercise(
         "another activation": Mistake(
             lambda x, keys, values: (x @ keys.T).relu() @ values,
             "That is an ordinary network with ReLU. Equation 20 has softmax in that place.",
-            "それは ReLU を使った普通のネットワークです。式（20）では、そこが softmax です。",
+            "それは ReLU を使った普通のネットワークです。式(20)では、そこが softmax です。",
         ),
         "scaled": Mistake(
             lambda x, keys, values: (x @ keys.T / keys.shape[1] ** 0.5).softmax(-1) @ values,
             "Equation 20 has no √d: put it into the keys if you want the two to agree.",
-            "式（20）には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
+            "式(20)には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
         ),
         "keys and values exchanged": Mistake(
             lambda x, keys, values: (x @ values.T).softmax(-1) @ keys,

@@ -96,12 +96,20 @@ def attention_shares(model: TitansLM, tokens: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
+def with_zero_tokens(model: TitansLM, count: int) -> TitansLM:
+    """The same weights in a model that has so many zero vectors for persistent tokens."""
+    other = TitansLM(replace(model.config, persistent_tokens=count))
+    weights = {
+        name: w.new_zeros(count, *w.shape[1:]) if name.endswith(".persistent") else w
+        for name, w in model.state_dict().items()
+    }
+    other.load_state_dict(weights)
+    return other
+
+
 def without_persistent(model: TitansLM) -> TitansLM:
     """The same weights in a model that has no persistent tokens."""
-    bare = TitansLM(replace(model.config, persistent_tokens=0))
-    weights = {name: w[:0] if name.endswith(".persistent") else w for name, w in model.state_dict().items()}
-    bare.load_state_dict(weights)
-    return bare
+    return with_zero_tokens(model, 0)
 
 
 def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
@@ -130,7 +138,7 @@ def without_columns_of_h(model: TitansLM) -> TitansLM:
 
 
 @torch.no_grad()
-def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 64) -> float:
+def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 256) -> float:
     """The share of right answers in sequences that are read in one call, with `between` tokens of noise."""
     batch = task.sample(rows, between, torch.Generator().manual_seed(9))
     said, wanted = model(batch.tokens).logits[:, :-1].argmax(-1), batch.labels[:, 1:]

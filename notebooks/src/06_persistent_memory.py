@@ -798,8 +798,8 @@ class LookUpAndNetwork(LookUp):
 # %%
 def errors_beside(kind, persistent):
     trained = [train_look_up(persistent, seed, kind) for seed in range(3)]
-    errors = torch.stack([errors_of(model) for model in trained])
-    return errors, "  ".join(f"{error:.2f}" for error in errors.mean(0))
+    each = torch.stack([errors_of(model) for model in trained])
+    return each, "  ".join(f"{error:.2f}" for error in each.mean(0))
 
 
 beside = {}
@@ -842,21 +842,32 @@ class Gated(LookUpAndNetwork):
 
     def __init__(self, dim, persistent):
         super().__init__(dim, persistent)
-        n = dim if self.shown == "the question" else 1
-        self.gate = nn.Sequential(nn.Linear(n, 32), nn.GELU(), nn.Linear(32, 1))
+        self.gate = nn.Sequential(
+            nn.Linear(dim, 32), nn.GELU(), nn.Linear(32, 1)
+        )
+
+    def see(self, q, keys):
+        return q
 
     def forward(self, q, keys, values):
         y, shares = LookUp.forward(self, q, keys, values)
-        scores = self.W_K(keys) @ self.W_Q(q)[:, :, None]
-        shown = q if self.shown == "the question" else scores.amax(1)
-        return self.gate(shown).sigmoid() * y + self.network(q), shares
+        y = y * self.gate(self.see(q, keys)).sigmoid()
+        return y + self.network(q), shares
 
 
 # %%
 class GatedByScore(Gated):
     shown = "the best score"
 
+    def __init__(self, dim, persistent):
+        super().__init__(dim, persistent)
+        self.gate = nn.Linear(1, 1)
 
+    def see(self, q, keys):
+        return (self.W_K(keys) @ self.W_Q(q)[:, :, None]).amax(1)
+
+
+# %%
 for kind in (Gated, GatedByScore):
     beside[kind.shown], means = errors_beside(kind, 0)
     print(f"a gate that sees {kind.shown}: {means}")
@@ -1099,6 +1110,8 @@ print(f"put back to their start, they get {on_start:.0%}")
 moved_over = trials.with_persistent(untrained, at_end)
 on_end = trials.attention_shares(moved_over, tokens)[:, told, 0].mean()
 print(f"moved into the untrained model, they get {on_end:.0%}")
+
+# %%
 assert moved < 0.3
 assert on_start > 0.39
 assert abs(on_end - even[told].mean()) < 0.01
@@ -1224,25 +1237,44 @@ for variant in ("mac", "mag", "mal", "lmm"):
 # %% [markdown] lang="en"
 # **Do they have positions?** No (decision D4). Titans turns queries and keys by their positions, so that scores depend on
 # distance. A persistent token with a position would look different from token 10 and from token 1,000. Without one, it
-# looks the same from everywhere: the query is used as it is.
+# looks the same from everywhere: the query is used as it is. Below, one query and the same eight keys, further and
+# further back in a sequence, and the share that goes to $p$.
 
-# %% [markdown] lang="ja" en="ca6454bc"
+# %% [markdown] lang="ja"
 # **永続トークンに位置（position）はありますか。** ありません（決定D4）。
 # Titans では、クエリとキーを位置に応じて回転させ、スコアが距離で決まるようにします。
 # 永続トークンに位置があると、10番目のトークンから見るのと1,000番目のトークンから見るのとで、違って見えます。
 # 位置がなければ、クエリを回転させずに使うので、どこからでも同じに見えます。
 #
-# 出力の「with a position」は永続トークンに位置0を与えた場合のスコア、「without」は位置がない場合のスコアです。
+# 次のセルでは、同じクエリと同じ8つのキーを系列の後ろへずらしていき、$p$ に向かう割合を求めます。
+# 出力の「with a position」は永続トークンに位置0を与えた場合、「without」は位置がない場合です。
 
 # %%
-query, p = torch.randn(2, 1, 16, dtype=torch.float64)
-for place in (0, 10, 1000):
-    with_position = (rotate(query, place) @ rotate(p, 0).mT).item()
-    without = (query @ p.mT).item()
+query, p = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
+keys = torch.randn(1, 1, 8, 16, dtype=torch.float64)
+one, zero = torch.ones_like(p[..., :1]), torch.zeros_like(keys[..., :1])
+no_p, all_seen = (p[:, :, :0], one[:, :, :0]), torch.ones(1, 9).bool()
+
+
+def share_of_p(place):
+    """p's value is 1 and the others' 0, so the answer is its share."""
+    turned, near = rotate(query, place), rotate(keys, place - 7)
+    first = torch.cat((rotate(p, 0), near), 2)  # p as a token, at place 0
+    says = torch.cat((one, zero), 2)
+    as_token = attend(query, turned, first, says, no_p, all_seen)
+    in_front = attend(query, turned, near, zero, (p, one), all_seen[:, 1:])
+    return as_token.item(), in_front.item()
+
+
+# %%
+at = torch.tensor([share_of_p(place) for place in (8, 10, 1000)])
+for place, (with_one, without) in zip((8, 10, 1000), at, strict=True):
     print(
-        f"token {place:4}: with a position {with_position:6.2f}, "
-        f"without {without:6.2f}"
+        f"token {place:4}: with a position {with_one:.1%}, without {without:.1%}"
     )
+
+assert at[:, 1].max() - at[:, 1].min() < 1e-6
+assert at[:, 0].max() - at[:, 0].min() > 0.01
 
 # %% [markdown] lang="en"
 # **Are they repeated in every segment?** Yes. MAC starts each segment's attention with $[P \,\Vert\, h \,\Vert\, x]$, and the

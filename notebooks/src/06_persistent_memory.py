@@ -743,6 +743,8 @@ with torch.no_grad():
 pair = second[fresh.kind == 2, :6].mean(0).topk(2).indices
 assert torch.cosine_similarity(*models[6][1].P_V[pair], dim=0) < -0.8
 
+# %%
+owners = {silent}
 for fact in range(4):
     own = by_row[(fresh.kind == 1) & (fresh.fact == fact), :6].mean(0).argmax()
     before, after = (
@@ -753,6 +755,10 @@ for fact in range(4):
     assert hurt.argmax() == fact
     assert hurt[fact] > 0.5
     assert hurt.sort().values[-2] < 0.1
+    owners.add(own.item())
+
+(sixth,) = set(range(6)) - owners
+assert answer_lengths[sixth] > answer_lengths[None] + 0.1
 
 # %% [markdown] lang="en"
 # So it is. Without the token of a fact, that fact is lost and nothing else. Without the silent one unknown keys get an
@@ -821,7 +827,7 @@ assert beside[1].max() < 0.05
 #
 # **Predict before you run.** Which of the two can keep the model silent?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="aae94928"
 # ネットワークは事実を覚えましたが、0.15ほどの誤差が残りました。
 # また、ネットワークがあっても検索は黙っていられず、知らないキーの誤差はネットワークがないときと変わりません。
 # 永続トークンが1個あれば、どちらも解決します。つまり、事実はほかの場所にも置けます。
@@ -888,7 +894,7 @@ assert beside["the best score"].max() < 0.05
 # (lesson 00 shows it at work). It has one layer, two heads and four persistent tokens. We read 64 such sequences and add up where the
 # attention goes: to $P$, to what was retrieved from the memory ($h$, lesson 07), or to the segment's own tokens.
 
-# %% [markdown] lang="ja" en="5ea1ad5c"
+# %% [markdown] lang="ja" en="86cb7099"
 # 質問だけを見るゲートは、覚えられる4つの事実については閉じますが、知らないキーと伝えたキーを区別できません。
 # 何が伝えられたかは、質問だけを見てもわからないからです。
 # 最高スコアを見ればそれがわかり、このゲートは、永続トークンが1個あるときと同じくらいよく黙っていられます。
@@ -985,7 +991,7 @@ print("taken out:", " and ".join(f"{n:.1%}" for n in right["taken out"]))
 # still be looked at), and where it cannot even be looked at: with the tokens, without them, and with zero vectors in
 # their place (256 sequences, after 56 tokens of noise).
 
-# %% [markdown] lang="ja" en="a38752fe"
+# %% [markdown] lang="ja" en="6cf7a800"
 # ゼロベクトルは約32%、乱数は60回の平均で33%を受け取ります。個数だけで決まるなら29%です。
 # つまり、40%のうちの大部分は、そこに何があっても受け取る分です。
 # そして、そこに何を置いても、何も置かなくても、答えは変わりません。
@@ -1030,7 +1036,7 @@ for name, one in places.items():
 # Then three times their keys, and after that three times their values too. The last line takes out the *whole* attention
 # and leaves the memory alone.
 
-# %% [markdown] lang="ja" en="795ef58a"
+# %% [markdown] lang="ja" en="77025def"
 # 今度は、間違いがいくらか出ました。
 # 永続トークンに向かっていた分の大部分は $h$ に移りますが、そのとき $h$ の内容は答えに影響しません。
 # ところが、クエリからどちらの受け皿も見えず、テキストしか見られないと、20個に1個ほどの答えが間違いになります。
@@ -1083,7 +1089,7 @@ assert no_place < 0.95 < 0.96 < one_zero < 0.975
 # Have they learned anything, then? A seed gives the same random start again, so we can compare, put the start back, and put
 # the trained tokens into the untrained model.
 
-# %% [markdown] lang="ja" en="d7f511f4"
+# %% [markdown] lang="ja" en="24830157"
 # 値がゼロのトークンがアテンションの9割を集めても、ほとんど何も起こりません。
 # 次の2行では、受け取る割合がどちらも62%ですが、
 # 値が元のままなら間違いはほとんどなく、値を3倍にすると、答えの4分の1ほどが間違いになります。
@@ -1133,7 +1139,7 @@ assert abs(on_end - even[told].mean()) < 0.01
 #
 # **Predict before you run.** Which of the two answers better?
 
-# %% [markdown] lang="ja" en="4a4c59a7"
+# %% [markdown] lang="ja" en="943dfa58"
 # トークンは、乱数で決まった初期値からほとんど動いておらず、初期値に戻しても、受け取る割合は変わりません。
 # 一方、ほかの重み（weights）が何も学んでいないモデルに移すと、訓練後のトークンでも、個数だけで決まる29%しか受け取りません。
 # したがって、それを超える分は、トークン自身ではなく、ほかの重みが学んだ結果です。
@@ -1184,7 +1190,7 @@ for name, each in found.items():
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="7ce5dcb5"
+# %% [markdown] lang="ja" en="b66f4a6e"
 # 3つのシードの中央値は、ありとなしでほとんど同じです。
 # 永続トークンありではシードの1つがほかよりずっと低く、なしではそのようなシードがありません。これは永続トークンのせいでしょうか。
 # シードが3つだけでは、わかりません。結果が収められたカードには深いメモリの行が6つあり、何も外さないモデルも含めて、そのうち4行で、
@@ -1241,7 +1247,7 @@ for variant in ("mac", "mag", "mal", "lmm"):
 # looks the same from everywhere: the query is used as it is. Below, one query and the same eight keys, further and
 # further back in a sequence, and the share that goes to $p$.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="c3d35919"
 # **永続トークンに位置（position）はありますか。** ありません（決定D4）。
 # Titans では、クエリとキーを位置に応じて回転させ、スコアが距離で決まるようにします。
 # 永続トークンに位置があると、10番目のトークンから見るのと1,000番目のトークンから見るのとで、違って見えます。
@@ -1328,7 +1334,7 @@ for persistent in (0, 4, 128):
 #   [2309.17453](https://arxiv.org/abs/2309.17453): why first tokens attract attention, and a learned token that does
 #   it better.
 
-# %% [markdown] lang="ja" en="c692fccd"
+# %% [markdown] lang="ja" en="463e42cd"
 # 代償は計算時間で、どのクエリでも、見るキーが $N_p$ 個増えます。
 # 論文の後の版では、512トークンのセグメントの先頭に128個を置きます。
 #

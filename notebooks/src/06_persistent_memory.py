@@ -349,12 +349,16 @@ assert torch.allclose(network, attention)
 #   x3     1  1 |  0  0  1  1
 # ```
 #
-# ### Exercise 3: the mask
+# A window of $w$ is the token itself and the $w - 1$ before it. But those have seen others in the layer before, and so a
+# token far back may have a say too, through several layers.
 #
-# Return it as a tensor of booleans, `[tokens, persistent + tokens]`, True where a token sees a column. A window of $w$
-# is the token itself and the $w - 1$ before it.
+# ### Exercise 3: how far back
+#
+# There are `layers` layers, each with a window of `window` and `persistent` tokens in front. Return how many tokens back
+# the farthest one stands that still has a say in what the last layer answers. Persistent tokens are keys and values: they
+# see nobody.
 
-# %% [markdown] lang="ja" en="6029bdac"
+# %% [markdown] lang="ja" en="8197d517"
 # つまり、永続トークンのあるアテンション層（layer）は、1つで3つの役割を果たします。
 # 順伝播型ネットワークと、テキストへのアテンションと、
 # クエリがそれぞれにどれだけ合うかに応じてその2つを混ぜる、ゲート $g$ です。
@@ -380,45 +384,36 @@ assert torch.allclose(network, attention)
 #   x3     1  1 |  0  0  1  1
 # ```
 #
-# ### 演習3：マスク
-#
-# これを真偽値のテンソル `[tokens, persistent + tokens]` として返してください。
-# トークンからその列が見えるところを True にします。
 # 大きさ $w$ のウィンドウに入るのは、そのトークン自身と、その前の $w - 1$ 個です。
+# ただし、そのトークンも前の層でさらに前を見ているので、層を重ねると、もっと遠くのトークンの影響も届きます。
+#
+# ### 演習3：どれだけ前まで届くか
+#
+# 層が `layers` 個あり、どの層にも、大きさ `window` のウィンドウと、先頭の `persistent` 個の永続トークンがあります。
+# 最後の層の答えに影響しうるトークンのうち、いちばん遠いものは何個前にあるかを返してください。
+# 永続トークンはキーと値になるだけで、何も見ません。
 
 
 # %%
-def mask_with_prefix(tokens, persistent, window):
-    return ...  # booleans, [tokens, persistent + tokens]
+def reach(layers, persistent, window):
+    return ...  # a number of tokens
 
 
-exercises.MASK.check(mask_with_prefix)
+exercises.REACH.check(reach)
 
 # %% [markdown] lang="en"
-# <details><summary>Hint 1</summary>
+# <details><summary>Hint</summary>
 #
-# `i = torch.arange(tokens)` and `distance = i[:, None] - i` say how long ago each token was. It is seen if the distance
-# is at least 0 and below the window.
-#
-# </details>
-#
-# <details><summary>Hint 2</summary>
-#
-# Put `torch.ones(tokens, persistent, dtype=torch.bool)` in front with `torch.cat`.
+# How far back does one layer go? The farthest token that it sees goes as far back again in the layer before. Could a
+# persistent token be a shortcut?
 #
 # </details>
 
-# %% [markdown] lang="ja" en="a920e2e3"
-# <details><summary>ヒント1</summary>
+# %% [markdown] lang="ja" en="1beda812"
+# <details><summary>ヒント</summary>
 #
-# `i = torch.arange(tokens)` として `distance = i[:, None] - i` を計算すると、何個前のトークンかがわかります。
-# 見えるのは、この距離が0以上で、ウィンドウの大きさより小さいときです。
-#
-# </details>
-#
-# <details><summary>ヒント2</summary>
-#
-# `torch.cat` を使って、`torch.ones(tokens, persistent, dtype=torch.bool)` を前に付けます。
+# 1層では、どこまでさかのぼれるでしょうか。そこで見えるいちばん遠いトークンは、前の層で、同じだけ前を見ています。
+# 永続トークンは近道になるでしょうか。
 #
 # </details>
 
@@ -426,15 +421,45 @@ exercises.MASK.check(mask_with_prefix)
 # <details><summary>Solution · 解答</summary>
 #
 # ```python
-# def mask_with_prefix(tokens, persistent, window):
-#     i = torch.arange(tokens)
-#     distance = i[:, None] - i
-#     near = (distance >= 0) & (distance < window)
-#     everyone = torch.ones(tokens, persistent, dtype=torch.bool)
-#     return torch.cat((everyone, near), dim=1)
+# def reach(layers, persistent, window):
+#     return layers * (window - 1)
 # ```
 #
 # </details>
+
+# %% [markdown] lang="en"
+# Now the experiment: three layers with random weights, a window of 4, and a change to one token. How many tokens further
+# on does what comes out still change? We try it with nothing in front, with four persistent tokens, and with four tokens
+# that read the text in every layer, which persistent tokens do not.
+#
+# **Predict before you run.** Three numbers. There are 29 tokens behind the one that we change.
+
+# %% [markdown] lang="ja" en="e097aa38"
+# 今度は実験です。重みが乱数の3つの層と、大きさ4のウィンドウを使い、トークンを1つだけ変えます。
+# 最後の層の出力は、何個先のトークンまで変わるでしょうか。
+# 先頭に何も置かない場合（nothing in front）、永続トークンを4個置いた場合（four persistent tokens）、
+# そして、永続トークンとは違って、どの層でもテキストを読むトークンを4個置いた場合（four that read the text）を比べます。
+#
+# **実行する前に予想してみましょう。** 数は3つです。なお、変えるトークンの後ろには、トークンが29個あります。
+
+# %%
+gets = {
+    "nothing in front": trials.how_far_it_gets(0, window=4, layers=3),
+    "four persistent tokens": trials.how_far_it_gets(4, window=4, layers=3),
+    "four that read the text": trials.how_far_it_gets(4, 4, 3, P_reads=True),
+}
+for name, far in gets.items():
+    print(f"{name:23}: {far} tokens")
+
+assert list(gets.values()) == [9, 9, 29]
+
+# %% [markdown] lang="en"
+# Everyone sees the persistent tokens, and yet they relay nothing, because they read nobody. What one token tells another
+# goes through the windows, or through the memory.
+
+# %% [markdown] lang="ja" en="cb472372"
+# 永続トークンはすべてのトークンから見えますが、自分では何も読まないので、何も伝えません。
+# トークンからトークンへの情報は、ウィンドウかメモリを通って伝わります。
 
 # %% [markdown] lang="en"
 # ## 5. First tokens are special, before anything is learned

@@ -1,5 +1,6 @@
 """Lesson 06: its exercises name the mistake, its lab moves, and its helpers compute what they say."""
 
+import math
 import re
 
 import pytest
@@ -144,6 +145,14 @@ def test_attention_shares_are_those_that_the_model_uses(monkeypatch, variant):
     assert not model.blocks[0].mixer.attention._forward_pre_hooks
 
 
+@pytest.mark.parametrize(("persistent", "window", "layers"), [(0, 3, 1), (4, 3, 1), (2, 2, 5), (3, 5, 4)])
+def test_a_change_gets_as_far_as_the_exercise_says(persistent, window, layers):
+    """Persistent tokens pass nothing on; tokens in front that read would pass it on to all, from two layers on."""
+    assert trials.how_far_it_gets(persistent, window, layers) == exercises_06.REACH.truth(layers, persistent, window)
+    if persistent and layers > 1:
+        assert trials.how_far_it_gets(persistent, window, layers, P_reads=True) == 29
+
+
 def test_taking_persistent_tokens_out_leaves_everything_else():
     model = TitansLM(TitansConfig(layers=2))
     bare = trials.without_persistent(model)
@@ -231,20 +240,6 @@ def share_of(q, ours, theirs, scale=None, squash=torch.exp, gather=torch.sum):
     return Z_P / (Z_P + Z_x)
 
 
-def mask_with_prefix(tokens, persistent, near):
-    distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    front = torch.ones(tokens, persistent, dtype=torch.bool)
-    return torch.cat((front, near(distance)), dim=1)
-
-
-def seeing(farthest_ahead=0, more=0):
-    def answer(tokens, persistent, window):
-        ahead = window - 1 if farthest_ahead is None else farthest_ahead
-        return mask_with_prefix(tokens, persistent, lambda away: (away >= -ahead) & (away < window + more))
-
-    return answer
-
-
 WRONG = {
     "SHARE": [
         ("the tokens' share", lambda q, ours, theirs: share_of(q, theirs, ours)),
@@ -261,14 +256,15 @@ WRONG = {
         ("scaled", lambda x, keys, values: torch.softmax(x @ keys.T / x.shape[1] ** 0.5, -1) @ values),
         ("error", lambda x, keys, values: x @ keys),
     ],
-    "MASK": [
-        ("scrolls out", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril(p).triu(p - w + 1)),
-        ("counted from the front", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril().triu(1 - w)),
-        ("future", seeing(None)),
-        ("one too many", seeing(more=1)),
-        ("no window", lambda t, p, w: torch.ones(t, p + t, dtype=torch.bool).tril(p)),
-        ("inverted", lambda t, p, w: ~seeing()(t, p, w)),
-        ("no prefix", lambda t, p, w: seeing()(t, 0, w)),
+    "REACH": [
+        ("one layer", lambda layers, persistent, window: window - 1),
+        ("the token itself", lambda layers, persistent, window: window * layers),
+        ("how many are within reach", lambda layers, persistent, window: 1 + (window - 1) * layers),
+        ("persistent tokens counted", lambda layers, persistent, window: persistent + (window - 1) * layers),
+        ("counted in every layer", lambda layers, persistent, window: (persistent + window - 1) * layers),
+        ("they take room", lambda layers, persistent, window: (window - persistent - 1) * layers),
+        ("a power", lambda layers, persistent, window: math.prod([window - 1] * layers)),
+        ("one layer too few", lambda layers, persistent, window: (window - 1) * layers - window + 1),
     ],
 }
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate
+from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate, window_attention
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.tasks import Task
 
@@ -32,6 +32,32 @@ def received(persistent: int, tokens: int = 32, draws: int = 0) -> Tensor:
     k = torch.randn(max(draws, 1), persistent + tokens, 16, generator=random)
     scores = q @ k.mT / 4 * (draws > 0)
     return scores.masked_fill(~mask, -torch.inf).softmax(-1).mean((0, 1))
+
+
+def through_windows(x: Tensor, P: Tensor, window: int, layers: int, P_reads: bool = False) -> Tensor:
+    """What comes out of layers of sliding-window attention, [tokens, dim], with fixed random weights.
+
+    P: what stands in front of every layer, [count, dim]. Where it reads, it looks at all tokens in each layer, as a
+        persistent token does not.
+    """
+    weights = torch.randn(layers, 3, *2 * x.shape[-1:], generator=torch.Generator().manual_seed(0)).to(x)
+    for W_Q, W_K, W_V in weights / x.shape[-1] ** 0.5:
+        q, k, v, P_k, P_v = (part[None, None] for part in (x @ W_Q, x @ W_K, x @ W_V, P @ W_K, P @ W_V))
+        y = window_attention(q, (k,), (v,), (P_k, P_v), window)[0, 0]
+        if P_reads:
+            P = P + (P @ W_Q @ (x @ W_K).T / x.shape[-1] ** 0.5).softmax(1) @ (x @ W_V)
+        x = x + y
+    return x
+
+
+def how_far_it_gets(persistent: int, window: int, layers: int, P_reads: bool = False, tokens: int = 40) -> int:
+    """Token 10 is changed: how many tokens further on does what comes out still change?"""
+    random = torch.Generator().manual_seed(1)
+    x, P = (torch.randn(n, 16, generator=random, dtype=torch.float64) for n in (tokens, persistent))
+    other = x.clone()
+    other[10] += 1
+    before, after = (through_windows(each, P, window, layers, P_reads) for each in (x, other))
+    return int((before != after).any(1).nonzero().max()) - 10
 
 
 KINDS = ("told", "always true", "unknown")

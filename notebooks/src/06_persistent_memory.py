@@ -1,7 +1,7 @@
 # %% [markdown] lang="en"
 # # 06 · Persistent memory
 #
-# *Titans, step by step.* About 40 minutes to read, 70 with the exercises; the code runs in about 20 seconds.
+# *Titans, step by step.* About 40 minutes to read, 70 with the exercises; the code runs in about 25 seconds.
 # Run the cells from top to bottom.
 #
 # **You will learn**
@@ -13,10 +13,10 @@
 #
 # **You need** attention: queries, keys, values, softmax. Section 9 mentions lesson 02 (what it means to write a memory).
 
-# %% [markdown] lang="ja" en="f52d2c3a"
+# %% [markdown] lang="ja" en="477d3317"
 # # 06 · 永続記憶
 #
-# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、演習も解くと約70分、コードの実行に約20秒かかります。
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン06です。読むのに約40分、演習も解くと約70分、コードの実行に約25秒かかります。
 # セルは上から順に実行してください。
 #
 # **このレッスンで学ぶこと**
@@ -518,15 +518,16 @@ pictures.sinks()
 #
 # ## 6. The persistent lab
 #
-# One head over a sequence of 24 tokens. All queries have a direction in common (in the trained model of section 8 it makes
-# up about a fifth of their squared length, here more), and the persistent keys lie near it. `key scale` makes these keys longer or shorter, `window` is the sliding window, `query` the row that
-# is framed. (Where no kernel runs, you see two settings below one another.) Find out:
+# One head over a sequence of 24 tokens. All queries have a direction in common (in the trained model of section 8 it
+# makes up about a fifth of their squared length, here more), and the persistent keys lie near it. `key scale` makes
+# these keys longer or shorter, `window` is the sliding window, `query` the row that is framed. (Where no kernel runs,
+# you see two settings below one another.) Find out:
 #
 # 1. No persistent tokens: where does query 0 look?
 # 2. Eight persistent tokens with a key scale of 0: what do early and late queries give to them? And with a window of 6?
 # 3. What does a *negative* key scale do?
 
-# %% [markdown] lang="ja" en="f07f80a2"
+# %% [markdown] lang="ja" en="b3591bf4"
 # 左の図では、何も学習していないのに、最初のトークンは13%、最後のトークンは0.1%を受け取っています。
 # 右の図では、4個の永続トークンがそれぞれ6〜7%を受け取り、最初のトークンの分は、それと同じくらい、つまり左の図の半分ほどに減っています。
 # これは列を数えただけの結果なので、すべてのクエリから見える列が4つあれば、どんな列でも同じだけ受け取ります。
@@ -916,10 +917,11 @@ assert beside["the best score"].max() < 0.05
 # ## 8. What did they learn in a trained Titans?
 #
 # The course ships a small MAC, trained to be told six pairs in one stretch, to read noise, and to answer for each key
-# (lesson 00 shows it at work). It has one layer, two heads and four persistent tokens. We read 64 such sequences and add up where the
-# attention goes: to $P$, to what was retrieved from the memory ($h$, lesson 07), or to the segment's own tokens.
+# (lesson 00 shows it at work). It has one layer, two heads and four persistent tokens. We read 64 such sequences and add
+# up where the attention goes: to $P$, to what was retrieved from the memory ($h$, lesson 07), or to the segment's own
+# tokens.
 
-# %% [markdown] lang="ja" en="86cb7099"
+# %% [markdown] lang="ja" en="62b023e0"
 # 質問だけを見るゲートは、覚えられる4つの事実については閉じますが、知らないキーと伝えたキーを区別できません。
 # 何が伝えられたかは、質問だけを見てもわからないからです。
 # 最高スコアを見ればそれがわかり、このゲートは、永続トークンが1個あるときと同じくらいよく黙っていられます。
@@ -1026,7 +1028,7 @@ print("taken out:", " and ".join(f"{n:.1%}" for n in right["taken out"]))
 # 次のセルでは、まず、ペアを伝える間に $h$ に向かう割合（share of h）を、永続トークンを取り除く前と後（with P taken out）で比べます。
 # その後で、$h$ もゼロベクトルにして黙らせた場合（h silent。クエリからはまだ見えます）と、
 # それをクエリから見えなくした場合（h out of sight）の正解率を調べます。
-# 後の場合は、永続トークンがあるとき、ないとき、1個か4個のゼロベクトル（zero）で置き換えたときを比べます
+# 後の場合は、永続トークンがあるとき、ないとき、1個か4個のゼロベクトル（zero vector）で置き換えたときを比べます
 # （雑音は56トークン、系列は256本です）。
 
 # %% tags=["nbval-ignore-output"]
@@ -1036,6 +1038,7 @@ on_h = [
 ]
 print(f"share of h: {on_h[0]:.0%}, with P taken out {on_h[1]:.0%}")
 
+# %%
 places = {
     "P taken out": bare,
     "P taken out, h silent": without_h(bare),
@@ -1043,13 +1046,14 @@ places = {
     "P taken out, h out of sight": trials.without_columns_of_h(bare),
 }
 for n in (1, 4):
-    zeros = trials.with_zero_tokens(model, n)
-    places[f"{n} zero, h out of sight"] = trials.without_columns_of_h(zeros)
+    with_zeros = trials.with_zero_tokens(model, n)
+    name = f"{n} zero vector(s), h out of sight"
+    places[name] = trials.without_columns_of_h(with_zeros)
 
 # %% tags=["nbval-ignore-output"]
 for name, one in places.items():
     right[name] = trials.right_in_one_call(one, task, 56)
-    print(f"{name:27}: {right[name]:.1%}")
+    print(f"{name:32}: {right[name]:.1%}")
 
 # %% [markdown] lang="en"
 # Now some answers are lost. Most of what the tokens had goes to $h$ instead, and there it does not matter what $h$ says.
@@ -1111,10 +1115,10 @@ assert no_place < 0.95 < 0.96 < one_zero < 0.975
 # any. A share alone says little: what counts is what comes back. Attention as a whole does matter here, at least for long
 # noise, as the last line shows; these tokens in front of it do not, as long as $h$ is there.
 #
-# Have they learned anything, then? A seed gives the same random start again, so we can compare, put the start back, and put
-# the trained tokens into the untrained model.
+# Have they learned anything, then? A seed gives the same random start again, so we can compare, put the start back, and
+# put the trained tokens into the untrained model.
 
-# %% [markdown] lang="ja" en="24830157"
+# %% [markdown] lang="ja" en="4e2fd411"
 # 値がゼロのトークンがアテンションの9割を集めても、ほとんど何も起こりません。
 # 次の2行では、受け取る割合がどちらも62%ですが、
 # 値が元のままなら間違いはほとんどなく、値を3倍にすると、答えの4分の1ほどが間違いになります。
@@ -1153,18 +1157,19 @@ assert abs(on_end - even[told].mean()) < 0.01
 # learned nothing, the trained tokens get 29 percent, what counting gives. So the rest is the learning of those other
 # weights, not of the tokens.
 #
-# Here is what we have seen, and no more. In section 7 persistent tokens learned facts, which a network could hold as well,
-# and silence, which a network beside the look-up could not. In this recall task, told in one stretch, they are random tokens that take part in
-# softmax, one of two places to put attention, and the trained model can do without them. This task has no facts that hold for all sequences; whether they
-# would be learned if it had, we have not tried. The paper's own ablation is on language: without persistent memory its
-# LMM goes from a perplexity of 27.01 to 27.63, the smallest loss among the parts that it takes away.
+# Here is what we have seen, and no more. In section 7 persistent tokens learned facts, which a network could hold as
+# well, and silence, which a network beside the look-up could not. In this recall task, told in one stretch, they are
+# random tokens that take part in softmax, one of two places to put attention, and the trained model can do without
+# them. This task has no facts that hold for all sequences; whether they would be learned if it had, we have not tried.
+# The paper's own ablation is on language: without persistent memory its LMM goes from a perplexity of 27.01 to 27.63,
+# the smallest loss among the parts that it takes away.
 #
 # That they are not needed *after* training does not mean that training goes the same way without them. The course ships
 # the results of training both ways on this task, three seeds each, with a memory of depth 2.
 #
 # **Predict before you run.** Which of the two answers better?
 
-# %% [markdown] lang="ja" en="943dfa58"
+# %% [markdown] lang="ja" en="61e8e9dd"
 # トークンは、乱数で決まった初期値からほとんど動いておらず、初期値に戻しても、受け取る割合は変わりません。
 # 一方、ほかの重み（weights）が何も学んでいないモデルに移すと、訓練後のトークンでも、個数だけで決まる29%しか受け取りません。
 # したがって、それを超える分は、トークン自身ではなく、ほかの重みが学んだ結果です。
@@ -1200,8 +1205,9 @@ for name, each in found.items():
 
 # %% [markdown] lang="en"
 # The medians are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
-# doing? Three seeds cannot say: in four of that card's six rows with a deep memory one seed of three has
-# not learned the task in 400 steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself (it takes some minutes):
+# doing? Three seeds cannot say: in four of that card's six rows with a deep memory one seed of three has not learned
+# the task in 400 steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself
+# (it takes some minutes):
 #
 # ```sh
 # python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
@@ -1215,7 +1221,7 @@ for name, each in found.items():
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="b66f4a6e"
+# %% [markdown] lang="ja" en="7b06223a"
 # 3つのシードの中央値は、ありとなしでほとんど同じです。
 # 永続トークンありではシードの1つがほかよりずっと低く、なしではそのようなシードがありません。これは永続トークンのせいでしょうか。
 # シードが3つだけでは、わかりません。結果が収められたカードには深いメモリの行が6つあり、何も外さないモデルも含めて、そのうち4行で、

@@ -138,13 +138,14 @@ def network_in_loops(x, keys, values):
     return rows
 
 
-def window(tokens, persistent, size):
-    away = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    return torch.cat((torch.ones(tokens, persistent).bool(), (away >= 0) & (away < size)), 1)
+def reach(layers, persistent, window):
+    return sum(window - 1 for _ in range(layers))
 
 
-def window_in_lists(tokens, persistent, size):
-    return [[True] * persistent + [0 <= i - j < size for j in range(tokens)] for i in range(tokens)]
+def reach_by_matrices(layers, persistent, window):
+    tokens = layers * window
+    sees = torch.ones(tokens, tokens, dtype=torch.float64).tril().triu(1 - window)
+    return int((torch.linalg.matrix_power(sees, layers)[-1] > 0).sum()) - 1
 
 
 def triangles(tokens, persistent):
@@ -303,7 +304,7 @@ ANSWERS = {
     "03.UPDATE": [update, update_in_place, update_in_loops],
     "06.SHARE": [share, share_in_place],
     "06.FEED_FORWARD": [network, network_in_loops],
-    "06.MASK": [window, window_in_lists],
+    "06.REACH": [reach, reach_by_matrices, lambda layers, persistent, window: layers * window - layers],
     "07.SEES": [lambda t, size, persistent: persistent + 2 * (t % size + 1), seen_one_by_one],
     "07.MASK": [triangles, triangles_in_lists],
     "07.WRITE_AND_READ": [reads, reads_in_place, lambda *case: list(reads_as_rows(*case))],
@@ -616,9 +617,9 @@ def test_a_rounded_answer_is_near():
         ("02.ONE_WRITE", lambda k: 0.3, r"k = \[.*\]: yours 0\.3, right [\d.]+"),
         ("03.UPDATE", lambda M, S, *rest: (M, update(M, S, *rest)[1]), "value 1 of 2: the largest difference"),
         (
-            "06.MASK",
-            lambda t, p, w: torch.zeros(t, p + t),
-            r"row 0, column 0 \(x0 looks at p1\) is False",
+            "06.REACH",
+            lambda layers, persistent, window: 1,
+            r"layers = \d, persistent = \d, window = \d: yours 1, right \d+",
         ),
         (
             "07.MASK",
@@ -629,7 +630,6 @@ def test_a_rounded_answer_is_near():
         ("07.WRITE_AND_READ", lambda M, K, *rest: K[:1], r"The shape is \[1, \d\], and should be \[\d, \d\]\.$"),
         ("09.STREAM", lambda call, pieces: call(pieces[0]), "answers y alone"),
         ("03.UPDATE", lambda *case: torch.zeros(len(case[2]), len(case[2])) @ case[2], "float64"),
-        ("06.MASK", lambda t, p, w: torch.zeros(t, p + t).fill_(-math.inf), "booleans"),
         ("00.CROSSING_OFF", lambda n: [0.5], "the number itself"),
     ],
 )

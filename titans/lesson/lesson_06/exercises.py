@@ -1,4 +1,4 @@
-"""The exercises of lesson 06: a share of one softmax, a network as attention, a window with a prefix."""
+"""The exercises of lesson 06: a share of one softmax, a network as attention, how far windows reach."""
 
 from random import Random
 
@@ -124,12 +124,12 @@ FEED_FORWARD = Exercise(
         "another activation": Mistake(
             lambda x, keys, values: (x @ keys.T).relu() @ values,
             "That is an ordinary network with ReLU. Equation 20 has softmax in that place.",
-            "それは ReLU を使った普通のネットワークです。式（20）では、そこが softmax です。",
+            "それは ReLU を使った普通のネットワークです。式(20)では、そこが softmax です。",
         ),
         "scaled": Mistake(
             lambda x, keys, values: (x @ keys.T / keys.shape[1] ** 0.5).softmax(-1) @ values,
             "Equation 20 has no √d: put it into the keys if you want the two to agree.",
-            "式（20）には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
+            "式(20)には √d がありません。アテンションと一致させたいときは、キーのほうに含めます。",
         ),
         "keys and values exchanged": Mistake(
             lambda x, keys, values: (x @ values.T).softmax(-1) @ keys,
@@ -152,93 +152,75 @@ FEED_FORWARD = Exercise(
 )
 
 
-BOOLEANS = (" Asked for are booleans: True where a token sees.", "求めるのは真偽値です。見えるところを True にします。")
-
-# Exercise 3: who sees whom in a sliding window with a persistent prefix.
+# Exercise 3: how far back a say reaches through layers of a sliding window.
 
 
-def _mask_truth(tokens: int, persistent: int, window: int) -> Tensor:
-    """Asked of every pair: may token i see this column?"""
-    rows = [
-        [column < persistent or 0 <= i - (column - persistent) < window for column in range(persistent + tokens)]
-        for i in range(tokens)
+def _reach_truth(layers: int, persistent: int, window: int) -> int:
+    """Asked of every pair, layer by layer: does this token's beginning have a say in that one? Persistent tokens come
+    first, and nobody has a say in them."""
+    tokens = layers * window + 1
+    columns = persistent + tokens
+    sees = [
+        {column for column in range(columns) if column < persistent or 0 <= row - column < window} | {row}
+        for row in range(persistent, columns)
     ]
-    return torch.tensor(rows)
+    say = [{row} for row in range(columns)]
+    for _ in range(layers):
+        said = [set[int]().union(*(say[column] for column in seen)) for seen in sees]
+        say = say[:persistent] + said
+    return columns - 1 - min(row for row in say[-1] if row >= persistent)
 
 
-def _band(first: int, tokens: int, columns: int, window: int) -> Tensor:
-    """One band over all columns: the rows' own ones are `first` and those behind it."""
-    own, column = torch.arange(first, first + tokens)[:, None], torch.arange(columns)
-    return (column <= own) & (column > own - window)
-
-
-def _mask_seeing_ahead(tokens: int, persistent: int, window: int) -> Tensor:
-    i = torch.arange(tokens)
-    near = (i[:, None] - i).abs() < window
-    return torch.cat((torch.ones(tokens, persistent, dtype=torch.bool), near), dim=1)
-
-
-def _mask_cases(seed: int) -> list[tuple]:
-    """Windows shorter than the stretch, and one that is longer."""
+def _reaches(seed: int) -> list[tuple]:
     pick = Random(seed)
-    cases = [sorted(pick.sample(range(1, 8), 3)) for _ in range(3)]
-    return [*((tokens + 1, persistent, window) for persistent, window, tokens in cases), (4, pick.randint(1, 3), 9)]
+    return [(pick.randint(2, 5), *pick.sample(range(2, 7), 2)) for _ in range(6)]
 
 
-def _cell(case: tuple, row: int, column: int) -> tuple[str, str]:
-    persistent = case[1]
-    if column < persistent:
-        return f"x{row} looks at p{column + 1}", f"x{row} から見た p{column + 1}"
-    return f"x{row} looks at x{column - persistent}", f"x{row} から見た x{column - persistent}"
-
-
-MASK = Exercise(
-    _mask_cases,
-    _mask_truth,
+REACH = Exercise(
+    _reaches,
+    _reach_truth,
     {
-        "scrolls out": Mistake(
-            lambda tokens, persistent, window: _band(persistent, tokens, persistent + tokens, window),
-            "The persistent tokens scroll out of the window. They stay visible to every token, however late.",
-            "永続トークンがウィンドウの外に出てしまっています。どんなに後のトークンからも、見えるようにしてください。",
+        "one layer": Mistake(
+            lambda layers, persistent, window: window - 1,
+            "That is one layer. In the next, what a token sees has itself seen tokens before it.",
+            "それは1層の場合です。次の層では、見える相手のほうも、その前のトークンをすでに見ています。",
         ),
-        "counted from the front": Mistake(
-            lambda tokens, persistent, window: _band(0, tokens, persistent + tokens, window),
-            "Token i stands in column persistent + i: your rows are shifted, and tokens do not see themselves.",
-            "トークン i は persistent + i 列目にあります。行がずれていて、自分自身が見えていません。",
+        "the token itself": Mistake(
+            lambda layers, persistent, window: layers * window,
+            "A window of w is the token itself and the w − 1 before it: each layer goes back by w − 1.",
+            "大きさ w のウィンドウは、そのトークン自身とその前の w − 1 個です。1層でさかのぼれるのは w − 1 個です。",
         ),
-        "future": Mistake(
-            _mask_seeing_ahead,
-            "A token sees the future: columns to the right of its own must be False.",
-            "トークンから未来が見えています。自分より右の列は False にします。",
+        "how many are within reach": Mistake(
+            lambda layers, persistent, window: layers * (window - 1) + 1,
+            "You count the token itself too. Asked for is how many tokens back the farthest one stands.",
+            "自分自身も数えています。求めるのは、いちばん遠いトークンが何個前にあるかです。",
         ),
-        "one too many": Mistake(
-            lambda tokens, persistent, window: _mask_truth(tokens, persistent, window + 1),
-            "One token too many: a window of w is the token itself and the w − 1 before it.",
-            "見えるトークンが1つ多くなっています。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+        "persistent tokens counted": Mistake(
+            lambda layers, persistent, window: layers * (window - 1) + persistent,
+            "The persistent tokens are seen, but they are not further back in the text: do not add them.",
+            "永続トークンは見えますが、テキストの中で遠くにあるわけではないので、足しません。",
         ),
-        "no window": Mistake(
-            lambda tokens, persistent, window: _mask_truth(tokens, persistent, tokens),
-            "Causal, but the window is missing: what is `window` or more tokens ago is out of sight.",
-            "因果的ですが、ウィンドウがありません。`window` 個以上前のトークンは見えません。",
+        "counted in every layer": Mistake(
+            lambda layers, persistent, window: layers * (window - 1 + persistent),
+            "You add the persistent tokens in every layer. They read nobody, so they pass nothing on.",
+            "層ごとに永続トークンを足しています。永続トークンは何も読まないので、何も伝えません。",
         ),
-        "inverted": Mistake(
-            lambda *case: ~_mask_truth(*case),
-            "The mask is inverted: True means that a column is seen.",
-            "マスクが逆です。True は「その列が見える」という意味です。",
+        "they take room": Mistake(
+            lambda layers, persistent, window: layers * (window - 1 - persistent),
+            "Persistent tokens take no places in the window: they are seen besides it.",
+            "永続トークンはウィンドウの枠を使いません。ウィンドウとは別に見えます。",
         ),
-        "no prefix": Mistake(
-            lambda tokens, persistent, window: _mask_truth(tokens, 0, window),
-            "The columns of the persistent tokens are missing: the mask has persistent + tokens columns.",
-            "永続トークンの列がありません。マスクには persistent + tokens 本の列があります。",
+        "a power": Mistake(
+            lambda layers, persistent, window: (window - 1) ** layers,
+            "Too far: each layer adds w − 1 tokens, it does not multiply by it.",
+            "遠すぎます。1層ごとに w − 1 倍になるのではなく、w − 1 トークンずつ増えます。",
         ),
-        "one too few": Mistake(
-            lambda tokens, persistent, window: _mask_truth(tokens, persistent, window - 1),
-            "One token too few: a window of w is the token itself and the w − 1 before it.",
-            "見えるトークンが1つ足りません。大きさ w のウィンドウは、自分自身とその前の w − 1 個です。",
+        "one layer too few": Mistake(
+            lambda layers, persistent, window: (layers - 1) * (window - 1),
+            "One layer too few: the first one looks back too.",
+            "1層足りません。最初の層でも前を見ます。",
         ),
     },
-    "Correct: every pair of token and column, for four sizes.",
-    "正解です。4通りの大きさで、トークンと列のすべての組が合っています。",
-    {"not finite": BOOLEANS, "type": BOOLEANS},
-    _cell,
+    "Correct: as far as a change gets when it is followed layer by layer, for six settings.",
+    "正解です。6通りの設定で、変化が伝わる先を1層ずつたどった結果と一致しました。",
 )

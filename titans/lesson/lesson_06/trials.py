@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate
+from titans.attention import NOTHING_SEEN, Attention, causal_mask, rotate, window_attention
 from titans.model import IGNORED_LABEL, TitansLM
 from titans.tasks import Task
 
@@ -35,6 +35,34 @@ def received(persistent: int, tokens: int = 32, draws: int = 0) -> Tensor:
 
 
 KINDS = (("told", "伝えたキー"), ("always true", "いつも正しい事実"), ("unknown", "知らないキー"))
+
+
+def through_windows(x: Tensor, P: Tensor, window: int, layers: int, P_reads: bool = False) -> Tensor:
+    """What comes out of layers of sliding-window attention, [tokens, dim], with fixed random weights.
+
+    P: what stands in front of every layer, [count, dim]. Where it reads, it looks at all tokens in each layer, as a
+        persistent token does not.
+    """
+    weights = torch.randn(layers, 3, *2 * x.shape[-1:], generator=torch.Generator().manual_seed(0)).to(x)
+    for W_Q, W_K, W_V in weights / x.shape[-1] ** 0.5:
+        q, k, v, P_k, P_v = (part[None, None] for part in (x @ W_Q, x @ W_K, x @ W_V, P @ W_K, P @ W_V))
+        y = window_attention(q, (k,), (v,), (P_k, P_v), window)[0, 0]
+        if P_reads:
+            P = P + (P @ W_Q @ (x @ W_K).T / x.shape[-1] ** 0.5).softmax(1) @ (x @ W_V)
+        x = x + y
+    return x
+
+
+def how_far_it_gets(persistent: int, window: int, layers: int, P_reads: bool = False, tokens: int = 40) -> int:
+    """Token 10 is changed: how many tokens further on does what comes out still change?"""
+    random = torch.Generator().manual_seed(1)
+    x, P = (torch.randn(n, 16, generator=random, dtype=torch.float64) for n in (tokens, persistent))
+    other = x.clone()
+    other[10] += 1
+    before, after = (through_windows(each, P, window, layers, P_reads) for each in (x, other))
+    return int((before != after).any(1).nonzero().max()) - 10
+
+
 FACTS, TOLD, DIM = 4, 8, 16
 
 
@@ -96,23 +124,20 @@ def attention_shares(model: TitansLM, tokens: Tensor) -> Tensor:
     return torch.cat(found, dim=1)
 
 
-def without_persistent(model: TitansLM) -> TitansLM:
-    """The same weights in a model that has no persistent tokens."""
-    bare = TitansLM(replace(model.config, persistent_tokens=0))
-    weights = {name: w[:0] if name.endswith(".persistent") else w for name, w in model.state_dict().items()}
-    bare.load_state_dict(weights)
-    return bare
-
-
-def with_zeros_in_front(model: TitansLM, count: int) -> TitansLM:
-    """The same weights in a model of one layer whose `count` persistent tokens are zero vectors."""
+def with_zero_tokens(model: TitansLM, count: int) -> TitansLM:
+    """The same weights in a model that has so many zero vectors for persistent tokens."""
     other = TitansLM(replace(model.config, persistent_tokens=count))
     weights = {
-        name: w.new_zeros(count, w.shape[1]) if name.endswith(".persistent") else w
+        name: w.new_zeros(count, *w.shape[1:]) if name.endswith(".persistent") else w
         for name, w in model.state_dict().items()
     }
     other.load_state_dict(weights)
     return other
+
+
+def without_persistent(model: TitansLM) -> TitansLM:
+    """The same weights in a model that has no persistent tokens."""
+    return with_zero_tokens(model, 0)
 
 
 def with_persistent(model: TitansLM, tokens: Tensor) -> TitansLM:
@@ -141,7 +166,7 @@ def without_columns_of_h(model: TitansLM) -> TitansLM:
 
 
 @torch.no_grad()
-def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 64) -> float:
+def right_in_one_call(model: TitansLM, task: Task, between: int, rows: int = 256) -> float:
     """The share of right answers in sequences that are read in one call, with `between` tokens of noise."""
     batch = task.sample(rows, between, torch.Generator().manual_seed(9))
     said, wanted = model(batch.tokens).logits[:, :-1].argmax(-1), batch.labels[:, 1:]

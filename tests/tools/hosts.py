@@ -1,14 +1,16 @@
-"""A lesson in one host of notebooks, in a real Chromium: all its cells run, and a slider moved.
+"""A lesson in one host of notebooks: all its cells run, and a slider moved.
 
-    python -m tests.tools.hosts {lab,notebook,classic} [NN] [--python PATH] [--ja] [--picture FILE]
+    python -m tests.tools.hosts {lab,notebook,classic,colab} [NN] [--python PATH] [--ja] [--picture FILE]
 
-starts the JupyterLab, Notebook 7 or classic Notebook 6.5 that PATH has installed (default: this Python),
-and says with which versions, in how many seconds, and whether the picture followed.
+starts the JupyterLab, Notebook 7 or classic Notebook 6.5 that PATH has installed (default: this Python) in a real
+Chromium, and says with which versions, in how many seconds, and whether the picture followed. `colab` stands for
+Colab's kernel alone: no Jupyter server around it, google.colab imported, the slider moved in the kernel.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import shutil
@@ -20,6 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+
+import nbformat
+from nbclient import NotebookClient
 
 from tests.paths import NOTEBOOKS
 from tests.tools.jupyter import (
@@ -82,6 +87,14 @@ HOSTS = {
         " --NotebookApp.port_retries=0",
     },
 }
+MOVE = """
+import gc
+from titans.lesson.kit.live import LivePicture
+for picture in [one for one in gc.get_objects() if issubclass(type(one), LivePicture)]:
+    control, before = next(one for one in picture.controls.values() if hasattr(one, "max")), picture.image.value
+    control.value = control.min if control.value == control.max else control.max
+    print("followed" if picture.image.value != before else "stayed")
+"""  # in a kernel alone, where no browser moves a slider
 SLIDER = "[role=slider], .ui-slider-handle"  # the second: ipywidgets 7
 PICTURES = "() => [...document.querySelectorAll('.titans-live img')].map(image => image.src).join()"
 
@@ -90,21 +103,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         "python -m tests.tools.hosts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("host", choices=HOSTS)
+    parser.add_argument("host", choices=[*HOSTS, "colab"])
     parser.add_argument("lesson", nargs="?", default="03", metavar="NN", help="beginning of its name; default: 03")
     parser.add_argument("--python", default=sys.executable, metavar="PATH", help="whose Jupyter; default: this one's")
     parser.add_argument("--ja", action="store_true", help="the Japanese notebook")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="where to write a picture of the moved slider")
     options = parser.parse_args(arguments)
-    if reason := why_no_browser():
+    if options.host != "colab" and (reason := why_no_browser()):
         sys.exit(reason)
     print(subprocess.check_output([options.python, "-c", VERSIONS], encoding="utf-8").strip(), flush=True)
     (notebook,) = (NOTEBOOKS / ("ja" if options.ja else "en")).glob(f"{options.lesson}*.ipynb")
-    with serve(options.host, options.python, notebook) as address, chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        faults = visit(page, options.host, address, options.picture)
+    if options.host == "colab":
+        faults = simulate(options.python, notebook)
+    else:
+        with serve(options.host, options.python, notebook) as address, chromium() as browser:
+            page = browser.new_page(viewport={"width": 1280, "height": 1000})
+            faults = visit(page, options.host, address, options.picture)
     for fault in faults:
-        print(f"✗ {fault}")
+        print(f"fault: {fault}")
     sys.exit(bool(faults))
 
 
@@ -210,6 +226,42 @@ def visit(page: Page, name: str, address: str, picture: Path | None) -> list[str
     if picture:
         page.screenshot(path=picture)
     return faults
+
+
+def simulate(python: str, notebook: Path) -> list[str]:
+    """Run all cells in a kernel like Colab's, and move every picture's first slider there."""
+    lesson = nbformat.read(notebook, as_version=4)
+    lesson.cells.append(nbformat.v4.new_code_cell(MOVE))
+    with TemporaryDirectory() as folder:
+        texts = {
+            "kernels/host/kernel.json": json.dumps(
+                {
+                    "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+                    "display_name": "host",
+                    "language": "python",
+                }
+            ),
+            "modules/google/colab/__init__.py": "",
+            "ipython/profile_default/startup/colab.py": "import google.colab",
+        }
+        for name, text in texts.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        modules = os.pathsep.join(filter(None, (f"{folder}/modules", os.environ.get("PYTHONPATH"))))
+        os.environ |= {"JUPYTER_DATA_DIR": folder, "IPYTHONDIR": f"{folder}/ipython", "PYTHONPATH": modules}
+        os.environ.pop("JPY_SESSION_NAME", None)
+        began = time.monotonic()
+        client = NotebookClient(lesson, timeout=CELLS_SECONDS, kernel_name="host", allow_errors=True)
+        client.execute(cwd=folder)
+    cells = [cell for cell in lesson.cells if cell.cell_type == "code"]
+    outputs = [output for cell in cells for output in cell.outputs]
+    print(f"{len(cells) - 1} code cells in {time.monotonic() - began:.0f} s")
+    moved = "".join(output.text for output in cells[-1].outputs if output.get("name") == "stdout").split()
+    print(f"first sliders moved: their pictures {', '.join(moved)}")
+    faults = [f"an error in a cell: {output.ename}: {output.evalue}" for output in outputs if "ename" in output]
+    faults += [f"a warning in a cell: {output.text[:300]}" for output in outputs if output.get("name") == "stderr"]
+    return faults + (["a picture that does not follow, or none"] if set(moved) != {"followed"} else [])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import tempfile
 from importlib import metadata, util
 
 NEEDED = {"torch": "torch", "einops": "einops", "safetensors": "safetensors", "tqdm": "tqdm", "IPython": "ipython"}
-NEEDED |= {"matplotlib": "matplotlib", "ipywidgets": "ipywidgets"}
+NEEDED |= {"matplotlib": "matplotlib", "ipywidgets": "ipywidgets!=8.1.9"}  # which shows nothing in VS Code
 if LANGUAGE == "ja":
     NEEDED["matplotlib_fontja"] = "matplotlib-fontja"  # a font with Japanese letters
 

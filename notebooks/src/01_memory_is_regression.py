@@ -315,14 +315,14 @@ exercises.EXACT_STEP.check(exact_step)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# After the write the answer is $M k + \beta\, (k \cdot k)\, (v - M k)$. What must stand before the bracket?
+# After the write the answer is `M k + β (k·k) (v − M k)`. What must stand before the bracket?
 #
 # </details>
 
-# %% [markdown] lang="ja" en="0c0cd515"
+# %% [markdown] lang="ja" en="dfdbbefc"
 # <details><summary>ヒント</summary>
 #
-# 書き込んだ後の答えは $M k + \beta\, (k \cdot k)\, (v - M k)$ です。最後の括弧に掛かる係数は、いくつでなければなりませんか。
+# 書き込んだ後の答えは `M k + β (k·k) (v − M k)` です。最後の括弧に掛かる係数は、いくつでなければなりませんか。
 #
 # </details>
 
@@ -412,12 +412,12 @@ lab
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# At 60° the answer to A is $1 + 0.87 \cdot (-0.5 - 0.87) = -0.18$: less than nothing. The memory answered 0.87 to B,
+# At 60° the answer to A is `1 + 0.87 × (−0.5 − 0.87) = −0.18`: less than nothing. The memory answered 0.87 to B,
 # so the write had to move it by −1.37, and A gets 0.87 of that.
 #
 # 1. At a right angle, 120° or −60°. It hurts most near A: on A itself, A's value is replaced by B's.
 # 2. Those at a right angle to B; there the curves before and after cross.
-# 3. At once: the answer to B moves by $\beta |k|^2$ of its error. At $\beta |k|^2 = 2$ it lands as far on the other
+# 3. At once: the answer to B moves by `β k·k` of its error. At `β k·k = 2` it lands as far on the other
 #    side, and beyond that each write makes it worse. The title gives the number.
 #
 # </details>
@@ -444,15 +444,15 @@ lab
 # **Predict before you run.** 16 pairs in 16 dimensions. What is the error of the matrix that adds? How much of the
 # first value does the delta rule still have?
 
-# %% [markdown] lang="ja" en="85d036fe"
+# %% [markdown] lang="ja" en="e8f7c6bc"
 # <details><summary>答え</summary>
 #
-# 60度では、A への答えは $1 + 0.87 \cdot (-0.5 - 0.87) = -0.18$ で、ゼロより下になります。
+# 60度では、A への答えは `1 + 0.87 × (−0.5 − 0.87) = −0.18` で、ゼロより下になります。
 # メモリは B に0.87と答えていたので、書き込みは B への答えを −1.37 だけ動かさなければならず、その0.87倍が A への答えにも及ぶのです。
 #
 # 1. A と直角、つまり120度か −60度のときです。いちばん損なわれるのは B が A の近くにあるときで、A と同じ向きなら、A の値が B の値に置き換わります。
 # 2. B と直角なキーです。そこでは、書く前と後の曲線が交わります。
-# 3. すぐに外れます。B への答えは、誤差の $\beta |k|^2$ 倍だけ動くからです。$\beta |k|^2 = 2$ では反対側に同じだけ外れ、
+# 3. すぐに外れます。B への答えは、誤差の `β k·k` 倍だけ動くからです。`β k·k = 2` では反対側に同じだけ外れ、
 #    それを超えると、書くたびに悪くなります。この数は図の上に出ています。
 #
 # </details>
@@ -596,9 +596,9 @@ capacity
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. Double them: only $n / d$ counts, nearly. (The look-up gains more, since its sharpness acts on $1/d$ in the
+# 1. Double them: only `n / d` counts, nearly. (The look-up gains more, since its sharpness acts on `1/d` in the
 #    exponent.)
-# 2. It keeps $2 n d$ numbers, the matrix $d^2$: from $d / 2$ pairs on the look-up keeps more, and it goes on growing.
+# 2. It keeps `2 n d` numbers, the matrix `d²`: from `d / 2` pairs on the look-up keeps more, and it goes on growing.
 #
 # </details>
 #
@@ -610,11 +610,11 @@ capacity
 # **Predict before you run.** 12, 16 and 32 pairs in 16 dimensions, read 300 times over. Which of them will be stored
 # exactly?
 
-# %% [markdown] lang="ja" en="75c79a10"
+# %% [markdown] lang="ja" en="48f844a9"
 # <details><summary>答え</summary>
 #
-# 1. 次元も2倍にします。ほとんど $n / d$ だけで決まるからです。（検索では、鋭さが指数の中で $1/d$ に掛かるので、誤差はさらに小さくなります。）
-# 2. 保持する数値は、検索が $2 n d$ 個、行列が $d^2$ 個です。$d / 2$ ペアからは検索のほうが多くなり、その後も増え続けます。
+# 1. 次元も2倍にします。ほとんど `n / d` だけで決まるからです。（検索では、鋭さが指数の中で `1/d` に掛かるので、誤差はさらに小さくなります。）
+# 2. 保持する数値は、検索が `2 n d` 個、行列が `d²` 個です。`d / 2` ペアからは検索のほうが多くなり、その後も増え続けます。
 #
 # </details>
 #

@@ -238,14 +238,14 @@ exercises.ONE_WRITE.check(step_for_one_write)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# The new error is $(1 - 2\theta\, k^\top k)$ times the old one. Make the bracket zero.
+# The new error is `(1 − 2θ k·k)` times the old one. Make the bracket zero.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="3f4e95b1"
+# %% [markdown] lang="ja" en="844a909e"
 # <details><summary>ヒント</summary>
 #
-# 新しい誤差は、元の誤差の $(1 - 2\theta\, k^\top k)$ 倍です。括弧の中をゼロにします。
+# 新しい誤差は、元の誤差の `(1 − 2θ k·k)` 倍です。括弧の中をゼロにします。
 #
 # </details>
 

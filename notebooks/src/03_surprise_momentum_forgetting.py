@@ -403,14 +403,14 @@ exercises.HALF_LIFE.check(alpha_for_half_life)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Solve $(1 - \alpha)^n = \tfrac12$ for $\alpha$. Try $n = 1$ in your head.
+# Solve `(1 − α)ⁿ = 1/2` for `α`. Try `n = 1` in your head.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="4ae0d166"
+# %% [markdown] lang="ja" en="df682ccc"
 # <details><summary>ヒント</summary>
 #
-# $(1 - \alpha)^n = \tfrac12$ を $\alpha$ について解きます。まず、$n = 1$ のときを暗算してみてください。
+# `(1 − α)ⁿ = 1/2` を `α` について解きます。まず、`n = 1` のときを暗算してみてください。
 #
 # </details>
 
@@ -749,11 +749,11 @@ lab
 #
 # <details><summary>Answers</summary>
 #
-# 1. $\theta = 0.5$: each key needs one token. But it swallows the lie whole, and the next honest token about that key
+# 1. `θ = 0.5`: each key needs one token. But it swallows the lie whole, and the next honest token about that key
 #    is as surprising as the lie was (4 at both).
 # 2. It is answered with more than three times its value. Three tokens set the momentum going, and no later token
 #    mentions this key, so nothing corrects it. Repetition would; silence does not.
-# 3. It fades to nothing, as $0.9^{n}$ says. And the surprise in the calm stretch never gets small, because what the
+# 3. It fades to nothing, as `0.9ⁿ` says. And the surprise in the calm stretch never gets small, because what the
 #    memory learns it also keeps losing: section 4's two thirds.
 # 4. No. A test of this course searches all constant settings on a fine grid. By the rules of exercise 3, and judged up
 #    to the last token, the best of them misses a limit by more than two times: a small step with much momentum is slow
@@ -773,7 +773,7 @@ lab
 # new rule is learned before the lie, the lie is not believed then or later, and the early pair is there up to the end.
 # There are many solutions, but none in which the three numbers stay the same.
 
-# %% [markdown] lang="ja" en="c259518c"
+# %% [markdown] lang="ja" en="e0f28a46"
 # 下の答えを開く前に、次の問いを考え、自分の予想を書き留めてみてください。
 #
 # 1. $\eta = 0$、$\alpha = 0$ とします。変化の後、驚きが最も速く消えるのは、$\theta$ がいくつのときですか。
@@ -785,12 +785,12 @@ lab
 #
 # <details><summary>答え</summary>
 #
-# 1. $\theta = 0.5$ で、どのキーも1トークンで足ります。ただし、うそも丸ごと信じてしまうので、
+# 1. `θ = 0.5` で、どのキーも1トークンで足ります。ただし、うそも丸ごと信じてしまうので、
 #    次に同じキーについて本当のことを言うトークンにも、うそと同じだけ驚きます（どちらも4です）。
 # 2. 元の値の3倍を超える答えになります。3つのトークンで勢いのついたモーメンタムが書き込みを続けるのに、
 #    後のトークンがこのキーに触れないので、答えを修正するものがないのです。
 #    同じペアがくり返されれば修正されますが、何も来なければ修正されません。
-# 3. 最初のペアは $0.9^{n}$ のとおりに薄れて、なくなります。静かな区間でも、メモリは覚えたものを覚えるそばから失っていくので、
+# 3. 最初のペアは `0.9ⁿ` のとおりに薄れて、なくなります。静かな区間でも、メモリは覚えたものを覚えるそばから失っていくので、
 #    驚きはいつまでも小さくなりません。4節の「3分の2」と同じことです。
 # 4. 見つかりません。この教材のテストでは、一定の設定を細かい格子の上ですべて調べています。
 #    演習3の基準を最後のトークンまで当てはめると、最もよい設定でも、どれかの限度の2倍を超えてしまいます。
@@ -823,15 +823,15 @@ exercises.check_schedule(schedule)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Start with `(0.25, 0, 0)` for all tokens and read what the check says. Which single token needs another $\theta$?
+# Start with `(0.25, 0, 0)` for all tokens and read what the check says. Which single token needs another `θ`?
 #
 # </details>
 
-# %% [markdown] lang="ja" en="29cd0986"
+# %% [markdown] lang="ja" en="476931bd"
 # <details><summary>ヒント</summary>
 #
 # まず、すべてのトークンで `(0.25, 0, 0)` を返して、答え合わせのメッセージを読んでください。
-# 別の $\theta$ が必要なトークンが、1つだけあります。どれでしょうか。
+# 別の `θ` が必要なトークンが、1つだけあります。どれでしょうか。
 #
 # </details>
 

@@ -250,16 +250,16 @@ exercises.META_GRADIENT.check(meta_gradient)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# $M_2 = M_1 - \theta\, u_2$, and $u_2 = 2 (M_1 k_2 - v_2)\, k_2$ depends on $\theta$ through $M_1$. Start with
-# $\partial M_1 / \partial \theta = -u_1$.
+# `M₂ = M₁ − θ u₂`, and `u₂ = 2 (M₁ k₂ − v₂) k₂` depends on `θ` through `M₁`. Start with
+# `∂M₁/∂θ = −u₁`.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="473e1eec"
+# %% [markdown] lang="ja" en="53ef86c3"
 # <details><summary>ヒント</summary>
 #
-# $M_2 = M_1 - \theta\, u_2$ です。$u_2 = 2 (M_1 k_2 - v_2)\, k_2$ も、$M_1$ を通して $\theta$ によって変わります。
-# $\partial M_1 / \partial \theta = -u_1$ から始めてください。
+# `M₂ = M₁ − θ u₂` です。`u₂ = 2 (M₁ k₂ − v₂) k₂` も、`M₁` を通して `θ` によって変わります。
+# `∂M₁/∂θ = −u₁` から始めてください。
 #
 # </details>
 
@@ -672,14 +672,14 @@ exercises.DETECTIVE.check(sabotaged)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Which columns would *not* change if it were $W_V$? If it were $W_Q$? The convolution mixes queries, keys and values.
+# Which columns would *not* change if it were `W_V`? If it were `W_Q`? The convolution mixes queries, keys and values.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="7adabc42"
+# %% [markdown] lang="ja" en="226faedb"
 # <details><summary>ヒント</summary>
 #
-# $W_V$ だったとしたら、**変わらない**列はどれですか。$W_Q$ だったとしたら、どうでしょうか。畳み込みは、クエリもキーも値も混ぜています。
+# `W_V` だったとしたら、**変わらない**列はどれですか。`W_Q` だったとしたら、どうでしょうか。畳み込みは、クエリもキーも値も混ぜています。
 #
 # </details>
 

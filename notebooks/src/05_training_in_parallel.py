@@ -276,16 +276,16 @@ exercises.MASK.check(mask)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# `shares(1 - alpha)` is $D$ and `shares(eta)` is $H$. Multiplying by $\mathrm{diag}(\theta)$ from the right scales the
+# `shares(1 - alpha)` is `D` and `shares(eta)` is `H`. Multiplying by `diag(θ)` from the right scales the
 # columns, which `* theta` does.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="f35a9691"
+# %% [markdown] lang="ja" en="fb43da91"
 # <details><summary>ヒント</summary>
 #
-# `shares(1 - alpha)` が $D$、`shares(eta)` が $H$ です。
-# 右から $\mathrm{diag}(\theta)$ を掛けると、列が定数倍されます。これは `* theta` で書けます。
+# `shares(1 - alpha)` が `D`、`shares(eta)` が `H` です。
+# 右から `diag(θ)` を掛けると、列が定数倍されます。これは `* theta` で書けます。
 #
 # </details>
 
@@ -393,9 +393,9 @@ lab
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. Tokens 3's and 4's, alike: a gradient $n$ tokens old has the share $(n + 1)\, 0.9^n$ of its own step. At $\eta = \alpha = 0$ all
+# 1. Tokens 3's and 4's, alike: a gradient `n` tokens old has the share `(n + 1) 0.9ⁿ` of its own step. At `η = α = 0` all
 #    shares are equal: every gradient is written once, and stays.
-# 2. What is in $S$: $M_t = S_t$, and the shares are those of $H$.
+# 2. What is in `S`: `M_t = S_t`, and the shares are those of `H`.
 # 3. No. The shares are the same; what changes is the *place* at which the gradients of the grey ones were taken.
 #
 # </details>
@@ -405,12 +405,12 @@ lab
 # Given $G$ and $\beta$, return the answers `y` [c, m] of a chunk that starts with the weights `W` [m, d] and without
 # momentum from before. `q`, `k` are [c, d], `v` is [c, m].
 
-# %% [markdown] lang="ja" en="4019f07f"
+# %% [markdown] lang="ja" en="433f9b80"
 # <details><summary>答え</summary>
 #
-# 1. トークン3と4の勾配で、両方が同じだけ入っています。$n$ トークン前の勾配の割合は、そのステップ幅の $(n + 1)\, 0.9^n$ 倍です。
-#    $\eta = \alpha = 0$ では、どの割合も等しくなります。どの勾配も1回だけ書き込まれ、そのまま残るからです。
-# 2. $S$ の中身です。$M_t = S_t$ なので、割合は $H$ と同じになります。
+# 1. トークン3と4の勾配で、両方が同じだけ入っています。`n` トークン前の勾配の割合は、そのステップ幅の `(n + 1) 0.9ⁿ` 倍です。
+#    `η = α = 0` では、どの割合も等しくなります。どの勾配も1回だけ書き込まれ、そのまま残るからです。
+# 2. `S` の中身です。`M_t = S_t` なので、割合は `H` と同じになります。
 # 3. 変わりません。割合は同じで、変わるのは、灰色のトークンの勾配を計算する**場所**、つまり、どの重みで計算するかです。
 #
 # </details>

@@ -186,14 +186,14 @@ exercises.SHARE.check(persistent_share)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# `(keys @ q / len(q) ** 0.5).exp().sum()` is $Z_x$. Do the same for the other keys.
+# `(keys @ q / len(q) ** 0.5).exp().sum()` is `Z_x`. Do the same for the other keys.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="f43eb7f1"
+# %% [markdown] lang="ja" en="ec182bde"
 # <details><summary>ヒント</summary>
 #
-# `(keys @ q / len(q) ** 0.5).exp().sum()` が $Z_x$ です。もう一方のキーでも、同じように計算します。
+# `(keys @ q / len(q) ** 0.5).exp().sum()` が `Z_x` です。もう一方のキーでも、同じように計算します。
 #
 # </details>
 
@@ -564,7 +564,7 @@ lab
 #
 # 1. At itself, with all of its attention. It has no choice.
 # 2. With keys of zero nothing is recognised, and the orange curve runs along the dotted one: a persistent token is just
-#    one of many. Early queries give most of their attention to $P$, the last one about a sixth. A window of 6 keeps the
+#    one of many. Early queries give most of their attention to `P`, the last one about a sixth. A window of 6 keeps the
 #    competition small: there the last query still gives about half.
 # 3. The persistent tokens fade from view: with two of them and a scale of −1 the last query gives them 2 percent. A
 #    model that does not need them can learn to ignore them.
@@ -583,12 +583,12 @@ lab
 # The model is one look-up, section 2's $y$ with learned $W_Q$ and $W_K$. To see clearly, the persistent keys and values
 # are parameters themselves, instead of $p_n W_K$ and $p_n W_V$.
 
-# %% [markdown] lang="ja" en="57ac73fd"
+# %% [markdown] lang="ja" en="6817ba28"
 # <details><summary>答え</summary>
 #
 # 1. ほかに選びようがないので、すべてのアテンションを自分自身に向けます。
 # 2. キーがゼロだと何も見分けられないので、永続トークンは多くのトークンの中の1つにすぎなくなり、橙色の曲線はおよそ点線に沿います。
-#    前のほうのクエリはアテンションのほとんどを $P$ に向け、最後のクエリは6分の1ほどです。
+#    前のほうのクエリはアテンションのほとんどを `P` に向け、最後のクエリは6分の1ほどです。
 #    ウィンドウが6なら競争相手が増えないので、最後のクエリも半分ほどを向けます。
 # 3. 永続トークンはほとんど見られなくなり、2個で倍率が−1のとき、最後のクエリが向けるのは2%です。
 #    永続トークンが要らないモデルは、無視することを学習できます。

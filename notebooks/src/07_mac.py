@@ -599,15 +599,15 @@ exercises.MASK.check(mask)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# `torch.ones(tokens, tokens).tril().bool()` is the triangle of what is past. You need it twice, and something for $P$ in
+# `torch.ones(tokens, tokens).tril().bool()` is the triangle of what is past. You need it twice, and something for `P` in
 # front; `torch.cat(..., dim=1)` puts them side by side.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="4e49a5b0"
+# %% [markdown] lang="ja" en="f7addfab"
 # <details><summary>ヒント</summary>
 #
-# 過去を表す三角形は `torch.ones(tokens, tokens).tril().bool()` で作れます。これが2つと、先頭に置く $P$ の分が必要です。
+# 過去を表す三角形は `torch.ones(tokens, tokens).tril().bool()` で作れます。これが2つと、先頭に置く `P` の分が必要です。
 # 横に並べるには `torch.cat(..., dim=1)` を使います。
 #
 # </details>

@@ -280,13 +280,13 @@ player
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. 2, then about 1.2, then about 0.8. With neither: every write takes away $2\theta = 0.4$ of the error, so 2, 1.2 and
+# 1. 2, then about 1.2, then about 0.8. With neither: every write takes away `2θ = 0.4` of the error, so 2, 1.2 and
 #    0.72. With momentum it falls faster: 2, 0.57, 0.18.
 # 2. Two columns, Ana's and Anna's own: the write is an outer product with Anna's key. Ana's tea goes down and cola
 #    comes up in its place. A memory frozen before Anna keeps Ana's tea, and never learns about Anna.
 # 3. The one with momentum goes beyond 1 at token 28, although Ben was last mentioned at 27. It comes back by forgetting
 #    alone, since no token corrects it.
-# 4. It keeps $0.98^n$ after $n$ tokens: from 0.94 at token 11 to 0.55 at the end.
+# 4. It keeps `0.98ⁿ` after `n` tokens: from 0.94 at token 11 to 0.55 at the end.
 #
 # </details>
 #
@@ -298,17 +298,17 @@ player
 #
 # The layer makes $q$, $k$, $v$ and the gates from its input. We let it read 14 tokens, and do the last write ourselves.
 
-# %% [markdown] lang="ja" en="ad31a67d"
+# %% [markdown] lang="ja" en="56f683b3"
 # <details><summary>答え</summary>
 #
-# 1. 2、約1.2、約0.8と下がります。モーメンタムも忘却もなければ、1回書くごとに誤差の $2\theta = 0.4$ 倍が取り除かれるので、
+# 1. 2、約1.2、約0.8と下がります。モーメンタムも忘却もなければ、1回書くごとに誤差の `2θ = 0.4` 倍が取り除かれるので、
 #    2、1.2、0.72です。モーメンタムがあると、もっと速く、2、0.57、0.18と下がります。
 # 2. Ana の列と Anna 自身の列の2つです。書き込みは Anna のキーとの外積（outer product）だからです。
 #    Ana の tea は弱くなり、代わりに cola が現れます。Anna の前で凍結したメモリでは、Ana の tea は残りますが、
 #    Anna については何も学びません。
 # 3. モーメンタムのあるほうです。Ben が最後に出てきたのはトークン27なのに、トークン28で1を超えます。
 #    その後に値を修正するトークンはないので、忘却の分だけ戻ります。
-# 4. $n$ トークンの後に残るのは $0.98^n$ 倍で、トークン11での0.94が、最後には0.55になります。
+# 4. `n` トークンの後に残るのは `0.98ⁿ` 倍で、トークン11での0.94が、最後には0.55になります。
 #
 # </details>
 #
@@ -652,7 +652,7 @@ inside
 #    second, is not known at the end. (Over the 64 sequences a memory without momentum knows some 96 % of the pairs at
 #    token 48, the other 99 %.)
 # 2. They do not. A pattern of rows and columns grows during the facts and the tokens after them, and most of it stays.
-#    This model has learned hardly to forget ($\alpha$ is below 0.01 at all tokens here).
+#    This model has learned hardly to forget (`α` is below 0.01 at all tokens here).
 # 3. That is the next section.
 #
 # </details>
@@ -665,7 +665,7 @@ inside
 # **Predict before you run.** At token 47 the model answers nearly all pairs. How large is its surprise when it hears
 # them again?
 
-# %% [markdown] lang="ja" en="9e93b110"
+# %% [markdown] lang="ja" en="a549436c"
 # <details><summary>答え</summary>
 #
 # 1. 値が伝えられるトークン11の後では、どちらもまだ答えられません。モーメンタムのないほうはトークン12の後、あるほうはトークン13の後で答えられるようになります。
@@ -673,7 +673,7 @@ inside
 #    モーメンタムがないと、6つのペアのうちの2番目を、ストリームの最後には答えられません
 #    （64本の系列では、トークン48の時点で答えられるペアは、モーメンタムなしで約96%、ありで99%です）。
 # 2. 戻りません。事実とその後のトークンを読む間に、行と列の模様ができ、その大部分が残ります。
-#    このモデルは、ほとんど忘れないことを学習しました（ここでは、どのトークンでも $\alpha$ は0.01未満です）。
+#    このモデルは、ほとんど忘れないことを学習しました（ここでは、どのトークンでも `α` は0.01未満です）。
 # 3. 次の節で扱います。
 #
 # </details>
@@ -1200,7 +1200,7 @@ exercises.STATE_NUMBERS.check(numbers_in_state)
 # %% [markdown] lang="en"
 # <details><summary>Hint 1</summary>
 #
-# With $d$ = dim / heads the widths from bottom to top are $d$, then depth − 1 times $d \cdot$ expansion, then $d$.
+# With `d` = dim / heads the widths from bottom to top are `d`, then depth − 1 times `d ×` expansion, then `d`.
 #
 # </details>
 #
@@ -1210,10 +1210,10 @@ exercises.STATE_NUMBERS.check(numbers_in_state)
 #
 # </details>
 
-# %% [markdown] lang="ja" en="8f04e3e1"
+# %% [markdown] lang="ja" en="409277e9"
 # <details><summary>ヒント1</summary>
 #
-# $d$ = dim / heads とすると、幅は下から順に $d$、次に $d \cdot$ expansion が（深さ − 1）回、最後に $d$ です。
+# `d` = dim / heads とすると、幅は下から順に `d`、次に `d ×` expansion が（深さ − 1）回、最後に `d` です。
 #
 # </details>
 #

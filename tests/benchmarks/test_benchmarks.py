@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.paths import ROOT
+
+pytest.importorskip("resource", reason="the benchmark measures memory with it, which Windows does not have")
 from tests.benchmarks import __main__ as command
 from tests.benchmarks import machine, rows, sides, table, timing
-from tests.paths import ROOT
 
 TOY = {"batch": 1, "tokens": 16, "dim": 8, "chunk": 4}
 WITH_THEIRS = importlib.util.find_spec("titans_pytorch") is not None

@@ -161,11 +161,12 @@ def _raised(error: BaseException, where: str) -> RefusedError:
     english, japanese = (
         (f"With {where}, y{english}", f"{where} のとき、{japanese}") if where else (f"Y{english}", japanese)
     )
-    if "dtype" in message:
+    of_dtype = "dtype" in message or "scalar type" in message
+    if of_dtype:
         english += " The arguments are float64, so tensors that you make have to be float64 too."
         japanese += "引数は float64 なので、自分で作るテンソルも float64 にします。"
     of_sizes = any(word in message for word in ("size", "shape", "mismatch", "dimension"))
-    return RefusedError("error", english, japanese, "sizes" if of_sizes and "dtype" not in message else "error")
+    return RefusedError("error", english, japanese, "sizes" if of_sizes and not of_dtype else "error")
 
 
 def values(value: Any, count: int = 0, shape: Sequence[int] = ()) -> Values:

@@ -26,10 +26,10 @@ def version(package):
 def install(packages, *options):
     """By pip; the torch and numpy that are there stay as they are."""
     kept = [f"{name}=={version(name)}\n" for name in ("torch", "numpy") if version(name)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False) as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.writelines(kept)
     command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", file.name, *options, *packages]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         print(done.stderr[-1500:])
         raise SystemExit(f"{WORDS['failed']}: pip install {' '.join(packages)}")

@@ -290,7 +290,7 @@ def source_problems(cells: list[NotebookNode]) -> Iterator[str]:
         if cell.cell_type == "code" and len(code) > CELL_LINES:
             yield f"{name}: {len(code)} lines of code, more than {CELL_LINES}"
         if any("$" in folded for folded in re.findall(r"<details>.*?</details>", cell.source, flags=re.DOTALL)):
-            yield f"{name}: a formula in <details>, where some programs show it raw: write it in plain letters, `(1 − α)ⁿ`"
+            yield f"{name}: a formula in <details>, which some programs show raw: in plain letters, `(1 − α)ⁿ`"
         if cell.cell_type == "markdown" and re.search(r"!\[\s*\]\(|<img(?![^>]*\salt=.[^\"'])", cell.source):
             yield f"{name}: a picture without alt text"
 

@@ -43,7 +43,7 @@ def host(tmp_path_factory):
         if path.name.split(".py")[0] in THERE or re.match(r"(torch|numpy)-.*[.]dist-info", path.name):
             (lent / path.name).symlink_to(path, target_is_directory=path.is_dir())
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    inside = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    inside = subprocess.run([python, "-c", code], check=True, capture_output=True, encoding="utf-8").stdout.strip()
     (Path(inside) / "lent.pth").write_text(f"{lent}\n", encoding="utf-8")
     subprocess.run([python, "-m", "pip", "install", "-q", *HOST], check=True, capture_output=True)
     spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}

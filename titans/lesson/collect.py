@@ -157,7 +157,7 @@ def limit_memory(bytes_: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        now = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + bytes_, -1))
 
 

@@ -24,7 +24,8 @@ def silent(source: str) -> Iterator[str]:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         given = {keyword.arg for keyword in node.keywords}
         mode = [word for word in ast.walk(node) if isinstance(word, ast.Constant) and word.value in ("rb", "wb", "ab")]
-        text = name in TEXT or (name in MAYBE_TEXT and not mode and "fileobj" not in given) or (name in PROCESSES and given & {"text"})
+        opens_text = name in MAYBE_TEXT and not mode and "fileobj" not in given
+        text = name in TEXT or opens_text or (name in PROCESSES and given & {"text"})
         if text and "encoding" not in given:
             yield f"line {node.lineno}: {name}"
 

@@ -32,7 +32,7 @@ def install(packages, *options):
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         print(done.stderr[-1500:])
-        raise SystemExit(f"{WORDS['failed']}: pip install {' '.join(packages)}")
+        raise RuntimeError(f"{WORDS['failed']}: pip install {' '.join(packages)}")
     importlib.invalidate_caches()
 
 

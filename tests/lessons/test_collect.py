@@ -27,6 +27,12 @@ PUPILS = {  # the cell of exercise 1, and what becomes of it
     "endless": ("def alpha(n):\n    while True: pass" + CHECK, "too long"),
     "hungry": ("def alpha(n):\n    return torch.zeros(10**9, 8)[0, 0] + half()" + CHECK, "error"),
     "quits": ("import os\ndef alpha(n):\n    os._exit(3)" + CHECK, "error"),
+    "asks": ("def alpha(n):\n    return float(input())" + CHECK, "error"),
+    "prints": ("def alpha(n):\n    print('[1, 2, 3]', n)\n    return 1 - half() ** (1 / n)" + CHECK, "passed"),
+    "cheats": (
+        "class exercises:\n    class HALF_LIFE:\n        check = print\ndef alpha(n):\n    return n" + CHECK,
+        "different",
+    ),
     "broken": ("def alpha(n) return" + CHECK, "error"),
     "gone": ("x = 1", "missing"),
     "unfinished": ("def alpha(n):\n    return n" + CHECK + "\nx = 1", "missing"),

@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -82,10 +82,11 @@ def program(codes: Sequence[str], name: str) -> ast.Module | None:
     needed, before = set[str](), list[ast.stmt]()
     for statement in own:
         needed |= names_read(statement)
+    needed.discard("exercises")  # the lesson's own, whatever a notebook may call so
     for statement in reversed([one for code in codes[:place] for one in statements(code)]):
         made = names_made(statement)
         if made & needed:
-            needed |= names_read(statement)
+            needed |= names_read(statement) - {"exercises"}
             before.insert(0, statement)
     return ast.Module([*before, *own], [])
 
@@ -122,21 +123,21 @@ def check(path: Path, seconds: float, bytes_: int, skip: Sequence[str]) -> Itera
     An exercise that runs too long ends the process, after its name was printed.
     """
     codes = code_of(path)
-    lesson = lesson_of(codes)
-    for name in checks(import_module(f"titans.lesson.lesson_{lesson}.exercises")):
+    exercises = import_module(f"titans.lesson.lesson_{lesson_of(codes)}.exercises")
+    for name in checks(exercises):
         if name not in skip:
             print(json.dumps([name]), flush=True)
             limit = threading.Timer(seconds, os._exit, (TOO_LONG,))
             limit.start()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                outcome, says = judged(codes, name, bytes_)
+                outcome, says = judged(codes, name, exercises, bytes_)
             limit.cancel()
             yield name, outcome, says
 
 
-def judged(codes: Sequence[str], name: str, bytes_: int) -> tuple[str, str]:
-    """What a notebook's check says of its function."""
-    names: dict[str, object] = {"__name__": "__main__"}
+def judged(codes: Sequence[str], name: str, exercises: Any, bytes_: int) -> tuple[str, str]:
+    """What the lesson's check says of a notebook's function."""
+    names: dict[str, object] = {"__name__": "__main__", "exercises": exercises}
     try:
         tree = program(codes, name)
         if tree is None:
@@ -146,6 +147,7 @@ def judged(codes: Sequence[str], name: str, bytes_: int) -> tuple[str, str]:
             return "missing", say("the cell does not end with the check", "セルがチェックの呼び出しで終わっていません")
         limit_memory(bytes_)
         exec(compile(tree, "<notebook>", "exec"), names)
+        names["exercises"] = exercises
         verdict = eval(compile(ast.Expression(call.value), "<notebook>", "eval"), names)
         return verdict.outcome, say(verdict.english, verdict.japanese)
     except (Exception, SystemExit) as error:
@@ -175,7 +177,9 @@ def rows_of(path: Path, seconds: float, gigabytes: float, language: str) -> list
     options = ["--seconds", str(seconds), "--gigabytes", str(gigabytes), "--language", language]
     while True:
         skip = [word for row in rows for word in ("--skip", row.exercise)]
-        done = subprocess.run([*command, *options, *skip], capture_output=True, encoding="utf-8")
+        done = subprocess.run(
+            [*command, *options, *skip], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8"
+        )
         lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
         rows += [Row(str(path), lesson, *line) for line in lines if len(line) == 3]
         unfinished = lines[-1][0] if lines and len(lines[-1]) == 1 else None

@@ -122,9 +122,9 @@ print("tokens of filler in training: from {} to {}".format(*LIVE.between))
 # `ask` gives it one name, and takes the token that it finds most likely to follow.
 #
 # **Predict before you run.** 2,000 tokens of filler: 125 segments, and far more than the model ever met in training.
-# How many of the six will it know?
+# How many of the six will it know? Write it in place of the dots below and run that cell: it comes back under the result.
 
-# %% [markdown] lang="ja" en="8d177ba4"
+# %% [markdown] lang="ja" en="0f12e6c9"
 # `hear` は、モデルに事実を読ませ、続けて埋め草を読ませます。
 # ある呼び出しから次の呼び出しへモデルが引き継ぐものが、**状態**（state）です。
 # `ask` は、モデルに名前を1つ与え、次に来る確率が最も高いとモデルが考えるトークンを答えとします。
@@ -132,6 +132,7 @@ print("tokens of filler in training: from {} to {}".format(*LIVE.between))
 # **実行する前に予想してみましょう。**
 # 埋め草は2,000トークン、セグメントにして125個分で、モデルが訓練中に出会った長さをはるかに超えています。
 # モデルは、6つのうちいくつを答えられるでしょうか。
+# 下の「...」を予想に書き換えて、そのセルを実行してください。結果の下に、もう一度表示されます。
 
 
 # %%

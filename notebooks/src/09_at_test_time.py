@@ -855,8 +855,8 @@ print("surprise at new facts, same h:", f"{not_known.mean():.2f}")
 print("and with their own h:         ", f"{instead[bind + 48].mean():.2f}")
 
 # %% [markdown] lang="en"
-# The key is nearly the old one again, and a third of the surprise is gone. At new facts, told with the same $h$, hardly
-# anything goes. A fact in another context is another key.
+# The key is nearly the old one again, and a third of the surprise is gone. At the same tokens of new facts, told with the
+# same $h$, hardly anything goes. A fact in another context is another key.
 # (The model answers all the same: it is asked with $q$, and at $q$ the memory says the right thing.)
 #
 # Now the plateau. The second telling is written under keys close to that of noise. If it is those writes that
@@ -866,8 +866,8 @@ print("and with their own h:         ", f"{instead[bind + 48].mean():.2f}")
 # momentum, with the $h$ of the empty memory, and, in chunks of 1, with gradients at the newest weights instead of those
 # of the chunk's start.
 
-# %% [markdown] lang="ja" en="4e0d36b2"
-# キーはほぼ元に戻り、驚きの3分の1が消えました。新しい事実では、同じ $h$ を与えても、驚きはほとんど減りません。文脈が変われば、同じ事実でもキーが変わるのです。
+# %% [markdown] lang="ja" en="93ca3a38"
+# キーはほぼ元に戻り、驚きの3分の1が消えました。新しい事実では、同じ位置のトークンに同じ $h$ を与えても、驚きはほとんど減りません。文脈が変われば、同じ事実でもキーが変わるのです。
 # （それでもモデルは答えられます。質問は $q$ で読み出し、$q$ に対しては、メモリが正しいものを返すからです。）
 #
 # 次は、2回目の後の雑音で、驚きが高止まりした理由です。2回目に伝えられた事実は、雑音のキーに近いキーで書き込まれます。

@@ -24,7 +24,12 @@ EDITIONS = ("student", "teacher", "slides")
 CLASSROOM = "classroom.toml"  # beside the sources' folder: what a teacher is told
 SOLVED = "Solution · 解答|Answers|答え|What you should have seen|調べた結果"
 SOLUTION = re.compile(rf"<details><summary>({SOLVED})</summary>(.*?)</details>\s*", re.DOTALL)
-STYLE = ".reveal .jp-RenderedHTMLCommon { font-size: 26px } .reveal pre { font-size: 18px }"  # for the last row
+# For the last row: letters of a size, and colours of code that stand out from grey.
+STYLE = """
+.reveal .jp-RenderedHTMLCommon { font-size: 26px } .reveal pre { font-size: 18px }
+.reveal a { text-decoration: underline !important }
+body { --jp-mirror-editor-keyword-color: #060; --jp-mirror-editor-number-color: #060; --jp-mirror-editor-comment-color: #355;
+--jp-mirror-editor-operator-color: #708; --jp-mirror-editor-string-color: #911; --jp-mirror-editor-builtin-color: #060 }"""
 DETAILS = re.compile(r"<details><summary>.*?</details>\s*", re.DOTALL)
 LETTERS = {"en": 700, "ja": 330}  # of prose on a slide
 WORDS = {

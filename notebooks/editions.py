@@ -28,8 +28,9 @@ SOLUTION = re.compile(rf"<details><summary>({SOLVED})</summary>(.*?)</details>\s
 STYLE = """
 .reveal .jp-RenderedHTMLCommon { font-size: 26px } .reveal pre { font-size: 18px }
 .reveal a { text-decoration: underline !important }
-body { --jp-mirror-editor-keyword-color: #060; --jp-mirror-editor-number-color: #060; --jp-mirror-editor-comment-color: #355;
---jp-mirror-editor-operator-color: #708; --jp-mirror-editor-string-color: #911; --jp-mirror-editor-builtin-color: #060 }"""
+body { --jp-mirror-editor-keyword-color: #060; --jp-mirror-editor-number-color: #060;
+--jp-mirror-editor-builtin-color: #060; --jp-mirror-editor-comment-color: #355;
+--jp-mirror-editor-operator-color: #708; --jp-mirror-editor-string-color: #911 }"""
 DETAILS = re.compile(r"<details><summary>.*?</details>\s*", re.DOTALL)
 LETTERS = {"en": 700, "ja": 330}  # of prose on a slide
 WORDS = {

@@ -632,10 +632,10 @@ for name in never:
 # ### Exercise 3: who was sabotaged?
 #
 # Three copies of your model: in each one part was put back to its start. Decide from the numbers which one, among
-# `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three columns are about the token after each pair: how
+# `gates`, `convolution`, `W_K`, `W_V`, `W_Q` and `M_0`. The last three rows are about the token after each pair: how
 # much the question's query is like its key, how much the keys of *different* pairs overlap, how long its value is.
 
-# %% [markdown] lang="ja" en="5971bdfd"
+# %% [markdown] lang="ja" en="5838d062"
 # 代償は、$W_K$ と $W_V$ ではありませんでした。両方を凍結しても、モデルは変わらずに学習します。ところが切り離すと、7〜33%にとどまります。
 # 書き込まれるものは、埋め込み、$W_K$ と $W_V$、畳み込みの3か所で作られますが、切り離すと、そのどれにも勾配が届かなくなります。
 # 残りの3行（writes shaped by …）では、そのうちの1か所だけを開き、書き込まれるものをそこだけで訓練しました。
@@ -646,8 +646,8 @@ for name in never:
 #
 # あなたのモデルの3つのコピー A、B、C では、それぞれ1つの部分が初期値に戻されています。
 # `gates`、`convolution`、`W_K`、`W_V`、`W_Q`、`M_0` のうちのどれかを、数値から判断してください。
-# 最後の3列は、各ペアの次のトークンについて、質問のクエリがそのキーにどれだけ似ているか（q·k）、
-# **異なる**ペアのキーがどれだけ重なるか、値の長さ（|v|）です。「学習済み」の行は、元のモデルです。
+# 最後の3行は、各ペアの次のトークンについて、質問のクエリがそのキーにどれだけ似ているか（q·k）、
+# **異なる**ペアのキーがどれだけ重なるか、値の長さ（|v|）です。「学習済み」の列は、元のモデルです。
 
 # %%
 assert min(never["W_K W_V"]) > 0.95
@@ -672,14 +672,14 @@ exercises.DETECTIVE.check(sabotaged)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Which columns would *not* change if it were `W_V`? If it were `W_Q`? The convolution mixes queries, keys and values.
+# Which rows would *not* change if it were `W_V`? If it were `W_Q`? The convolution mixes queries, keys and values.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="226faedb"
+# %% [markdown] lang="ja" en="843f64c3"
 # <details><summary>ヒント</summary>
 #
-# `W_V` だったとしたら、**変わらない**列はどれですか。`W_Q` だったとしたら、どうでしょうか。畳み込みは、クエリもキーも値も混ぜています。
+# `W_V` だったとしたら、**変わらない**行はどれですか。`W_Q` だったとしたら、どうでしょうか。畳み込みは、クエリもキーも値も混ぜています。
 #
 # </details>
 

@@ -304,9 +304,10 @@ DETECTIVE = Detective()
 
 
 def clues(numbers: dict[str, Sequence[float]], names: dict[str, str]) -> str:
-    """The table that the reader decides from: a row a model; names: of its columns, in English and Japanese."""
-    lines = [" " * 9 + "".join(space(name, 19) + name for name in (say(*pair) for pair in names.items()))]
-    for model, row in numbers.items():
-        model = say(model, "学習済み" if model == "trained" else model)
-        lines.append(model + space(model, 9) + "".join(f"{number:19.3f}" for number in row))
+    """The table that the reader decides from: a column a model; names: of its rows, in English and Japanese."""
+    models = [say(model, "学習済み" if model == "trained" else model) for model in numbers]
+    lines = [" " * 18 + "".join(space(model, 11) + model for model in models)]
+    for row, pair in zip(zip(*numbers.values(), strict=True), names.items(), strict=True):
+        name = say(*pair)
+        lines.append(name + space(name, 18) + "".join(f"{number:11.3f}" for number in row))
     return "\n".join(lines)

@@ -258,7 +258,7 @@ exercises.META_GRADIENT.check(meta_gradient)
 # %% [markdown] lang="ja" en="473e1eec"
 # <details><summary>ヒント</summary>
 #
-# $M_2 = M_1 - \theta\, u_2$ です。$u_2 = 2 (M_1 k_2 - v_2)\, k_2$ も、$M_1$ を通して $\theta$ に依存します。
+# $M_2 = M_1 - \theta\, u_2$ です。$u_2 = 2 (M_1 k_2 - v_2)\, k_2$ も、$M_1$ を通して $\theta$ によって変わります。
 # $\partial M_1 / \partial \theta = -u_1$ から始めてください。
 #
 # </details>

@@ -63,18 +63,18 @@ META_GRADIENT = Exercise(
             lambda *case: _by_hand(*case, inner=0.0),
             "You treated the second surprise as a number. It depends on θ too, as it is taken at M₁: that is the "
             "gradient through the gradient.",
-            "2つ目の驚きを、ただの数として扱っています。驚きは M₁ でとるので、これも θ によって変わります。"
+            "2つ目の驚きを、ただの数として扱っています。驚きは M₁ で計算するので、θ に依存します。"
             "それが、勾配を通る勾配です。",
         ),
         "stale": Mistake(
             lambda *case: _by_hand(*case, inner=0.0, stale=True),
             "The second surprise is taken at M₁, after the first write, not at M₀.",
-            "2つ目の驚きは、M₀ ではなく、最初に書いた後の M₁ でとります。",
+            "2つ目の驚きは、M₀ ではなく、最初に書き込んだ後の M₁ で計算します。",
         ),
         "no error": Mistake(
             lambda *case: _by_hand(*case, error=1.0),
             "Half of it: the outer loss is a square too, and brings a 2.",
-            "半分の大きさです。外側の損失も2乗なので、係数2が付きます。",
+            "求める値の半分です。外側の損失も2乗なので、係数2が付きます。",
         ),
         "no query": Mistake(
             lambda *case: _by_hand(*case, asked=False),
@@ -89,17 +89,17 @@ META_GRADIENT = Exercise(
         "second write only": Mistake(
             lambda *case: _by_hand(*case, first=0.0),
             "θ scales the first write as well: M₁ depends on θ too.",
-            "θ は最初の書き込みにも掛かっています。M₁ も θ によって変わります。",
+            "θ は最初の書き込みにも掛かっています。M₁ も θ に依存します。",
         ),
         "factor 2 inside": Mistake(
             lambda *case: _by_hand(*case, inner=0.5),
             "The derivative of the second surprise by M₁ is 2k₂², with the 2 of its square.",
-            "2つ目の驚きを M₁ で微分すると 2k₂² で、2乗から出る2が付きます。",
+            "2つ目の驚きを M₁ で微分すると 2k₂² です。2乗の微分から出る2を落としています。",
         ),
         "slope in M_0": Mistake(
             lambda *case: _slope("m", *case),
             "That is the derivative by M₀. Asked for is the one by θ.",
-            "それは M₀ についての微分です。求めるのは θ についての微分です。",
+            "それは M₀ についての微分です。求めるのは、θ についての微分です。",
         ),
     },
     "Correct: a derivative through two writes, the second of which depends on the first.",
@@ -165,7 +165,7 @@ FIRST_MEMORY = Exercise(
         "decay": Mistake(
             lambda k, v: _solve(k, v, ridge=1.0),
             "That is regression with weight decay: shorter than the best.",
-            "それは重み減衰付きの回帰で、最良のものより小さくなります。",
+            "それは重み減衰付きの回帰なので、行列が最良のものより小さくなります。",
         ),
         "each feature alone": Mistake(
             lambda k, v: v.mT @ k / k.square().sum(0),

@@ -64,9 +64,9 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
         "before training and after. Before, every gate is the same at all tokens. After, θ is larger, most of all at "
         "names; η is close to 1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
         alt_ja="1トークンを1点で表した4段の図。上から、訓練の前と後のステップ幅 θ、"
-        "モーメンタム η、忘却 α、驚き |u|。前は、どのゲートもすべてのトークンで同じです。"
-        "後は、θ が大きく、特に名前で大きくなります。どこでも η は1に、α は0に近く、"
-        "驚きは多くのトークンで前より大きくなります。",
+        "モーメンタム η、忘却 α、驚き |u|。訓練前は、どのゲートもすべてのトークンで同じです。"
+        "訓練後は、θ が大きく、特に名前で大きくなります。どこでも η は1に、α は0に近く、"
+        "驚きは多くのトークンで訓練前より大きくなります。",
     )
 
 

@@ -13,11 +13,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 OURS = "titans-step-by-step"
+CARRIED = Path(__file__).with_name("carried")  # in the copy that a lesson's single file brings, in a folder of its own
 
 
 def others() -> list[str]:
     """Names of other installed packages that have a titans/__init__.py: of those with titans in
-    their name, so that few files are read."""
+    their name, so that few files are read. A copy in a folder of its own has none of theirs among it."""
+    if CARRIED.exists():
+        return []
     found = set()
     for folder in map(Path, sys.path):
         with suppress(OSError):

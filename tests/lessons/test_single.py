@@ -46,6 +46,7 @@ def host(tmp_path_factory):
     inside = subprocess.run([python, "-c", code], check=True, capture_output=True, encoding="utf-8").stdout.strip()
     (Path(inside) / "lent.pth").write_text(f"{lent}\n", encoding="utf-8")
     subprocess.run([python, "-m", "pip", "install", "-q", *HOST], check=True, capture_output=True)
+    another_titans(Path(inside))
     spec = {"argv": [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
     kernel = folder / "jupyter" / "kernels" / "host"
     kernel.mkdir(parents=True)
@@ -54,6 +55,15 @@ def host(tmp_path_factory):
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         patch.delenv("PYTHONPATH", raising=False)
         yield
+
+
+def another_titans(site):
+    """A package of PyPI that is called so too, where a lesson must not meet it."""
+    (site / "titans").mkdir()
+    (site / "titans" / "__init__.py").write_text("raise ImportError('the other titans')\n", encoding="utf-8")
+    (site / "titans-0.0.7.dist-info").mkdir()
+    (site / "titans-0.0.7.dist-info" / "METADATA").write_text("Name: titans\nVersion: 0.0.7\n", encoding="utf-8")
+    (site / "titans-0.0.7.dist-info" / "RECORD").write_text("titans/__init__.py,,\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize(("language", "lesson"), FILES)

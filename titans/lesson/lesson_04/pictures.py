@@ -61,8 +61,8 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
     return Picture(
         figure,
         alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, "
-        "before training and after. Before, every gate is the same at all tokens. After, from the first fact on, θ is mostly "
-        "larger, most of all at names, η is close to 1 and α close to 0; the surprise is larger at most tokens.",
+        "before training and after. Before, every gate is the same at all tokens. After, from the first fact on, θ is "
+        "mostly larger, most of all at names, η is close to 1 and α close to 0; the surprise is larger at most tokens.",
         alt_ja="1トークンを1点で表した4段の図。上から、訓練の前と後のステップ幅 θ、"
         "モーメンタム η、忘却 α、驚き |u|。訓練前は、どのゲートもすべてのトークンで同じです。"
         "訓練後は、最初の事実から後では、θ がたいてい大きくなり、特に名前で大きく、η は1に、α は0に近くなります。"

@@ -69,7 +69,7 @@ class GatesDrawing(Drawing):
     def draw(self, theta: float, eta: float, alpha: float, token: int) -> None:
         seen = self.read(theta, eta, alpha)
         english = f"θ = {theta:g}, η = {eta:g}, α = {alpha:g}; token {token}"
-        self.now.set_text(say(english, f"θ = {theta:g}、η = {eta:g}、α = {alpha:g}、トークン {token}"))
+        self.now.set_text(say(english, f"θ = {theta:g}、η = {eta:g}、α = {alpha:g}、トークン{token}"))
         for image, states in zip(self.maps, (seen.memory, seen.momentum, seen.write), strict=True):
             image.set_data(states[token].numpy())
         answers = early_answer(self.stream, seen.memory)

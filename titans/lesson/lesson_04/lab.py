@@ -111,7 +111,7 @@ class FilmDrawing(Drawing):
             self.titles[place].set_text(kind + share)
         told = min(6, (token + 1) // 2)
         note = say(
-            f"after token {token}: {told} of 6 pairs told", f"トークン {token} の後：6ペアのうち{told}ペアを伝えた"
+            f"after token {token}: {told} of 6 pairs told", f"トークン{token}の後：6ペアのうち{told}ペアを伝えた"
         )
         self.note.set_text(note)
 

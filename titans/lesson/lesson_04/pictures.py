@@ -61,11 +61,11 @@ def before_and_after(before: TitansLM, after: TitansLM) -> Picture:
     return Picture(
         figure,
         alt="Four charts below one another, one point a token: step θ, momentum η, forgetting α and surprise |u|, "
-        "before training and after. Before, every gate is the same at all tokens. After, θ is larger, most of all at "
-        "names; η is close to 1 and α close to 0 everywhere; the surprise is larger than before at most tokens.",
+        "before training and after. Before, every gate is the same at all tokens. After, from the first fact on, θ is "
+        "mostly larger, most of all at names, η is close to 1 and α close to 0; the surprise is larger at most tokens.",
         alt_ja="1トークンを1点で表した4段の図。上から、訓練の前と後のステップ幅 θ、"
         "モーメンタム η、忘却 α、驚き |u|。訓練前は、どのゲートもすべてのトークンで同じです。"
-        "訓練後は、θ が大きく、特に名前で大きくなります。どこでも η は1に、α は0に近く、"
+        "訓練後は、最初の事実から後では、θ がたいてい大きくなり、特に名前で大きく、η は1に、α は0に近くなります。"
         "驚きは多くのトークンで訓練前より大きくなります。",
     )
 
@@ -134,7 +134,7 @@ def waiting(shares: Mapping[str, Mapping[int, tuple[float, float]]]) -> Picture:
     figure.subplots_adjust(left=0.07, right=0.985, top=0.88, bottom=0.17, wspace=0.15)
     answers = say("answers, %", "答えの割合（%）")
     for axes, (name, found) in zip(figure.subplots(1, len(shares), sharey=True), shares.items(), strict=True):
-        title = say(f"trained with {name}", f"{WORDS[name]}を備えたモデル")
+        title = say(f"trained with {name}", f"{WORDS[name]}だけのモデル")
         tidy(axes, title, say("tokens of noise before the question", "質問までの雑音のトークン数"), answers)
         curves = {
             kind: (list(found), [100 * share[place] for share in found.values()])

@@ -259,7 +259,7 @@ exercises.META_GRADIENT.check(meta_gradient)
 # %% [markdown] lang="ja" en="53ef86c3"
 # <details><summary>ヒント</summary>
 #
-# `M₂ = M₁ − θ u₂` です。`u₂ = 2 (M₁ k₂ − v₂) k₂` も、`M₁` を通して `θ` によって変わります。
+# `M₂ = M₁ − θ u₂` です。`u₂ = 2 (M₁ k₂ − v₂) k₂` も、`M₁` を通して `θ` に依存します。
 # `∂M₁/∂θ = −u₁` から始めてください。
 #
 # </details>

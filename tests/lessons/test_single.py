@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -54,7 +55,7 @@ def host(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         patch.delenv("PYTHONPATH", raising=False)
-        yield
+        yield python, Path(inside)
 
 
 def another_titans(site):
@@ -68,23 +69,48 @@ def another_titans(site):
 
 @pytest.mark.parametrize(("language", "lesson"), FILES)
 def test_a_single_file_runs_alone(host, tmp_path, language, lesson):
-    built = nbformat.read(NOTEBOOKS / language / f"{lesson}.ipynb", as_version=4)
-    notebook = build.single.single(SOURCES / f"{lesson}.py", language, built)
+    notebook = single(language, lesson)
     assert len(nbformat.writes(notebook)) < build.MAX_BYTES
-    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    NotebookClient(
-        notebook,
-        timeout=2 * build.CELL_SECONDS,
-        kernel_name="host",
-        resources={"metadata": {"path": str(tmp_path)}},
-        extra_arguments=["--log-level=ERROR"],
-    ).execute(env=environment)
-    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs = outputs_of(notebook, tmp_path)
     expected = sum("raises-exception" in cell.metadata.get("tags", []) for cell in notebook.cells)
     assert sum(output.output_type == "error" for output in outputs) == expected
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
     ready = {"en": "titans is ready", "ja": "titans の準備ができました"}
     assert any(ready[language] in output.get("text", "") for output in outputs)
+
+
+def single(language, lesson):
+    built = nbformat.read(NOTEBOOKS / language / f"{lesson}.ipynb", as_version=4)
+    return build.single.single(SOURCES / f"{lesson}.py", language, built)
+
+
+def outputs_of(notebook, folder):
+    """Run a notebook in the other environment, alone in a folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    NotebookClient(
+        notebook,
+        timeout=2 * build.CELL_SECONDS,
+        kernel_name="host",
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--log-level=ERROR"],
+    ).execute(env=environment)
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_where_the_library_is_installed_from_its_wheel_that_is_what_runs(host, tmp_path):
+    python, site = host
+    for path in site.glob("titans*"):
+        shutil.rmtree(path)
+    source = shutil.copytree(
+        ROOT, tmp_path / "source", ignore=shutil.ignore_patterns(".*", "notebooks", "build", "tests")
+    )
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", source], check=True, capture_output=True)
+    lesson = next(SOURCES.glob("03_*.py")).stem
+    notebook = single("ja", lesson)
+    notebook.cells.append(nbformat.v4.new_code_cell("import titans; print(titans.__file__)"))
+    outputs = outputs_of(notebook, tmp_path)
+    assert [output for output in outputs if output.get("name") == "stderr" or output.output_type == "error"] == []
+    assert Path(outputs[-1].text.strip()).is_relative_to(site)
 
 
 def test_a_single_file_has_no_link_that_leads_nowhere():

@@ -29,11 +29,10 @@ from nbclient import NotebookClient
 from tests.paths import NOTEBOOKS
 from tests.tools.jupyter import (
     CELLS_SECONDS,
-    SETTINGS,
     START_SECONDS,
     chromium,
     free_port,
-    wait_for_server,
+    server,
     why_no_browser,
 )
 
@@ -132,35 +131,12 @@ def serve(name: str, python: str, notebook: Path) -> Iterator[str]:
         root = Path(folder) / "notebooks"
         (root / notebook.parent.name).mkdir(parents=True)
         shutil.copy(notebook, root / notebook.parent.name)
-        for setting, text in SETTINGS.items():
-            path = Path(folder) / "settings" / "@jupyterlab" / f"{setting}.jupyterlab-settings"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        places = {
-            "JUPYTER_CONFIG_DIR": "config",
-            "JUPYTER_DATA_DIR": "data",
-            "JUPYTER_RUNTIME_DIR": "runtime",
-            "JUPYTERLAB_SETTINGS_DIR": "settings",
-            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-            "IPYTHONDIR": "ipython",
-        }
-        environment = os.environ | {variable: str(Path(folder) / place) for variable, place in places.items()}
-        environment.pop("MPLBACKEND", None)  # the notebook's own is meant
-        port, token, log_path = free_port(), secrets.token_hex(16), Path(folder) / "log"
+        port, token = free_port(), secrets.token_hex(16)
         chosen = host["options"].format(token=token, root=root).split()
         command = [python, "-m", host["module"], "--no-browser", "--ip=127.0.0.1", f"--port={port}", *chosen]
-        with log_path.open("w", encoding="utf-8") as log:
-            server = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
-            try:
-                wait_for_server(f"http://127.0.0.1:{port}/api?token={token}", server, log_path)
-                path = f"{notebook.parent.name}/{notebook.name}"
-                yield f"http://127.0.0.1:{port}/{host['page']}/{path}?token={token}"
-            finally:
-                server.terminate()  # ends its kernels too
-                try:
-                    server.wait(20)
-                except subprocess.TimeoutExpired:
-                    server.kill()
+        with server(command, Path(folder), port, token):
+            path = f"{notebook.parent.name}/{notebook.name}"
+            yield f"http://127.0.0.1:{port}/{host['page']}/{path}?token={token}"
 
 
 def visit(page: Page, name: str, address: str, picture: Path | None) -> list[str]:

@@ -27,6 +27,14 @@ SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
+PLACES = {
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    "IPYTHONDIR": "ipython",
+}
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,40 +69,35 @@ def jupyterlab(notebooks: Path = NOTEBOOKS) -> Iterator[str]:
         root = Path(folder) / "notebooks"
         for language in ("en", "ja"):
             shutil.copytree(notebooks / language, root / language)
-        settings = Path(folder) / "settings"
-        for name, text in SETTINGS.items():
-            path = settings / "@jupyterlab" / f"{name}.jupyterlab-settings"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        places = {
-            "JUPYTER_CONFIG_DIR": "config",
-            "JUPYTER_DATA_DIR": "data",
-            "JUPYTER_RUNTIME_DIR": "runtime",
-            "JUPYTERLAB_SETTINGS_DIR": "settings",
-            "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-            "IPYTHONDIR": "ipython",
-        }
-        environment = os.environ | {variable: str(Path(folder) / name) for variable, name in places.items()}
-        environment.pop("MPLBACKEND", None)  # the notebook's own is meant
         port, token = free_port(), secrets.token_hex(16)
         options = (
             f"--no-browser --allow-root --expose-app-in-browser --ip=127.0.0.1 --port={port} "
             f"--ServerApp.port_retries=0 --IdentityProvider.token={token} --ServerApp.root_dir={root}"
         ).split()
-        log_path = Path(folder) / "log"
-        with log_path.open("w", encoding="utf-8") as log:
-            server = subprocess.Popen(
-                [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
-            )
+        with server([sys.executable, "-m", "jupyterlab", *options], Path(folder), port, token):
+            yield f"http://127.0.0.1:{port}/doc/tree/{{}}?token={token}"
+
+
+@contextmanager
+def server(command: list[str], folder: Path, port: int, token: str) -> Iterator[None]:
+    """A Jupyter server that keeps everything in this folder, from when it answers on."""
+    for name, text in SETTINGS.items():
+        path = folder / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    environment = os.environ | {variable: str(folder / name) for variable, name in PLACES.items()}
+    environment.pop("MPLBACKEND", None)  # the notebook's own is meant
+    with (folder / "log").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+        try:
+            wait_for_server(f"http://127.0.0.1:{port}/api?token={token}", process, folder / "log")
+            yield
+        finally:
+            process.terminate()  # ends its kernels too
             try:
-                wait_for_server(f"http://127.0.0.1:{port}/api?token={token}", server, log_path)
-                yield f"http://127.0.0.1:{port}/doc/tree/{{}}?token={token}"
-            finally:
-                server.terminate()  # ends its kernels too
-                try:
-                    server.wait(20)
-                except subprocess.TimeoutExpired:
-                    server.kill()
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def free_port() -> int:
@@ -103,9 +106,9 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def wait_for_server(address: str, server: subprocess.Popen, log: Path) -> None:
+def wait_for_server(address: str, process: subprocess.Popen, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end and server.poll() is None:
+    while time.monotonic() < end and process.poll() is None:
         try:
             with urllib.request.urlopen(address, timeout=5):
                 return

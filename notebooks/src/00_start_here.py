@@ -929,8 +929,11 @@ for name in ("step 0.1", "forgetting 0.2"):
     assert changed[name].new > 0.7
     assert changed[name].others > 0.9
 
-twice, once = trials.practised(trials.ToldTwice()), trials.practised(TASK)
-for name, copied in (("twice", twice), ("once", once)):
+practised, control = (
+    trials.practised(trials.ToldTwice()),
+    trials.practised(TASK),
+)
+for name, copied in (("twice", practised), ("once", control)):
     now, late = trials.told_again(copied), trials.told_again(copied, wait=20)
     print(f"told {name}: new {now.new:.0%}, 20 tokens later {late.new:.0%}")
 print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
@@ -953,8 +956,8 @@ print(f"a new name, told 20 tokens later: {strangers.told_late:.0%}")
 
 # %% tags=["nbval-ignore-output"]
 half = {
-    "fresh, gates of practised": trials.told_again(model, gates_of=twice),
-    "practised, gates of fresh": trials.told_again(twice, gates_of=model),
+    "fresh, gates of practised": trials.told_again(model, gates_of=practised),
+    "practised, gates of fresh": trials.told_again(practised, gates_of=model),
 }
 for name, (old, new, _) in half.items():
     print(f"{name}: old {old:.0%}, new {new:.0%}")

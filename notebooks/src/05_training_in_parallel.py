@@ -698,8 +698,8 @@ predict("...")
 # %% tags=["nbval-ignore-output"]
 crossed = trials.crossed_chunks()
 print("between ", "".join(f"{n:7,}" for n in trials.DISTANCES))
-for (trained, read), shares in crossed.items():
-    cells = "".join(f"{share:7.0%}" for share in shares)
+for (trained, read), right in crossed.items():
+    cells = "".join(f"{share:7.0%}" for share in right)
     print(f"trained {trained}, read {read:2}:{cells}")
 
 # %% [markdown] lang="en"

@@ -58,16 +58,16 @@ def test_a_cell_that_is_meant_to_fail_may():
     assert problems([*cells("a = 1"), Cell(2, "1 / 0", meant_to_fail=True)]) == []
 
 
-def test_a_name_that_is_missing_is_explained_where_cells_run(monkeypatch):
+@pytest.mark.parametrize(("language", "words"), [("en", "`state`, run that first"), ("ja", "先に、上のセルを")])
+def test_a_name_that_is_missing_is_explained_where_cells_run(monkeypatch, language, words):
     shell = InteractiveShell()
     monkeypatch.setattr(lesson, "get_ipython", lambda: shell)
     with capture_output() as output:
-        lesson.start()
+        lesson.start(language)
         result = shell.run_cell("1 + state")
     assert isinstance(result.error_in_exec, NameError)
     assert "NameError" in output.stdout + output.stderr
-    assert "`state`, run that first" in output.stdout
-    assert "先に" in output.stdout
+    assert words in output.stdout
     with capture_output() as output:
         shell.run_cell("1 / 0")
-    assert "run that first" not in output.stdout
+    assert words not in output.stdout

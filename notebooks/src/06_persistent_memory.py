@@ -1332,7 +1332,8 @@ def share_of_p(place):
 at = torch.tensor([share_of_p(place) for place in (8, 10, 1000)])
 for place, (with_one, without) in zip((8, 10, 1000), at, strict=True):
     print(
-        f"token {place:4}: with a position {with_one:.1%}, without {without:.1%}"
+        f"token {place:4}: with a position {with_one:.1%}, "
+        f"without {without:.1%}"
     )
 
 assert at[:, 1].max() - at[:, 1].min() < 1e-6

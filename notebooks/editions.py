@@ -65,6 +65,7 @@ def student(cells: list[NotebookNode], source: Path, language: str):
     for cell in cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+            cell.metadata.pop("jupyter", None)  # nothing is folded where there is nothing
         else:
             cell.source = SOLUTION.sub("", cell.source).strip()
         if cell.source:

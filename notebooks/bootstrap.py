@@ -8,6 +8,7 @@ import sys
 import tarfile
 import tempfile
 from importlib import metadata, util
+from pathlib import Path
 
 NEEDED = {"torch": "torch", "einops": "einops", "safetensors": "safetensors", "tqdm": "tqdm", "IPython": "ipython"}
 NEEDED |= {"matplotlib": "matplotlib", "ipywidgets": "ipywidgets!=8.1.9"}  # which shows nothing in VS Code
@@ -26,10 +27,11 @@ def version(package):
 def install(packages, *options):
     """By pip; the torch and numpy that are there stay as they are."""
     kept = [f"{name}=={version(name)}\n" for name in ("torch", "numpy") if version(name)]
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", delete=False, encoding="utf-8") as file:
-        file.writelines(kept)
-    command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", file.name, *options, *packages]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text("".join(kept), encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "-q", "--constraint", constraints, *options, *packages]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         print(done.stderr[-1500:])
         raise RuntimeError(f"{WORDS['failed']}: pip install {' '.join(packages)}")
@@ -50,7 +52,7 @@ if not fits() and RELEASE:
 elif not fits() and "titans" not in sys.modules:
     folder = tempfile.mkdtemp(prefix="titans-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(base64.b85decode("".join(CARRIED.split())))) as archive:
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(CARRIED))) as archive:
         archive.extractall(folder, filter="data")
     sys.path.insert(0, folder)
 print(WORDS["ready"])

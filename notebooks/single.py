@@ -11,7 +11,6 @@ import base64
 import io
 import re
 import tarfile
-import textwrap
 import tomllib
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
-PACKAGE, LINE = "titans-step-by-step", 110  # letters of what is carried in a line
+PACKAGE = "titans-step-by-step"
 WORDS = {
     "en": {
         "head": "This lesson's library: the one that is installed, or else the one that this file carries.",
@@ -69,11 +68,12 @@ def bootstrap(source: Path, language: str) -> str:
     """The code of the first cell."""
     root = source.parents[2]
     number, release = version(root), navigation.release(version(root))
-    carried = "" if release else "\n".join(textwrap.wrap(base64.b85encode(archive(root, source)).decode(), LINE))
+    # Not base 85, which is shorter: IPython takes a ">>>" away where a line begins so, in a string too.
+    carried = "" if release else base64.encodebytes(archive(root, source)).decode()
     code = BOOTSTRAP.read_text(encoding="utf-8")
     given = {"PACKAGE": PACKAGE, "VERSION": number, "RELEASE": release, "LANGUAGE": language, "WORDS": WORDS[language]}
     names = "".join(f"{name} = {value!r}\n" for name, value in given.items())
-    return f'# {WORDS[language]["head"]}\n{names}CARRIED = r"""\n{carried}\n"""\n{code}'.rstrip()
+    return f'# {WORDS[language]["head"]}\n{names}CARRIED = """\n{carried}"""\n{code}'.rstrip()
 
 
 def archive(root: Path, source: Path) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 
 from tests.lessons.builder import build
@@ -131,9 +132,16 @@ def test_with_an_address_badges_and_links_lead_there(monkeypatch):
     assert "https://github.com/someone/titans-step-by-step/blob/main/notebooks/ja/05_" in prose
     version = build.single.version(ROOT)
     assert f"releases/download/v{version}/titans_step_by_step-{version}-py3-none-any.whl" in notebook.cells[1].source
-    assert 'CARRIED = r"""\n\n"""' in notebook.cells[1].source
+    assert 'CARRIED = """\n"""' in notebook.cells[1].source
     first, _ = build.navigation.cells(source, "ja")
     assert "colab.research.google.com/github/someone/titans-step-by-step/blob/main/notebooks/ja/03_" in first.source
+
+
+@pytest.mark.parametrize("source", sorted(SOURCES.glob("*.py")), ids=lambda path: path.stem[:2])
+def test_the_shell_leaves_what_a_file_carries_as_it_is(source):
+    """It would take a ">>>" away where a line begins so, were there one: base 85 has them."""
+    code = build.single.bootstrap(source, "ja")
+    assert TransformerManager().transform_cell(code).rstrip() == code
 
 
 def test_what_a_file_carries_is_the_same_each_time():

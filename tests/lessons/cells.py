@@ -9,18 +9,19 @@ import torch
 import torch.nn.functional as F
 
 from tests.paths import SOURCES
+from titans.lesson.kit.progress import CHECK
 
 
 def exercise_cells(*lessons):
     """(exercise, the stub's code, the solution's code) for every exercise in the sources of these lessons."""
     for path in sorted(path for lesson in lessons for path in SOURCES.glob(f"{lesson}_*.py")):
         cells = re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        stubs = [cell for cell in cells if re.search(r"^exercises\.\w+(\.check)?\(", cell, flags=re.MULTILINE)]
+        stubs = [cell for cell in cells if CHECK.search(cell)]
         solutions = re.findall(
             r"# ```python\n(.*?)# ```", "".join(c for c in cells if "解答</summary>" in c), flags=re.DOTALL
         )
         for stub, solution in zip(stubs, solutions, strict=True):
-            name = re.search(r"exercises\.(\w+)", stub)[1]
+            name = CHECK.search(stub)[1]
             yield pytest.param(
                 name,
                 stub.split("\n", 1)[1],

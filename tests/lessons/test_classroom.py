@@ -13,6 +13,7 @@ import pytest
 
 from tests.lessons.builder import build
 from tests.paths import NOTEBOOKS, SOURCES
+from titans.lesson.kit.progress import CHECK
 
 LESSONS = {path.name[:2]: path for path in sorted(SOURCES.glob("[0-9][0-9]_*.py"))}
 CLASSROOM = tomllib.loads((NOTEBOOKS / "classroom.toml").read_text(encoding="utf-8"))["lesson"]
@@ -30,8 +31,7 @@ def sections(path: Path) -> list[int]:
 
 def checks(path: Path) -> list[str]:
     """The names of a source's checks, each once, in their order."""
-    found = re.findall(r"^exercises\.(?:([A-Z_]+)\.check|(check_\w+))\(", path.read_text(encoding="utf-8"), re.M)
-    return list(dict.fromkeys(one or other for one, other in found))
+    return list(dict.fromkeys(CHECK.findall(path.read_text(encoding="utf-8"))))
 
 
 def stated(path: Path) -> tuple[int, int]:

@@ -99,6 +99,7 @@ def statements(code: str) -> list[ast.stmt]:
 
 
 def names_read(tree: ast.AST) -> set[str]:
+    """All names in a piece of code."""
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
@@ -108,10 +109,9 @@ def names_made(statement: ast.stmt) -> set[str]:
         return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
     if isinstance(statement, ast.FunctionDef | ast.ClassDef):
         return {statement.name}
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    if isinstance(statement, ast.Assign | ast.AnnAssign):
-        return {node.id for target in targets if target for node in ast.walk(target) if isinstance(node, ast.Name)}
-    return set()
+    if isinstance(statement, ast.Assign):
+        return set().union(*map(names_read, statement.targets))
+    return names_read(statement.target) if isinstance(statement, ast.AnnAssign) else set()
 
 
 # ---- Checking, in a process of its own --------------------------------------------------------------

@@ -2,6 +2,7 @@
 weights."""
 
 from collections.abc import Callable
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,15 @@ def random_pairs(pairs: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     draw = torch.randn(2, pairs, dim, generator=torch.Generator().manual_seed(seed))
     k, v = F.normalize(draw, dim=-1)
     return k, v
+
+
+def keys_of_all_lengths(seed: int) -> list[tuple[Tensor]]:
+    """Keys of several sizes and lengths, none of length 1, each the one argument of an exercise's case."""
+    draw, pick = random_draw(seed), Random(seed)
+    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
+    return [
+        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
+    ]
 
 
 @torch.no_grad()

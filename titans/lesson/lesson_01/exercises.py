@@ -5,7 +5,7 @@ from random import Random
 import torch
 from torch import Tensor
 
-from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.draws import keys_of_all_lengths, random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake
 
 # Exercise 1: what the other pairs add to an answer.
@@ -72,15 +72,6 @@ INTERFERENCE = Exercise(
 # Exercise 2: the step that stores a pair in one write.
 
 
-def _keys(seed: int) -> list[tuple]:
-    """Keys of several sizes and lengths, none of length 1."""
-    draw, pick = random_draw(seed), Random(seed)
-    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
-    return [
-        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
-    ]
-
-
 def _exact_step_truth(k: Tensor) -> Tensor:
     """An empty memory writes v = 1 with step 1: how far the answer moves says what step moves it by just 1."""
     M = torch.zeros(1, len(k), dtype=k.dtype)
@@ -89,7 +80,7 @@ def _exact_step_truth(k: Tensor) -> Tensor:
 
 
 EXACT_STEP = Exercise(
-    _keys,
+    keys_of_all_lengths,
     _exact_step_truth,
     {
         "one": Mistake(

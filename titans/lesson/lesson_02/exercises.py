@@ -6,21 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.lesson.kit.draws import random_draw
+from titans.lesson.kit.draws import keys_of_all_lengths, random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake
 
 OUTER = (" Is an outer product the wrong way round?", "外積の順序が逆ではありませんか。")
 
 # Exercise 1: the step that stores a pair in one write.
-
-
-def _keys(seed: int) -> list[tuple]:
-    """Keys of several sizes and lengths, none of length 1."""
-    draw, pick = random_draw(seed), Random(seed)
-    directions = [draw(d) for d in pick.sample(range(2, 6), 3)]
-    return [
-        (k / k.norm() * length * pick.uniform(1, 1.2),) for k, length in zip(directions, (0.4, 1.5, 3.0), strict=True)
-    ]
 
 
 def _one_write_truth(k: Tensor) -> Tensor:
@@ -31,7 +22,7 @@ def _one_write_truth(k: Tensor) -> Tensor:
 
 
 ONE_WRITE = Exercise(
-    _keys,
+    keys_of_all_lengths,
     _one_write_truth,
     {
         "factor 2": Mistake(

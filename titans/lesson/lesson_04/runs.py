@@ -48,8 +48,11 @@ PARTS: dict[str, tuple[str, ...]] = {
 TOGETHER = (("W_K", "W_V"), ("W_K", "W_V", "W_Q", "convolution"))  # and several at once
 
 # The first theta of chunks of 4, and that of chunks of 256 (D5), each given to models that start with the other one.
-FIRST_STEPS = {name: 0.2 / 256 if "chunk_size" in changes else 0.05 for name, changes in OVERWRITING.items()}
-del FIRST_STEPS["all three"]
+FIRST_STEPS = {
+    name: min(NeuralMemory.FIRST_STEP, NeuralMemory.FIRST_CHUNK_STEP / (256 if "chunk_size" in changes else 4))
+    for name, changes in OVERWRITING.items()
+    if name != "all three"
+}
 SWITCHED_OFF = "retold, all three, one switched off"
 
 

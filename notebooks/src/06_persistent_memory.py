@@ -32,15 +32,15 @@
 
 # %%
 import copy
-import json
 
 import torch
 from torch import nn
 
 from titans import TitansConfig, TitansLM
 from titans.attention import attend, causal_mask, rotate
-from titans.checkpoints import SHIPPED, load_checkpoint
+from titans.checkpoints import load_checkpoint
 from titans.lesson import predict, progress, start
+from titans.lesson.kit import cards
 from titans.lesson.kit.interventions import without_attention
 from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_06 import exercises, pictures, trials
@@ -1216,8 +1216,7 @@ assert abs(on_end - even[told].mean()) < 0.01
 predict("...")
 
 # %%
-path = SHIPPED / "ablation" / "card.json"
-card = json.loads(path.read_text(encoding="utf-8"))
+card = cards.card("ablation")
 found = {
     name: card["runs"][name]["right"]["56"]["each"]
     for name in ("full", "no persistent tokens")

@@ -37,7 +37,7 @@ from tests.tools.jupyter import (
 )
 
 if TYPE_CHECKING:  # playwright is not everywhere that these tests are
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 PACKAGES = [
     "jupyterlab",
@@ -141,8 +141,26 @@ def serve(name: str, python: str, notebook: Path) -> Iterator[str]:
 
 def visit(page: Page, name: str, address: str, picture: Path | None) -> list[str]:
     """Run all cells, move the first slider; prints what came out and returns what went wrong."""
-    host, faults = HOSTS[name], []
-    began = time.monotonic()
+    faults = run_cells(page, name, address)
+    live, stored = page.locator(".titans-live"), page.locator(".titans-stored")
+    shown = sum(place.is_visible() for place in stored.all())
+    print(f"{live.count()} live pictures, {shown} stored ones shown")
+    if shown:
+        faults.append(f"{shown} stored pictures stand beside the live ones")
+    slider = live.locator(SLIDER).first
+    if slider.count():
+        faults += move(page, slider)
+    else:
+        faults.append("no slider")
+    if picture:
+        live.first.scroll_into_view_if_needed()
+        page.screenshot(path=picture)
+    return faults
+
+
+def run_cells(page: Page, name: str, address: str) -> list[str]:
+    """Open a notebook and run all its cells; what went wrong."""
+    host, began = HOSTS[name], time.monotonic()
     page.goto(address)
     page.wait_for_function(host["ready"], timeout=START_SECONDS * 1000)
     opened = time.monotonic()
@@ -153,42 +171,23 @@ def visit(page: Page, name: str, address: str, picture: Path | None) -> list[str
     prompts = page.locator(host["prompts"]).all_inner_texts()
     unrun = [text for text in prompts if not any(letter.isdigit() for letter in text)]
     errors = page.locator(host["errors"]).all_inner_texts()
-    faults += [f"an error or warning in a cell: {text[:200]}" for text in errors]
-    if unrun or not prompts:
-        faults.append(f"{len(unrun)} of {len(prompts)} code cells were not run")
     print(f"{name}: opened in {opened - began:.0f} s, {len(prompts)} code cells in {ran - opened:.0f} s")
+    faults = [f"an error or warning in a cell: {text[:200]}" for text in errors]
+    return faults + ([f"{len(unrun)} of {len(prompts)} code cells were not run"] if unrun or not prompts else [])
 
-    live, stored = page.locator(".titans-live"), page.locator(".titans-stored")
-    shown = sum(place.is_visible() for place in stored.all())
-    print(f"{live.count()} live pictures, {shown} stored ones shown")
-    if shown:
-        faults.append(f"{shown} stored pictures stand beside the live ones")
-    slider = live.locator(SLIDER).first
-    if not slider.count():
-        if picture:
-            live.first.scroll_into_view_if_needed()
-            page.screenshot(path=picture)
-        return [*faults, "no slider"]
+
+def move(page: Page, slider: Locator) -> list[str]:
+    """Move a slider by mouse and by keys; where no picture followed."""
     for _ in range(10):  # until the picture is there, and stands still
         before = page.evaluate(PICTURES)
         page.wait_for_timeout(1000)
         if before and page.evaluate(PICTURES) == before:
             break
     else:
-        return [*faults, "no picture, or one that changes by itself"]
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    for how in ("mouse", "keys"):
-        if how == "mouse":
-            page.mouse.move(x, y)
-            page.mouse.down()
-            page.mouse.move(x + 30, y, steps=5)
-            page.mouse.up()
-        else:
-            slider.focus()
-            page.keyboard.press("ArrowLeft")
+        return ["no picture, or one that changes by itself"]
+    faults = []
+    for how, act in (("mouse", drag), ("keys", press)):
+        act(page, slider)
         moved = time.monotonic()
         try:
             page.wait_for_function(f"before => ({PICTURES})() !== before", arg=before, timeout=10_000)
@@ -199,9 +198,25 @@ def visit(page: Page, name: str, address: str, picture: Path | None) -> list[str
             faults.append(f"slider moved by {how}: the picture stayed the same")
         page.wait_for_timeout(1000)  # until the last of several pictures is there
         before = page.evaluate(PICTURES)
-    if picture:
-        page.screenshot(path=picture)
     return faults
+
+
+def drag(page: Page, slider: Locator) -> None:
+    """Pull a slider's handle to the right."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 30, y, steps=5)
+    page.mouse.up()
+
+
+def press(page: Page, slider: Locator) -> None:
+    """Press an arrow key on it."""
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
 
 
 def simulate(python: str, notebook: Path) -> list[str]:

@@ -25,7 +25,7 @@ PUPILS = {  # the cell of exercise 1, and what becomes of it
     "slip": ("def alpha(n):\n    return 0.5 / n" + CHECK, "linear"),
     "stub": ("def alpha(n):\n    return ..." + CHECK, "todo"),
     "endless": ("def alpha(n):\n    while True: pass" + CHECK, "too long"),
-    "hungry": ("def alpha(n):\n    return torch.zeros(10**9, 8)[0, 0] + half()" + CHECK, "error"),
+    "hungry": ("def alpha(n):\n    return torch.zeros(10**8, 8)[0, 0] + half()" + CHECK, "error"),
     "quits": ("import os\ndef alpha(n):\n    os._exit(3)" + CHECK, "error"),
     "asks": ("def alpha(n):\n    return float(input())" + CHECK, "error"),
     "prints": ("def alpha(n):\n    print('[1, 2, 3]', n)\n    return 1 - half() ** (1 / n)" + CHECK, "passed"),

@@ -212,6 +212,8 @@ EDITS = {  # of the source: what is replaced, by what, and the complaint
     ),
     "no time": ("About 5 minutes", "A while", "its first en cell must say 'About (\\\\d+) minutes to read, "),
     "long cell": ("# %%\nclass", "# %%\n" + "1\n" * 16 + "class", "25 lines of code, more than 15"),
+    "folded formula": ("# $1 + 1", "# <details>$x$</details> $1 + 1", "a formula in <details>"),
+    "no start": ("\nstart()\n", '\nstart("en")\n', "0 lines of code are start(), one must be"),
     "HTML picture": ("# $1 + 1", '# <img src="dot.png"> $1 + 1', "a picture without alt text"),
 }
 

@@ -120,6 +120,7 @@ def test_a_single_file_has_no_link_that_leads_nowhere():
             built = nbformat.read(NOTEBOOKS / language / f"{source.stem}.ipynb", as_version=4)
             prose = [c.source for c in build.single.single(source, language, built).cells if c.cell_type == "markdown"]
             assert re.findall(r"\]\((?!https?:|#)[^)]*\)", " ".join(prose)) == []
+            assert "pip install -e" not in " ".join(prose)  # which is for a clone
 
 
 def test_with_an_address_badges_and_links_lead_there(monkeypatch):

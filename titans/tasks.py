@@ -8,7 +8,7 @@ training.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import chain
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from titans.checks import check_choice, check_integer, check_number, keep_integers
+from titans.checks import check_choice, check_integer, check_number, keep_integers, keep_number
 from titans.model import IGNORED_LABEL
 
 
@@ -48,6 +48,11 @@ class Task:
     def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
         """What fills the time between telling and asking: [rows, tokens]."""
         raise NotImplementedError
+
+    def at(self, share: float) -> Task:
+        """What is trained on when this share of the training is over, from 0 to 1: a curriculum begins with something
+        easier."""
+        return self
 
     def stream(self, rows: int, between: int, random: torch.Generator, piece: int) -> tuple[Iterator[Tensor], Batch]:
         """What is read until the question, piece by piece, with `between` tokens that do not matter,
@@ -166,6 +171,74 @@ class RetoldRecall(Recall):
         labels = asked.clone()
         labels[:, ::2] = IGNORED_LABEL
         return Telling(torch.cat((first.tokens, again), dim=1), Batch(asked, labels))
+
+
+@dataclass(frozen=True)
+class TwoHops(Task):
+    """Two facts make one answer: a leads to b and b to c, told apart from one another; asked is where a leads to.
+
+    b1 c1 b2 c2 ... noise ... a2 b2 a1 b1 ... noise ... twice a1? (c1) twice a2? (c2)
+    `apart` tokens lie between the two tellings: more than a segment, so that attention never sees both. Answers are not
+    shown, so that none can be crossed off.
+    end_first: whether what b leads to is known when a's fact is told, as above; else a's facts are told first.
+    twice: the share of questions that take two steps. The others take one, "once a1?" (b1) or "once b1?" (c1).
+    Token ids: as many `things` for a, for b and for c, noise, once, twice.
+    """
+
+    chains: int = 4
+    things: int = 8
+    noise: int = 16
+    apart: int = 24
+    twice: float = 1.0
+    end_first: bool = True
+
+    def __post_init__(self) -> None:
+        keep_integers(self, "chains", "things", "noise", "apart")
+        keep_number(self, "twice", 0, 1, low_counts=True)
+        if self.chains > self.things:
+            raise ValueError(f"chains must be at most things, got chains={self.chains} and things={self.things}")
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        return 3 * self.things + self.noise + 2
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        a, b, c = (place * self.things + _choose(rows, self.chains, self.things, random) for place in range(3))
+        order = _choose(rows, self.chains, self.chains, random)
+        first = torch.stack((a, b), dim=2).flatten(1)
+        second = torch.stack((b.gather(1, order), c.gather(1, order)), dim=2).flatten(1)
+        early, late = (second, first) if self.end_first else (first, second)
+        told = torch.cat((early, self.pass_time(rows, self.apart, random), late), dim=1)
+        return Telling(told, self._ask(a, b, c, random))
+
+    def _ask(self, a: Tensor, b: Tensor, c: Tensor, random: torch.Generator) -> Batch:
+        """A question about each chain, in any order; the label of an answer stands at the token behind the question."""
+        chance, order = torch.rand(a.shape, generator=random), _choose(len(a), self.chains, self.chains, random)
+        twice, from_a = chance < self.twice, chance < (1 + self.twice) / 2
+        answer = torch.where(from_a & ~twice, b, c).gather(1, order)
+        mark = self.vocab_size - 2 + twice.long().gather(1, order)
+        key = torch.where(from_a, a, b).gather(1, order)
+        nothing = torch.full_like(answer, IGNORED_LABEL)
+        asked = torch.cat((torch.stack((mark, key), dim=2).flatten(1), mark[:, :1]), dim=1)
+        labels = torch.cat((nothing[:, :1], torch.stack((nothing, answer), dim=2).flatten(1)), dim=1)
+        return Batch(asked, labels)
+
+    def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
+        return 3 * self.things + torch.randint(self.noise, (rows, tokens), generator=random)
+
+
+@dataclass(frozen=True)
+class TwoHopsCurriculum(TwoHops):
+    """Two hops as they are learned: questions of one step alone for a fifth of the training, then both kinds; from 2 to
+    `chains` chains a batch."""
+
+    def at(self, share: float) -> Task:
+        return replace(self, twice=0.0 if share < 0.2 else 0.5)
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        chains = int(torch.randint(2, self.chains + 1, (), generator=random))
+        task = TwoHops(chains, self.things, self.noise, self.apart, self.twice, self.end_first)
+        return task.sample(rows, between, random)
 
 
 def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:

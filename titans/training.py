@@ -85,7 +85,7 @@ class Run:
         random = torch.Generator().manual_seed(int(seed) * 10_000_019 + int(step))
         low, high = self.between
         between = int(torch.randint(low, high + 1, (), generator=random))
-        return self.task.sample(self.rows, between, random)
+        return self.task.at(step / self.steps).sample(self.rows, between, random)
 
     def identity(self, seed: int) -> str:
         """All that decides the result, as text, to tell whose an unfinished training is."""

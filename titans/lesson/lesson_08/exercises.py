@@ -84,7 +84,7 @@ GATE = Exercise(
         ),
         "sigmoid on both": Mistake(
             _gate_with(lambda a, b: a.sigmoid() * b.sigmoid()),
-            "Both branches went through the sigmoid. Only the gate is squashed: what passes it keeps its sign and size.",
+            "Both branches went through a sigmoid. Only the gate is squashed: what passes it keeps its sign and size.",
             "両方にシグモイドを掛けています。ゲートを通るほうは、符号も大きさも残します。シグモイドは片方だけです。",
         ),
         "no sigmoid": Mistake(
@@ -395,8 +395,9 @@ SURVIVES = Exercise(
     {
         "ignores the spread": Mistake(
             _survives_with(spreads=0),
-            "You count every difference. Another seed alone changes the share by `spread`: what is smaller says nothing.",
-            "どんな差も数えています。シードを変えるだけでも spread ほどの差は出ます。それより小さい差からは何も言えません。",
+            "You count every difference. Another seed alone makes one of `spread`: what is smaller says nothing.",
+            "どんな差も数えています。シードを変えるだけでも spread ほどの差は出ます。"
+            "それより小さい差からは何も言えません。",
         ),
         "one suffices": Mistake(_survives_with(enough=any), *ONE_SUFFICES),
         "one measured suffices": Mistake(_survives_with(lambda said, came: said == came, any), *ONE_SUFFICES),

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.exercise import Exercise, Mistake, seed_of, values
 
 torch.set_num_threads(1)
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "09")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
 ROOMS = {lesson: import_module(f"titans.lesson.lesson_{lesson}.exercises") for lesson in LESSONS}
 EXERCISES = {
     f"{lesson}.{name}": value
@@ -269,6 +269,63 @@ def seen_one_by_one(t, size, persistent):
     return persistent + 2 * len(range(first, t + 1))
 
 
+def gate(y, read, scale_y, scale_read):
+    y = y / (y.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    read = read / (read.square().mean(-1, keepdim=True) + 1e-2).sqrt()
+    return torch.sigmoid(y * scale_y) * read * scale_read
+
+
+def gate_in_place(y, read, scale_y, scale_read):
+    for x, scale, eps in ((y, scale_y, 1e-6), (read, scale_read, 1e-2)):
+        x *= scale * torch.rsqrt(torch.einsum("td,td->t", x, x) / len(scale) + eps)[:, None]
+    return read / (1 + torch.exp(-y))
+
+
+def gate_by_the_library(y, read, scale_y, scale_read):
+    dim = (y.shape[1],)
+    return F.rms_norm(y, dim, scale_y, 1e-6).sigmoid() * F.rms_norm(read, dim, scale_read, 1e-2)
+
+
+def window_mask(tokens, window, persistent):
+    band = torch.ones(tokens, tokens).tril().triu(1 - window).bool()
+    return torch.cat((torch.ones(tokens, persistent).bool(), band), 1)
+
+
+def window_mask_in_lists(tokens, window, persistent):
+    return [[True] * persistent + [i - window < j <= i for j in range(tokens)] for i in range(tokens)]
+
+
+def stands(full, rows, spread, predicted):
+    for part, said in predicted.items():
+        if part in rows:
+            worse, better = rows[part] < full - spread, rows[part] > full + spread
+            if (said == "worse" and not worse) or (said == "same" and (worse or better)):
+                return False
+    return True
+
+
+def survivors(full, rows, spread, claims):
+    return [name for name, predicted in claims.items() if stands(full, rows, spread, predicted)]
+
+
+def survivors_in_a_set(full, rows, spread, claims):
+    left = set(claims)
+    for name, predicted in claims.items():
+        for part in predicted.keys() & rows.keys():
+            change = rows[part] - full
+            if (predicted[part] == "worse") != (change < -spread) or change > spread:
+                left.discard(name)
+    return left
+
+
+def surviving(full, rows, spread, claims):
+    return [stands(full, rows, spread, predicted) for predicted in claims.values()]
+
+
+def surviving_by_names(*case):
+    return torch.tensor([name in survivors_in_a_set(*case) for name in case[-1]])
+
+
 def calm(token):
     return (0.0 if token == 54 else 0.25), 0.0, 0.0
 
@@ -308,6 +365,9 @@ ANSWERS = {
     "07.SEES": [lambda t, size, persistent: persistent + 2 * (t % size + 1), seen_one_by_one],
     "07.MASK": [triangles, triangles_in_lists],
     "07.WRITE_AND_READ": [reads, reads_in_place, lambda *case: list(reads_as_rows(*case))],
+    "08.GATE": [gate, gate_in_place, gate_by_the_library],
+    "08.WINDOW": [window_mask, window_mask_in_lists],
+    "08.SURVIVES": [surviving, surviving_by_names],
     "09.STREAM": [stream, stream_emptying_the_list],
     "09.STATE_NUMBERS": [numbers, numbers_by_cases],
     "09.SLOPE": [slope, slope_in_a_loop, slope_by_autograd],
@@ -548,7 +608,7 @@ def test_a_check_draws_every_size_anew(name):
     drawn = [exercise.drawn(seed) for seed in range(2)]
     sizes = [
         [
-            values(part)[0].shape if not isinstance(part, list) and not callable(part) else len(part)
+            values(part)[0].shape if not isinstance(part, list | dict) and not callable(part) else len(part)
             for part in case
             if not callable(part)
         ]
@@ -641,6 +701,38 @@ def test_hints_stay_where_they_belong():
     for name, exercise in EXERCISES.items():
         verdict = exercise.check(lambda *case: torch.ones(2, 3, 2, 3))
         assert "outer product" not in verdict.english, (name, verdict)
+
+
+@pytest.mark.parametrize(
+    "answer", [survivors, survivors_in_a_set, lambda *case: tuple(survivors(*case)[::-1]), surviving]
+)
+def test_names_may_come_in_any_order(answer):
+    exercise = EXERCISES["08.SURVIVES"]
+    for seed in range(20):
+        assert exercise._replace(cases=partial(exercise.drawn, seed)).check(answer).outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "pattern"),
+    [
+        (
+            lambda *case: [],
+            "different",
+            r"'[A-E]' belongs in the list: full = 0\.\d+, spread = .*claims\['[A-E]'\] = {",
+        ),
+        (lambda *case: survivors(*case)[:1], "different", "belongs in the list"),
+        (lambda *case: "A", "type", r"should return a list of names, and returned an object of type str\.$"),
+        (lambda *case: (name for name in survivors(*case)), "type", "a list of names, .* of type generator"),
+        (lambda *case: ["gates"], "type", "'gates' is none of the names that there are: A, B"),
+        (lambda *case: True, "type", "a list of names, and returned an object of type bool"),
+        (lambda *case: sorted(set(case[-1]) - set(survivors(*case))), "the refuted", "fell"),
+        (lambda *case: list(case[-1]), "all of them", "ever falls"),
+    ],
+)
+def test_what_is_said_of_names(answer, outcome, pattern):
+    verdict = EXERCISES["08.SURVIVES"].check(answer)
+    assert verdict.outcome == outcome
+    assert re.search(pattern, verdict.english), verdict
 
 
 # ---- 03.3 -----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ factor. A right answer is right however it is written: in float32, with numpy, a
 
 import inspect
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +24,9 @@ SMALL = 6  # arguments of at most so many numbers are shown
 
 Values = tuple[Tensor, ...]
 Both = tuple[str, str]  # the same in English and in Japanese
+
+# What to add, as a hint, where a mask came back as something else.
+BOOLEANS = (" Asked for are booleans: True where a token sees.", "求めるのは真偽値です。見えるところを True にします。")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Exercise(NamedTuple):
         in this exercise ("shape", "type", "count", "ragged"; "turned"
         for a shape of rows and columns exchanged, "sizes" for an error about sizes that do not fit).
     cell: what a cell of a mask stands for, from its case, row and column.
+    names: where an answer lists names: those of a case, each with the facts that decide on it. Truth and slips
+        are then booleans, one for each name.
     """
 
     cases: Callable[..., Sequence[tuple]]
@@ -85,6 +90,7 @@ class Exercise(NamedTuple):
     japanese: str
     hints: Mapping[str, Both] = {}
     cell: Callable[[tuple, int, int], Both] | None = None
+    names: Callable[[tuple], Mapping[str, str]] | None = None
 
     @torch.enable_grad()  # a lesson may have switched gradients off
     def check(self, answer: Callable[..., Any]) -> Verdict:
@@ -93,7 +99,7 @@ class Exercise(NamedTuple):
             cases = self.drawn(seed_of(answer))
             truths = [values(self.truth(*deepcopy(case))) for case in cases]
             given = [
-                values(returned(answer, case, self.truth), len(truth), truth[0].shape)
+                values(self._read(returned(answer, case, self.truth), case), len(truth), truth[0].shape)
                 for case, truth in zip(cases, truths, strict=True)
             ]
             verdict = self._judge(answer, cases, given, truths)
@@ -106,6 +112,9 @@ class Exercise(NamedTuple):
     def drawn(self, seed: int) -> Sequence[tuple]:
         """The cases that belong to a seed."""
         return self.cases(seed) if inspect.signature(self.cases).parameters else self.cases()
+
+    def _read(self, value: Any, case: tuple) -> Any:
+        return value if self.names is None else _listed(value, self.names(case))
 
     def _judge(self, answer: Callable[..., Any], cases: Sequence[tuple], given: list, truths: list) -> Verdict:
         if _agree(given, truths, EXACT):
@@ -122,6 +131,8 @@ class Exercise(NamedTuple):
         )
         where, have, want = shown(cases[first], answer, self.truth), given[first], truths[first]
         _refuse_shape(have, want)
+        if self.names:
+            return _wrong_name(have[0], want[0], self.names(cases[first]))
         if self.cell:
             row, column = _first_wrong(have[0], want[0])
             return _wrong_cell(where, have[0], want[0], (row, column), self.cell(cases[first], row, column))
@@ -287,6 +298,26 @@ def _no_numbers(english: str, japanese: str) -> RefusedError:
     )
 
 
+def _listed(value: Any, names: Iterable[str]) -> Any:
+    """A list, tuple or set of names as a boolean for each name that there is; all else as it came."""
+    if isinstance(value, str | Mapping | Iterator | int | float):
+        english, japanese = _of_type(value)
+        raise RefusedError(
+            "type",
+            f"Your function should return a list of names, and returned {english}.",
+            f"関数が返すのは名前のリストですが、{japanese}が返されました。",
+        )
+    if not isinstance(value, list | tuple | set | frozenset) or not all(isinstance(part, str) for part in value):
+        return value
+    for name in sorted(set(value).difference(names)):
+        raise RefusedError(
+            "type",
+            f"{name!r} is none of the names that there are: {', '.join(names)}.",
+            f"{name!r} という名前はありません。あるのは {', '.join(names)} です。",
+        )
+    return [name in value for name in names]
+
+
 # ---- Comparing and telling -----------------------------------------------------------------------
 
 
@@ -342,6 +373,17 @@ def _wrong_cell(where: str, have: Tensor, want: Tensor, at: tuple[int, int], wor
         "different",
         f"Not yet. With {where}, row {row}, column {column} ({english}) is {yours}, and should be {right}.",
         f"まだ違います。{where} のとき、{row}行{column}列（{japanese}）が {yours} ですが、正しくは {right} です。",
+    )
+
+
+def _wrong_name(have: Tensor, want: Tensor, names: Mapping[str, str]) -> Verdict:
+    """The first name that is missing, or that should be."""
+    place = int((have != want).nonzero()[0])
+    (name, facts), listed = list(names.items())[place], bool(want[place])
+    return Verdict(
+        "different",
+        f"Not yet. {name!r} {'belongs' if listed else 'does not belong'} in the list: {facts}.",
+        f"まだ違います。{name!r} はリストに{'入ります' if listed else '入りません'}：{facts}。",
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
-from titans.lesson.kit.exercise import Exercise, Mistake
+from titans.lesson.kit.exercise import BOOLEANS, Exercise, Mistake
 from titans.lesson.kit.matrix_memory import surprise_by_autograd
 
 Part = Callable[[Tensor], Tensor]
@@ -84,8 +84,6 @@ SEES = Exercise(
     "正解です。この数はストリームが長くなっても増えません。ずっと後のトークンも、最初のセグメントと同じだけを見ます。",
 )
 
-
-BOOLEANS = (" Asked for are booleans: True where a token sees.", "求めるのは真偽値です。見えるところを True にします。")
 
 # Exercise 2: the mask.
 

@@ -10,9 +10,9 @@ from titans.lesson.kit.figures import BLACK, GREEN, GREY, ORANGE, PINK, SKY
 from titans.lesson.kit.host import say
 
 HEIGHT = 1.85  # of a flow, in the units of its places; it is 9 wide
-TOP, MIDDLE, BOTTOM, HALF = 1.55, 0.93, 0.3, 0.23  # the three lanes, and half a box's height
+TOP, MIDDLE, BOTTOM = 1.55, 0.93, 0.3  # the three lanes
+HALF, TALL = 0.23, 0.32  # half the height of a box, and of one with two lines of words
 PALE, FAINT = "0.97", "0.82"  # inside a box that is switched off, and its cross
-COLOURS = {"attention": PINK, "h": ORANGE, "convolution": SKY, "momentum": GREEN, "memory": ORANGE}
 
 
 class Box(NamedTuple):
@@ -24,6 +24,7 @@ class Box(NamedTuple):
     words: tuple[str, str]
     number: str | tuple[str, str]
     part: str = ""  # "" for what is never switched off
+    colour: str = ORANGE
 
 
 class Arrow(NamedTuple):
@@ -60,9 +61,9 @@ def _round(start: float, end: float, lane: float, part: str = "") -> Arrow:
 def _memory(convolution: float, write: float, read: float, numbers: tuple[str, str]) -> tuple[list[Box], list[Arrow]]:
     """What all variants have in common: convolution, write with momentum, read; the arrows between them."""
     boxes = [
-        Box(convolution, MIDDLE, 1.05, ("convolution", "畳み込み"), ("section 4.4", "4.4節"), "convolution"),
+        Box(convolution, MIDDLE, 1.05, ("convolution", "畳み込み"), ("section 4.4", "4.4節"), "convolution", SKY),
         Box(write, MIDDLE, 0.9, ("write", "書き込み"), numbers[0], "memory"),
-        Box(write, BOTTOM, 1.05, ("momentum", "モーメンタム"), "(10)", "momentum"),
+        Box(write, BOTTOM, 1.05, ("momentum", "モーメンタム"), "(10)", "momentum", GREEN),
         Box(read, MIDDLE, 0.9, ("read", "読み出し"), numbers[1]),
     ]
     arrows = [
@@ -79,12 +80,12 @@ def _mac() -> Flow:
     attend = ("attention\n$[P\\,|\\,h\\,|\\,x]$", "アテンション\n$[P\\,|\\,h\\,|\\,x]$")
     boxes += [
         Box(1.4, TOP, 1.6, ask, "(21)", "h"),
-        Box(2.43, MIDDLE, 1.2, attend, "(22, 23)", "attention"),
-        Box(7.73, MIDDLE, 0.75, ("gate", "ゲート"), "(25)"),
+        Box(2.43, MIDDLE, 1.2, attend, "(22, 23)", "attention", PINK),
+        Box(7.73, MIDDLE, 0.75, ("gate", "ゲート"), "(25)", colour=GREY),
     ]
     arrows += [
         Arrow(((0.3, MIDDLE + HALF), (0.3, TOP), (0.6, TOP))),
-        Arrow(((2.2, TOP), (2.43, TOP), (2.43, MIDDLE + 0.33)), "h"),
+        Arrow(((2.2, TOP), (2.43, TOP), (2.43, MIDDLE + TALL)), "h"),
         _level(0.45, 1.83),
         _level(3.03, 3.23, "attention"),
         _round(0.3, 3.38, BOTTOM),
@@ -102,8 +103,8 @@ WINDOWED = ("attention, window", "アテンション（窓）")
 def _mag() -> Flow:
     boxes, arrows = _memory(1.9, 3.5, 5.0, ("(28)", "(28)"))
     boxes += [
-        Box(3.5, TOP, 1.55, WINDOWED, "(27)", "attention"),
-        Box(6.7, MIDDLE, 0.75, ("gate", "ゲート"), "(28)"),
+        Box(3.5, TOP, 1.55, WINDOWED, "(27)", "attention", PINK),
+        Box(6.7, MIDDLE, 0.75, ("gate", "ゲート"), "(28)", colour=GREY),
     ]
     arrows += [
         Arrow(((0.3, MIDDLE + HALF), (0.3, TOP), (2.72, TOP))),
@@ -117,7 +118,7 @@ def _mag() -> Flow:
 
 def _mal() -> Flow:
     boxes, arrows = _memory(1.5, 2.9, 4.2, ("(30)", "(30)"))
-    boxes += [Box(6.6, MIDDLE, 1.55, WINDOWED, "(31)", "attention")]
+    boxes += [Box(6.6, MIDDLE, 1.55, WINDOWED, "(31)", "attention", PINK)]
     arrows += [
         _level(0.45, 0.97),
         _level(4.65, 5.15),
@@ -160,16 +161,15 @@ def _draw_arrow(axes: Axes, arrow: Arrow, off: bool) -> None:
 
 def _draw_box(axes: Axes, box: Box, off: bool) -> None:
     words, number = say(*box.words), box.number if isinstance(box.number, str) else say(*box.number)
-    half = HALF + 0.09 * words.count("\n")
+    half = TALL if "\n" in words else HALF
     left, right, low, high = box.x - box.width / 2, box.x + box.width / 2, box.y - half, box.y + half
-    colour = COLOURS.get(box.part, GREY if box.number == "(25)" else ORANGE)
     shape = FancyBboxPatch(
         (left, low),
         box.width,
         2 * half,
         boxstyle="round,pad=0,rounding_size=0.06",
-        facecolor=PALE if off else (colour, 0.22),
-        edgecolor=GREY if off else colour,
+        facecolor=PALE if off else (box.colour, 0.22),
+        edgecolor=GREY if off else box.colour,
         linestyle="--" if off else "-",
         zorder=2,
     )
@@ -178,5 +178,5 @@ def _draw_box(axes: Axes, box: Box, off: bool) -> None:
         for ends in ((low, high), (high, low)):
             axes.plot((left, right), ends, color=FAINT, linewidth=1.5, zorder=2.5)
     ink = "0.35" if off else BLACK
-    axes.text(box.x, box.y + 0.09, words, ha="center", va="center", fontsize=9, color=ink, linespacing=1.1, zorder=3)
+    axes.text(box.x, box.y + 0.09, words, ha="center", va="center", fontsize=9, color=ink, linespacing=1.25, zorder=3)
     axes.text(box.x, low + 0.09, number, ha="center", va="center", fontsize=8, color=ink, zorder=3)

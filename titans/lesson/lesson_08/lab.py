@@ -1,5 +1,6 @@
 """The variant lab of lesson 08: MAC, MAG, MAL and LMM with parts switched off, and what they still answer."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from copy import deepcopy
 from functools import cache
@@ -27,12 +28,12 @@ from titans.training import EVALUATION_SEED
 
 TASK, ROWS, SHOWN = Needle("noise"), 32, 8
 PARTS = {
-    "attention": "アテンション",
-    "h": " h ",
-    "convolution": "畳み込み",
-    "momentum": "モーメンタム",
-    "memory": "書き込み",
-}  # what can be switched off, in Japanese
+    "attention": ("attention", "アテンション"),
+    "h": ("h", "h"),
+    "convolution": ("convolution", "畳み込み"),
+    "momentum": ("momentum", "モーメンタム"),
+    "memory": ("writing", "書き込み"),
+}  # what can be switched off, in both languages
 CHECK = Path([(-1, 0), (-0.3, -0.8), (1, 1)])
 
 
@@ -73,7 +74,12 @@ def without_convolution(model: TitansLM) -> TitansLM:
     return model
 
 
-COPIES = {"attention": without_attention, "h": without_h, "convolution": without_convolution, "memory": closed}
+COPIES: dict[str, Callable[[TitansLM], TitansLM]] = {
+    "attention": without_attention,
+    "h": without_h,
+    "convolution": without_convolution,
+    "memory": closed,
+}
 
 
 @cache
@@ -107,7 +113,7 @@ def draw_answers(axes: Axes, found: Answers) -> None:
     """The first pass-keys on empty axes: what was told, what is said, and a mark for right or wrong."""
     axes.set(xlim=(0, 9), ylim=(0, 1))
     axes.axis("off")
-    for y, words in ((0.83, say("told", "示した数字")), (0.48, say("answered", "答え"))):
+    for y, words in ((0.83, say("told", "伝えた数字")), (0.48, say("answered", "答え"))):
         axes.text(0.05, y, words, fontsize=9, va="center")
     marks: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     for row in range(SHOWN):
@@ -132,18 +138,14 @@ def draw_answers(axes: Axes, found: Answers) -> None:
 
 def heading(variant: str, off: frozenset[str]) -> str:
     """The variant, what it is without, and what it does not have anyway."""
-    gone = [part for part in PARTS if part in off & FLOWS[variant].parts]
-    absent = [part for part in PARTS if part in off - FLOWS[variant].parts]
-    english = f"{variant} without {', '.join(gone)}" if gone else f"{variant}, whole"
-    japanese = f"{variant}（{_listed(gone)}なし）" if gone else f"{variant}（すべてあり）"
+    has = FLOWS[variant].parts
+    gone, absent = ([say(*PARTS[part]) for part in PARTS if part in some] for some in (off & has, off - has))
+    name = say(f"{variant}, whole", f"{variant}（すべてあり）")
+    if gone:
+        name = say(f"{variant} without {', '.join(gone)}", f"{variant}（外したもの：{'、'.join(gone)}）")
     if absent:
-        english += f"   ({variant} has no {' and no '.join(absent)})"
-        japanese += f"　{variant} には{_listed(absent)}がありません"
-    return say(english.replace("memory", "writing"), japanese)
-
-
-def _listed(parts: list[str]) -> str:
-    return "・".join(PARTS[part] for part in parts)
+        name += say(f"   ({variant} has no {' and no '.join(absent)})", f"　{variant} にないもの：{'、'.join(absent)}")
+    return name
 
 
 class VariantDrawing(Drawing):
@@ -167,18 +169,17 @@ class VariantDrawing(Drawing):
         self.name.set_text(heading(variant, off))
         share = say(
             "right: {} of {} pass-keys, {:.0%} of the digits   ({} tokens between telling and asking)",
-            "正解：パスキー{1}個のうち{0}個、数字の{2:.0%}（示してからたずねるまで{3}トークン）",
+            "正解：パスキー{1}個のうち{0}個、数字の{2:.0%}（伝えてからたずねるまで{3}トークン）",
         )
         self.share.set_text(share.format(found.keys, ROWS, found.digits, between))
 
 
 def variant_lab() -> LivePicture:
     """The live picture: a variant, the parts that are switched off, and the tokens between telling and asking."""
-    named = {"memory": "writing"}
     controls: dict[str, widgets.Widget] = {
-        "variant": choice(say("variant", "種類"), list(FLOWS)),
+        "variant": choice(say("variant", "変種"), list(FLOWS)),
         "between": notches(say("between", "間のトークン"), (64, 256, 1024), 256),
-        **{part: switch(say(f"no {named.get(part, part)}", f"{PARTS[part].strip()}なし")) for part in PARTS},
+        **{part: switch(say(*name)) for part, name in PARTS.items()},
     }
     whole = {"variant": "MAC", "between": 256, **dict.fromkeys(PARTS, False)}
     states = [
@@ -188,11 +189,20 @@ def variant_lab() -> LivePicture:
     return LivePicture(
         VariantDrawing(),
         controls,
-        (("variant", "between"), tuple(PARTS)),
+        (("variant", "between"), (widgets.Label(say("switch off:", "外すもの：")), *PARTS)),
         states=states,
-        shows="Variant lab: a variant as boxes and arrows, with what is switched off crossed out, and eight pass-keys "
-        "as they were told and as the model answers them.",
-        shows_ja="変種の実験室。",
-        alt="",
-        alt_ja="",
+        shows="Variant lab: a variant as boxes and arrows in the order of computation, with what is switched off pale "
+        "and crossed out; below, eight pass-keys as they were told and as the model answers them, each digit with a "
+        "tick if it is right and a cross if not.",
+        shows_ja="変種実験室。変種の計算の流れを箱と矢印で示し、外したものは薄い色と×印で表した図。"
+        "その下に、伝えた8個のパスキーとモデルの答えがあり、数字ごとに、正しければチェック、誤りなら×印が付いています。",
+        alt="Three states, with 256 tokens between telling and asking. MAC without attention still answers all of 32 "
+        "pass-keys right: attention is crossed out, and x goes past it into y. MAL without attention answers none "
+        "right, with 12% of the digits, and says only 0 and 8, whatever was told: no arrow leads past its attention to "
+        "o. MAC without convolution answers none right either, with 21% of the digits.",
+        alt_ja="伝えてからたずねるまでが256トークンの、3つの状態です。アテンションを外した MAC は、"
+        "32個のパスキーすべてに正しく答えます。アテンションに×印がありますが、x はそれを通らずに y に届きます。"
+        "アテンションを外した MAL は、1個も正しく答えられず、正しい数字は12%で、何を伝えても0か8としか答えません。"
+        "アテンションを通らずに o に届く矢印がないからです。"
+        "畳み込みを外した MAC も、1個も正しく答えられず、正しい数字は21%です。",
     )

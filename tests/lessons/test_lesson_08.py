@@ -1,5 +1,6 @@
 """Lesson 08: its lab moves, and switches off what it says, and nothing else."""
 
+import re
 import time
 
 import pytest
@@ -116,8 +117,8 @@ def test_the_stills_show_what_their_words_say():
     shown = [variant_lab.answers(*case, 256) for case in (first, second, third)]
     assert [found.keys for found in shown] == [32, 0, 0]
     assert {variant_lab.letter(token) for token in shown[1].said.unique().tolist()} == {"0", "8"}
-    for found in shown[1:]:
-        assert f"{found.digits:.0%} of the digits" in lab.alt
+    written = [int(share) / 100 for share in re.findall(r"(\d+)% of the digits", lab.alt)]
+    assert written == pytest.approx([found.digits for found in shown[1:]], abs=0.02)
 
 
 def test_a_token_is_shown_as_a_letter():

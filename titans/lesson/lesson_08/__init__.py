@@ -1,1 +1,1 @@
-"""Lesson 08: memory beside, below and without attention, and what ablations can say."""
+"""Lesson 08: MAG, MAL and LMM beside MAC, and what each of their parts is for."""

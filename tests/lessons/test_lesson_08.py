@@ -1,0 +1,216 @@
+"""Lesson 08: its lab moves, and switches off what it says, and nothing else."""
+
+import re
+import time
+
+import pytest
+import torch
+
+from tests.lessons.labs import check_failing_draw, check_strip, check_words
+from tests.lessons.legible import problems
+from tests.lessons.translated import left_in_english
+from titans.lesson.kit import interventions, watching
+from titans.lesson.kit.host import speak
+from titans.lesson.lesson_08 import flow
+from titans.lesson.lesson_08 import lab as variant_lab
+from titans.observe import closed, edited_gates, memories
+from titans.tasks import Needle
+from titans.training import share_right
+
+WHOLE = frozenset[str]()
+
+
+# ---- What the lab computes -------------------------------------------------------------------------------------------
+
+
+class DigitByDigit(Needle):
+    whole = False
+
+
+@pytest.mark.parametrize("variant", flow.FLOWS)
+def test_answers_are_those_that_the_library_counts(variant):
+    found = variant_lab.answers(variant, WHOLE, 64)
+    assert found.told.shape == found.said.shape == (32, 4)
+    model = variant_lab.trained(variant)
+    assert found.keys / 32 == pytest.approx(share_right(model, variant_lab.TASK, 64, rows=32))
+    assert found.keys >= 28
+    assert found.digits == pytest.approx(share_right(model, DigitByDigit(), 64, rows=32))
+
+
+@pytest.mark.parametrize("variant", flow.FLOWS)
+def test_what_is_off_is_off_in_a_copy(variant):
+    model = variant_lab.trained(variant)
+    before = [parameter.clone() for parameter in model.parameters()]
+    for part in flow.FLOWS[variant].parts:
+        variant_lab.answers(variant, frozenset({part}), 8)
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    assert all(not layer.gate_edits for layer in memories(model))
+
+
+def said(model, between=8):
+    pieces, asked = variant_lab.TASK.stream(32, between, torch.Generator().manual_seed(variant_lab.EVALUATION_SEED), 99)
+    return model(torch.cat((*pieces, asked.tokens), dim=1)).logits[:, -5:-1].argmax(-1)
+
+
+def test_every_part_is_the_one_that_is_named():
+    """Against what switches it off by itself: for MAL, in which each of them changes answers."""
+    model = variant_lab.trained("MAL")
+    taps = model
+    for part in (interventions.QUERY, interventions.KEY, interventions.VALUE):
+        taps = interventions.without_taps(taps, part, 1, 2, 3)
+    wanted = {
+        "attention": said(interventions.without_attention(model)),
+        "convolution": said(taps),
+        "memory": said(closed(model)),
+    }
+    with edited_gates(model, lambda gates: gates._replace(eta=0 * gates.eta)):
+        wanted["momentum"] = said(model)
+    assert wanted.keys() == flow.FLOWS["MAL"].parts
+    for part, answer in wanted.items():
+        found = variant_lab.answers("MAL", frozenset({part}), 8).said
+        assert torch.equal(found, answer), part
+        assert not torch.equal(found, variant_lab.answers("MAL", WHOLE, 8).said), part
+
+
+def test_parts_are_switched_off_together():
+    model = watching.without_h(variant_lab.trained("MAC"))
+    with interventions.held(model, eta=0.0):
+        wanted = said(variant_lab.without_convolution(model))
+    assert torch.equal(variant_lab.answers("MAC", frozenset({"h", "momentum", "convolution"}), 8).said, wanted)
+
+
+def test_without_convolution_no_convolution_looks_back():
+    model = variant_lab.trained("MAC")
+    before, after = (one.blocks[0].mixer for one in (model, variant_lab.without_convolution(model)))
+    for then, now in ((before.conv, after.conv), (before.memory.conv, after.memory.conv)):
+        assert (then.weight[..., :-1] != 0).all()
+        assert (now.weight[..., :-1] == 0).all()
+        assert torch.equal(now.weight[..., -1], then.weight[..., -1])
+
+
+def test_what_each_part_is_for():
+    """What the stills show, and what the lesson says: nothing works without writing or convolution, and attention is
+    needed where nothing leads past it."""
+    for variant, drawn in flow.FLOWS.items():
+        whole = variant_lab.answers(variant, WHOLE, 256)
+        assert whole.keys >= 28
+        for part in ("memory", "convolution"):
+            found = variant_lab.answers(variant, frozenset({part}), 256)
+            assert found.keys <= 1
+            assert found.digits < (0.15 if part == "memory" else 0.4)
+        if "attention" in drawn.parts:
+            kept = variant_lab.answers(variant, frozenset({"attention"}), 256)
+            assert kept.keys == (0 if variant == "MAL" else whole.keys)
+        kept = variant_lab.answers(variant, frozenset({"momentum"}), 256).keys
+        low, high = {"MAC": (31, 32), "MAG": (18, 31), "MAL": (0, 8), "LMM": (18, 31)}[variant]
+        assert low <= kept <= high
+    assert variant_lab.answers("MAC", frozenset({"h"}), 256).keys >= 31
+
+
+def test_the_stills_show_what_their_words_say():
+    attention, convolution = frozenset({"attention"}), frozenset({"convolution"})
+    first, second, third = (("MAC", attention), ("MAL", attention), ("MAC", convolution))
+    lab = variant_lab.variant_lab()
+    for state, (variant, off) in zip(lab.states, (first, second, third), strict=True):
+        assert (state["variant"], state["between"]) == (variant, 256)
+        assert {part for part in variant_lab.PARTS if state[part]} == off
+    shown = [variant_lab.answers(*case, 256) for case in (first, second, third)]
+    assert [found.keys for found in shown] == [32, 0, 0]
+    assert {variant_lab.letter(token) for token in shown[1].said.unique().tolist()} == {"0", "8"}
+    written = [int(share) / 100 for share in re.findall(r"(\d+)% of the digits", lab.alt)]
+    assert written == pytest.approx([found.digits for found in shown[1:]], abs=0.02)
+
+
+def test_a_token_is_shown_as_a_letter():
+    tokens = [0, 5, 30, 31, 40, 41]
+    assert "".join(map(variant_lab.letter, tokens)) == "␣az09#"
+
+
+# ---- What it draws ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", flow.FLOWS)
+def test_a_flow_has_a_box_for_every_part_and_an_arrow_from_it(variant):
+    drawn = flow.FLOWS[variant]
+    parts = {"MAC": 5, "MAG": 4, "MAL": 4, "LMM": 3}
+    assert len(drawn.parts) == parts[variant]
+    assert drawn.parts <= set(variant_lab.PARTS)
+    assert {arrow.part for arrow in drawn.arrows} - {""} == drawn.parts
+
+
+def test_the_lab_speaks_both_languages():
+    check_words(variant_lab.variant_lab)
+
+
+def test_every_control_of_the_lab_changes_its_picture():
+    lab = variant_lab.variant_lab()
+    for name, control in lab.controls.items():
+        before, start = lab.png, control.value
+        others = {"variant": ["MAG", "MAL", "LMM"], "between": [64, 1024]}.get(name, [True])
+        for other in others:
+            control.value = other
+            assert lab.png != before, (name, other)
+        control.value = start
+        assert lab.png == before
+
+
+@pytest.mark.parametrize("variant", flow.FLOWS)
+def test_the_lab_draws_every_corner_of_its_controls(variant):
+    lab = variant_lab.variant_lab()
+    lab.controls["between"].value = 64
+    lab.controls["variant"].value = variant
+    whole = lab.png
+    for part in variant_lab.PARTS:
+        lab.controls[part].value = True
+    assert lab.png.startswith(b"\x89PNG")
+    assert lab.png != whole
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("variant", flow.FLOWS)
+def test_every_variant_can_be_read_whole_and_with_everything_off(variant, language):
+    speak(language)
+    drawing = variant_lab.VariantDrawing()
+    for off in (False, True):
+        drawing.draw(variant, 64, **dict.fromkeys(variant_lab.PARTS, off))
+        assert [*problems(drawing.figure), *left_in_english(drawing.figure)] == []
+
+
+def test_a_part_that_a_variant_does_not_have_is_named_and_changes_no_answer():
+    heading = variant_lab.heading
+    assert heading("LMM", WHOLE) == "LMM, whole"
+    assert heading("LMM", frozenset({"attention"})).endswith("(LMM has no attention)")
+    assert heading("LMM", frozenset({"h", "memory", "attention"})).startswith("LMM without writing ")
+    assert heading("MAG", frozenset({"h", "attention"})) == "MAG without attention   (MAG has no h)"
+    speak("ja")
+    assert heading("MAL", frozenset({"h", "momentum"})) == "MAL（外したもの：モーメンタム）　MAL にないもの：h"
+    speak("en")
+    drawing = variant_lab.VariantDrawing()
+    off = dict.fromkeys(variant_lab.PARTS, False)
+    drawing.draw("LMM", 64, **off)
+    share = drawing.share.get_text()
+    drawing.draw("LMM", 64, **{**off, "attention": True, "h": True})
+    assert (
+        drawing.share.get_text()
+        == share
+        == "right: 32 of 32 pass-keys, 100% of the digits   (64 tokens between " + ("telling and asking)")
+    )
+
+
+def test_a_change_is_quick():
+    """Bounds with room for a busy machine; what has been computed once is kept."""
+    drawing = variant_lab.VariantDrawing()
+    off = dict.fromkeys(variant_lab.PARTS, False)
+    drawing.draw("MAC", 64, **off)
+    start = time.perf_counter()
+    drawing.draw("MAC", 64, **off)
+    assert time.perf_counter() - start < 0.3
+    assert variant_lab.answers("MAC", WHOLE, 64) is variant_lab.answers("MAC", WHOLE, 64)
+
+
+def test_a_failing_draw_reaches_whoever_moved_the_control(monkeypatch):
+    check_failing_draw(variant_lab.variant_lab(), "between", 64, monkeypatch)
+
+
+def test_the_labs_strip_shows_what_its_controls_show():
+    check_strip(variant_lab.variant_lab())

@@ -13,16 +13,30 @@ import json
 import platform
 import statistics
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from titans.attention import KeysValues, Seen
+from titans.blocks import MAC, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
-from titans.tasks import MixedRecall, Needle, Recall, RetoldRecall, ScatteredRecall, Task, VariedRecall
+from titans.model import TitansLM
+from titans.tasks import (
+    MixedRecall,
+    Needle,
+    Recall,
+    RetoldRecall,
+    ScatteredRecall,
+    Task,
+    TwoFactsCurriculum,
+    TwoHopsCurriculum,
+    VariedRecall,
+)
 from titans.training import Run, share_right, train
 
 SEEDS = (0, 1, 2)
@@ -37,6 +51,9 @@ class Recipe:
     measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told
         so long before.
     scattered: whether each is measured once more with the pairs scattered in those tokens.
+    parts: by name of a run, MAC with a part left out or changed, which it has in place of MAC.
+    whole: a run whose trained models are measured once more, each time with what another run was trained without taken
+        from them: its part of the card is "after".
     """
 
     about: str
@@ -45,6 +62,12 @@ class Recipe:
     rows: int = 64
     between: int | None = None
     scattered: bool = False
+    parts: dict[str, type[MAC]] = field(default_factory=dict)
+    whole: str | None = None
+
+    def mixers(self, run: str) -> MixerTable:
+        """What makes a mixer in a run, in place of the variant's own."""
+        return {"mac": self.parts[run]} if run in self.parts else {}
 
     def tests(self, task: Task) -> dict[str, tuple[Task, int]]:
         """What is measured, by the name that the card has for it: a task, and the tokens between."""
@@ -59,12 +82,17 @@ class Recipe:
         return found
 
 
-def small(task: Recall | Needle, **changes: Any) -> TitansConfig:
+def small(task: Task, **changes: Any) -> TitansConfig:
     """One block with a matrix memory, as wide as the recipes need."""
     basis = TitansConfig(
         vocab_size=task.vocab_size, dim=64, layers=1, heads=2, segment_len=16, window=16, chunk_size=16, memory_depth=1
     )
     return replace(basis, **changes)
+
+
+def changed(run: Run, **changes: Any) -> Run:
+    """The same run of another configuration."""
+    return replace(run, config=replace(run.config, **changes))
 
 
 RECALL = Recall()
@@ -90,8 +118,34 @@ NEEDLE = {
     kind: Run(small(Needle(kind), forgetting=False), Needle(kind), between=(16, 208)) for kind in ("noise", "text")
 }
 DEEP: dict[str, Any] = {"memory_depth": 2}
+
+
+class WithoutContext(MAC):
+    """MAC whose attention sees no h: it reads its memory once, at the end."""
+
+    def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
+        return self.attention(q, (x,), seen, prefix, self.window)
+
+
+class WithoutAttention(MAC):
+    """MAC that writes x itself, and so has no use for h either."""
+
+    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
+        return x
+
+
+class StrongContext(MAC):
+    """MAC whose h is as large as x from the start, not faint: what it can be used for is found sooner."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        nn.init.ones_(self.norm.weight)
+
+
+WHOLE = changed(MIXED, **DEEP)
+PARTS = {"no attention": WithoutAttention, "no h": WithoutContext}
 ABLATED: dict[str, dict[str, Any]] = {
-    "full": {},
+    **{name: {} for name in ("full", *PARTS)},
     "matrix memory": {"memory_depth": 1},
     "no convolution": {"conv_width": 1},
     "no momentum": {"momentum": False},
@@ -102,9 +156,11 @@ ABLATED: dict[str, dict[str, Any]] = {
 }
 
 
-def changed(run: Run, **changes: Any) -> Run:
-    """The same run of another configuration."""
-    return replace(run, config=replace(run.config, **changes))
+def hops(end_first: bool = False, **changes: Any) -> Run:
+    """A segment of four tokens, so that few h compete for a token's attention; nothing that is told fits into it."""
+    task = TwoHopsCurriculum(chains=3, end_first=end_first)
+    config = small(task, segment_len=4, window=4, persistent_tokens=0)
+    return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
 
 
 RECIPES = {
@@ -176,10 +232,49 @@ RECIPES = {
         measured=(256, 1024, 4096, 16384, 65536),
         rows=32,
     ),
+    "needle-parts": Recipe(
+        "MAC's needles in noise, trained without attention, so that the memory and its gate are left, and without h.",
+        {f"mac, {part}": NEEDLE["noise"] for part in PARTS},
+        measured=(4096, 16384),
+        rows=16,
+        parts={f"mac, {part}": kind for part, kind in PARTS.items()},
+    ),
+    "two-facts": Recipe(
+        "Four pairs are told, and the sum of two values is asked for, or whether they are the same; the memory alone, "
+        "which is read once a token.",
+        {
+            f"lmm, {of}": Run(small(task, variant="lmm"), task, between=(24, 40), steps=800)
+            for of in ("sum", "same")
+            for task in [TwoFactsCurriculum(of)]
+        },
+        measured=(40, 1024),
+    ),
+    "two-hops": Recipe(
+        "a leads to b and b to c, told apart; asked is where a leads to in two steps. Three chains, a's facts told "
+        "first; in the last two runs b's. One layer, but for one run.",
+        {
+            "mac": hops(),
+            "mac, faint h": hops(),
+            "mac, no h": hops(),
+            "mag": hops(variant="mag"),
+            "mal": hops(variant="mal"),
+            "lmm": hops(variant="lmm"),
+            "lmm, two layers": hops(variant="lmm", layers=2),
+            "lmm, end first": hops(True, variant="lmm"),
+            "lmm, end first, one chunk": hops(True, variant="lmm", chunk_size=256),
+        },
+        measured=(40, 128),
+        parts={"mac": StrongContext, "mac, no h": WithoutContext},
+    ),
     "ablation": Recipe(
-        "The paper's ablation on recall: MAC with a memory of depth 2, one part left out at a time.",
-        {name: changed(LIVE, **(DEEP | changes)) for name, changes in ABLATED.items()},
+        "The paper's ablation on recall, pairs told in one stretch or scattered: MAC with a memory of depth 2, "
+        "trained with one part left out at a time; and the whole model without that part after its training.",
+        {name: changed(WHOLE, **changes) for name, changes in ABLATED.items()},
         measured=(56, 1024, 4096),
+        rows=32,
+        scattered=True,
+        parts=PARTS,
+        whole="full",
     ),
 }
 
@@ -192,7 +287,10 @@ def carry_out(name: str, recipe: Recipe, seeds: tuple[int, ...], runs: list[str]
         for seed in seeds:
             print(f"{name}: {run_name}, seed {seed}", file=sys.stderr)
             path = folder / checkpoint_name(run_name, seed, seeds)
-            results.setdefault(run_name, []).append(_one(recipe, recipe.runs[run_name], seed, path))
+            whole = (
+                folder / checkpoint_name(recipe.whole, seed, seeds) if recipe.whole not in (None, run_name) else None
+            )
+            results.setdefault(run_name, []).append(_one(recipe, run_name, seed, path, whole))
     card = {
         "recipe": name,
         "about": recipe.about,
@@ -214,30 +312,57 @@ def checkpoint_name(run: str, seed: int, seeds: tuple[int, ...]) -> str:
     return f"{name}.safetensors" if seed == seeds[0] else f"{name}.seed{seed}.safetensors"
 
 
-def _one(recipe: Recipe, run: Run, seed: int, path: Path) -> dict[str, Any]:
-    """Facts about one trained model: from its checkpoint, or from training it."""
+def _one(recipe: Recipe, name: str, seed: int, path: Path, whole: Path | None) -> dict[str, Any]:
+    """Facts about one trained model: from its checkpoint, or from training it.
+
+    whole: the checkpoint that is measured once more without what this run was trained without.
+    """
+    run, mixers = recipe.runs[name], recipe.mixers(name)
     tests = recipe.tests(run.task)
     if path.exists():
-        _, facts, _ = load_checkpoint(path)
+        _, facts, _ = load_checkpoint(path, mixers=mixers)
         if facts.get("run") == run.identity(seed) and facts["right"].keys() == tests.keys():
             return facts
-    trained = train(run, seed, path.with_suffix(".unfinished"))
+    trained = train(run, seed, path.with_suffix(".unfinished"), mixers=mixers)
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
-    right = {name: share_right(trained.model, *test, recipe.rows) for name, test in tests.items()}
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
-    facts |= {"right": right, "history": trained.history}
+    facts["right"] = {test: share_right(trained.model, *tests[test], recipe.rows) for test in tests}
+    if whole is not None and (model := without(load_checkpoint(whole)[0], run.config, mixers)) is not None:
+        facts["after"] = {test: share_right(model, *tests[test], recipe.rows) for test in tests}
+    facts["history"] = trained.history
     save_checkpoint(path, trained.model, facts, dtype=STORED)
     return facts
 
 
+def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> TitansLM | None:
+    """A trained model's weights in a model of another configuration: of its convolutions the last taps, and its first
+    persistent tokens. None where a memory of another shape has no use for them."""
+    other, weights = TitansLM(config, mixers), model.state_dict()
+    for name, tensor in other.state_dict().items():
+        taken = weights[name]
+        if name.endswith("conv.weight"):
+            taken = taken[..., taken.shape[-1] - tensor.shape[-1] :]
+        if name.endswith("persistent"):
+            taken = taken[: len(tensor)]
+        if taken.shape != tensor.shape:
+            return None
+        tensor.copy_(taken)
+    return other
+
+
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
-    right = {}
-    for between in found[0]["right"]:
-        shares = [round(facts["right"][between], 4) for facts in found]
-        right[between] = {"each": shares, "median": statistics.median(shares), "worst": min(shares)}
-    return {"steps": [f["steps"] for f in found], "seconds": [f["seconds"] for f in found], "right": right}
+    card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
+    for kind in ("right", "after"):
+        if kind in found[0]:
+            card[kind] = {test: _spread([facts[kind][test] for facts in found]) for test in found[0][kind]}
+    return card
+
+
+def _spread(shares: list[float]) -> dict[str, Any]:
+    shares = [round(share, 4) for share in shares]
+    return {"each": shares, "median": statistics.median(shares), "worst": min(shares)}
 
 
 def main() -> None:

@@ -174,6 +174,62 @@ class RetoldRecall(Recall):
 
 
 @dataclass(frozen=True)
+class TwoFacts(Task):
+    """An answer that takes two facts: k1 v1 k2 v2 ... are told, noise follows, and two keys at once are asked for.
+
+    k2 k4? (v2 + v4 modulo `values`, or whether they are the same) k1 k3? ... Answers are not shown.
+    of: "sum" or "same". both: the share of questions that are so; in the others both keys are one and the same, and its
+        value is asked for.
+    Token ids: keys, values (for "same" the first two are no and yes), noise.
+    """
+
+    of: str = "sum"
+    pairs: int = 4
+    keys: int = 16
+    values: int = 4
+    noise: int = 16
+    both: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("of", self.of, ("sum", "same"))
+        keep_integers(self, "pairs", "values", minimum=2)
+        keep_integers(self, "keys", "noise")
+        keep_number(self, "both", 0, 1, low_counts=True)
+        if self.pairs > self.keys:
+            raise ValueError(f"pairs must be at most keys, got pairs={self.pairs} and keys={self.keys}")
+
+    @property
+    def vocab_size(self) -> int:  # type: ignore[override]
+        return self.keys + self.values + self.noise
+
+    def tell(self, rows: int, random: torch.Generator) -> Telling:
+        key = _choose(rows, self.pairs, self.keys, random)
+        value = torch.randint(self.values, key.shape, generator=random)
+        two = torch.rand(rows, self.pairs, self.pairs, generator=random).argsort(dim=2)[:, :, :2]
+        alone = torch.rand(rows, self.pairs, generator=random) >= self.both
+        two = torch.where(alone[:, :, None], two[:, :, :1], two)
+        asked, found = (x[:, None].expand(-1, self.pairs, -1).gather(2, two) for x in (key, value))
+        one, other = found.unbind(2)
+        joined = (one + other) % self.values if self.of == "sum" else (one == other).long()
+        answer = self.keys + torch.where(alone, one, joined)
+        nothing = torch.full_like(answer, IGNORED_LABEL)
+        tokens = torch.cat((asked.flatten(1), asked[:, :1, 0]), dim=1)
+        labels = torch.cat((nothing[:, :1], torch.stack((nothing, answer), dim=2).flatten(1)), dim=1)
+        return Telling(torch.stack((key, value + self.keys), dim=2).flatten(1), Batch(tokens, labels))
+
+    def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
+        return self.keys + self.values + torch.randint(self.noise, (rows, tokens), generator=random)
+
+
+@dataclass(frozen=True)
+class TwoFactsCurriculum(TwoFacts):
+    """Two facts as they are learned: half of the questions are for one."""
+
+    def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
+        return TwoFacts(self.of, self.pairs, self.keys, self.values, self.noise, 0.5).sample(rows, between, random)
+
+
+@dataclass(frozen=True)
 class TwoHops(Task):
     """Two facts make one answer: a leads to b and b to c, told apart from one another; asked is where a leads to.
 
@@ -233,7 +289,7 @@ class TwoHopsCurriculum(TwoHops):
     `chains` chains a batch."""
 
     def at(self, share: float) -> Task:
-        return replace(self, twice=0.0 if share < 0.2 else 0.5)
+        return replace(self, twice=0.0 if share < 0.2 else 0.6)
 
     def sample(self, rows: int, between: int, random: torch.Generator) -> Batch:
         chains = int(torch.randint(2, self.chains + 1, (), generator=random))

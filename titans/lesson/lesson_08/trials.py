@@ -1,0 +1,164 @@
+"""What lesson 08 measures on trained models: a table of what is left without each part, what h decides, how much of
+the hay is written."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titans.blocks import ContextState
+from titans.lesson.kit.cards import space
+from titans.lesson.kit.host import say
+from titans.lesson.kit.watching import memory_of
+from titans.model import IGNORED_LABEL, ModelState, TitansLM
+from titans.observe import edited_gates, observed
+from titans.tasks import Batch, Needle, Task, TwoHops
+from titans.training import EVALUATION_SEED
+
+PIECE = 1024  # tokens that are read at once
+
+ROWS = {
+    "full": "全部あり",
+    "no attention": "アテンションなし",
+    "no h": "h なし",
+    "matrix memory": "行列のメモリ",
+    "no convolution": "畳み込みなし",
+    "no momentum": "モーメンタムなし",
+    "no forgetting": "忘却なし",
+    "all layers forget": "全層で忘却",
+    "no persistent tokens": "永続トークンなし",
+    "no memory": "メモリなし",
+    "mac": "MAC",
+    "mac, faint h": "MAC、h が弱い",
+    "mac, no h": "MAC、h なし",
+    "mag": "MAG",
+    "mal": "MAL",
+    "lmm": "LMM",
+    "lmm, two layers": "LMM、2層",
+    "lmm, end first": "LMM、終わりが先",
+    "lmm, end first, one chunk": "LMM、終わりが先、1チャンク",
+    "lmm, sum": "LMM、和",
+    "lmm, same": "LMM、同じかどうか",
+}  # runs of the recipes, in Japanese
+WIDTH = 28
+
+
+def table(card: dict[str, Any], runs: list[str], tests: dict[str, str], kind: str = "right") -> str:
+    """Percent of right answers of some runs, a row each: the median of the seeds and, in brackets, the worst.
+
+    tests: the names that the card has for them, and heads of columns. kind: "right", or "after" (nothing: a run that
+    has none).
+    """
+    lines = [" " * WIDTH + "".join(space(head, 16) + head for head in tests.values())]
+    for run in runs:
+        name, found = say(run, ROWS[run]), card["runs"][run].get(kind)
+        cells = ["–" if found is None else _cell(found[test]) for test in tests]
+        lines.append(name + space(name, WIDTH) + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(found: dict[str, Any]) -> str:
+    return f"{100 * found['median']:.1f} ({100 * found['worst']:.1f})"
+
+
+def crossing_off(pairs: int, values: int) -> float:
+    """How often one is right who picks a told value that has not been an answer yet (lesson 07)."""
+    return sum(1 / left + (1 - 1 / left) / values for left in range(1, pairs + 1)) / pairs
+
+
+# ---- Two hops --------------------------------------------------------------------------------------------------------
+
+BETWEEN, QUESTIONS = 40, 256
+Read = Callable[[Tensor, ModelState | None], ModelState]
+
+
+@torch.no_grad()
+def share_by_phase(telling: TitansLM, asking: TitansLM, task: Task, between: int = BETWEEN) -> float:
+    """The share of right answers where one model reads until the question and another, with the same weights but for a
+    part, is asked."""
+    pieces, asked = task.stream(QUESTIONS, between, torch.Generator().manual_seed(EVALUATION_SEED), PIECE)
+    state = None
+    for tokens in pieces:
+        state = telling(tokens, state).state
+    return _share(asking, state, asked)
+
+
+def _share(model: TitansLM, state: ModelState | None, asked: Batch, whole: bool = False) -> float:
+    """The share of right answers, or of rows in which all are right."""
+    wanted = asked.labels[:, 1:]
+    right = model(asked.tokens, state).logits[:, :-1].argmax(-1) == wanted
+    known = wanted != IGNORED_LABEL
+    return float((right | ~known).all(1).float().mean() if whole else right[known].float().mean())
+
+
+@torch.no_grad()
+def two_memories(model: TitansLM, task: TwoHops, between: int = BETWEEN) -> dict[str, float]:
+    """Two readers are told the same ends, b c, and other beginnings: to the second each a leads to another chain's b.
+
+    The first is asked; then once more with the second's memory where h is read, and with it where the last read is.
+    Returns the shares of answers that the first's chains give ("own") and the second's ("other").
+    """
+    assert not task.end_first
+    random = torch.Generator().manual_seed(EVALUATION_SEED)
+    told = task.tell(QUESTIONS, random)
+    passing = task.pass_time(QUESTIONS, between, random)
+    other = told.tokens.clone()
+    links = slice(1, 2 * task.chains, 2)
+    other[:, links] = told.tokens[:, links].roll(1, dims=1)
+    one, two = (model(torch.cat((tokens, passing), dim=1)).state for tokens in (told.tokens, other))
+    question, answers = told.asked.tokens[:, :2], (_ends(told.tokens, task), _ends(other, task))
+    asked = [(told.tokens[:, 0 : 2 * task.chains : 2] == question[:, 1:]).nonzero()[:, 1][:, None]]
+    found = {}
+    for name, state in {"": one, "h": _mixed(one, two, "segment_weights"), "read": _mixed(one, two, "memory")}.items():
+        said = model(question, state).logits[:, 1].argmax(-1)
+        for whose, ends in zip(("own", "other"), answers, strict=True):
+            found[f"{name} {whose}".strip()] = float((said == ends.gather(1, asked[0])[:, 0]).float().mean())
+    return found
+
+
+def _ends(tokens: Tensor, task: TwoHops) -> Tensor:
+    """Where every a leads to in two steps, in the order in which they are told: [rows, chains]."""
+    links, late = tokens[:, 1 : 2 * task.chains : 2], tokens[:, -2 * task.chains :]
+    place = (late[:, None, ::2] == links[:, :, None]).long().argmax(2)
+    return late[:, 1::2].gather(1, place)
+
+
+def _mixed(one: ModelState, two: ModelState, part: str) -> ModelState:
+    """A state of a one-layer MAC with a part of another."""
+    (layer,), (foreign,) = one.layers, two.layers
+    assert isinstance(layer, ContextState)
+    return replace(one, layers=(replace(layer, **{part: getattr(foreign, part)}),))
+
+
+# ---- Needles ---------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def steps(model: TitansLM, task: Needle, tokens: int = 2048, rows: int = 16) -> tuple[float, float]:
+    """How far a token moves the memory in all, theta |u| / (1 - eta): a digit of the needle, and a token of hay."""
+    random = torch.Generator().manual_seed(EVALUATION_SEED)
+    told = task.tell(rows, random).tokens
+    read = torch.cat((told, task.pass_time(rows, tokens, random)), dim=1)
+    state = model.initial_state(rows)
+    with observed(memory_of(model)) as calls:
+        model(read, state)
+    moved = torch.cat(
+        [(c.tokens.gates.theta[..., 0] * c.surprise() / (1 - c.tokens.gates.eta[..., 0]))[:, 0] for c in calls], dim=1
+    )[:, -read.shape[1] :]
+    digit = (read >= task.vocab_size - 11) & (read < task.vocab_size - 1)
+    late = torch.arange(read.shape[1]) >= told.shape[1]
+    return float(moved[digit].mean()), float(moved[late.expand_as(read)].mean())
+
+
+@torch.no_grad()
+def share_with_quieter_hay(model: TitansLM, task: Needle, between: int, factor: float, rows: int = 16) -> float:
+    """The share of needles found when, while the hay passes, every theta is this many times as large."""
+    random = torch.Generator().manual_seed(EVALUATION_SEED)
+    told = task.tell(rows, random)
+    state = model(told.tokens).state
+    with edited_gates(model, lambda gates: gates._replace(theta=factor * gates.theta)):
+        for done in range(0, between, PIECE):
+            state = model(task.pass_time(rows, min(PIECE, between - done), random), state).state
+    return _share(model, state, told.asked, whole=True)

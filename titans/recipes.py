@@ -47,7 +47,7 @@ STORED = torch.float16
 class Recipe:
     """What is trained, and what is measured.
 
-    about: what it shows. runs: models by name. rows: of the test.
+    about: what it shows. runs: models by name. rows: of the test. seeds: of the training.
     measured: tokens between telling and asking, each a test; or, if `between` is given, pairs told
         so long before.
     scattered: whether each is measured once more with the pairs scattered in those tokens.
@@ -60,6 +60,7 @@ class Recipe:
     runs: dict[str, Run]
     measured: tuple[int, ...]
     rows: int = 64
+    seeds: tuple[int, ...] = SEEDS
     between: int | None = None
     scattered: bool = False
     parts: dict[str, type[MAC]] = field(default_factory=dict)
@@ -237,6 +238,7 @@ RECIPES = {
         {f"mac, {part}": NEEDLE["noise"] for part in PARTS},
         measured=(4096, 16384),
         rows=16,
+        seeds=(0, 1, 2, 3, 4),
         parts={f"mac, {part}": kind for part, kind in PARTS.items()},
     ),
     "two-facts": Recipe(
@@ -369,7 +371,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m titans.recipes", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="only these of the recipe's models")
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="default: %(default)s")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: the recipe's own")
     parser.add_argument(
         "--out", type=Path, default=Path("checkpoints"), help="folder to write to (default: %(default)s)"
     )
@@ -379,7 +381,9 @@ def main() -> None:
     if unknown := set(runs) - set(recipe.runs):
         parser.error(f"--runs must be among {', '.join(recipe.runs)}, got {', '.join(sorted(unknown))}")
     try:
-        card = carry_out(options.recipe, recipe, tuple(options.seeds), runs, options.out / options.recipe)
+        card = carry_out(
+            options.recipe, recipe, tuple(options.seeds or recipe.seeds), runs, options.out / options.recipe
+        )
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
     for name, result in card["runs"].items():

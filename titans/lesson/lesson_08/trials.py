@@ -162,3 +162,23 @@ def share_with_quieter_hay(model: TitansLM, task: Needle, between: int, factor: 
         for done in range(0, between, PIECE):
             state = model(task.pass_time(rows, min(PIECE, between - done), random), state).state
     return _share(model, state, told.asked, whole=True)
+
+
+# ---- Attention and the gates -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def share_with_gates_of(model: TitansLM, giver: TitansLM, task: Task, between: int, rows: int = 32) -> float:
+    """The share of right answers of a model whose memory has, at every token, the gates that another's has there."""
+    pieces, asked = task.stream(rows, between, torch.Generator().manual_seed(EVALUATION_SEED), PIECE)
+    states: list[ModelState | None] = [None, None]
+    for tokens in (*pieces, asked.tokens):
+        with observed(memory_of(giver)) as calls:
+            given = giver(tokens, states[1])
+        gates = iter([call.tokens.gates for call in calls])
+        with edited_gates(model, lambda _, gates=gates: next(gates)):  # type: ignore[misc]
+            output = model(tokens, states[0])
+        states = [output.state, given.state]
+    wanted = asked.labels[:, 1:]
+    known = wanted != IGNORED_LABEL
+    return float((output.logits[:, :-1].argmax(-1) == wanted)[known].float().mean())

@@ -23,14 +23,20 @@ from titans.checkpoints import load_checkpoint
 from titans.lesson import predict, progress, start
 from titans.lesson.kit import cards
 from titans.lesson.kit.draws import randomise
-from titans.lesson.kit.interventions import KEY, QUERY, VALUE, without_taps
+from titans.lesson.kit.interventions import (
+    KEY,
+    QUERY,
+    VALUE,
+    without_attention,
+    without_taps,
+)
 from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_08 import exercises, pictures, trials
 from titans.lesson.lesson_08.lab import variant_lab
 from titans.lesson.lesson_08.pieces import norm, pieces_of
 from titans.observe import closed
 from titans.recipes import StrongContext, WithoutContext
-from titans.tasks import Needle, Recall, ScatteredRecall, TwoHops
+from titans.tasks import Needle, Recall, TwoHops
 from titans.training import share_right
 
 start()
@@ -347,7 +353,7 @@ print(trials.table(ablation, runs, tests, kind="after"))
 # gates, then the model without attention must get its answers back when it is handed the gates of the whole one.
 
 # %% tags=["nbval-ignore-output"]
-bare = trials.without_attention(whole)
+bare = without_attention(whole)
 given = {
     "whole": share_right(whole, Recall(), 1024, rows=32),
     "without attention": share_right(bare, Recall(), 1024, rows=32),

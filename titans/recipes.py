@@ -234,10 +234,8 @@ RECIPES = {
         rows=32,
     ),
     "needle-parts": Recipe(
-        "MAC's needles in noise, trained without attention, so that the memory and its gate are left, without h, and "
-        "with what the memory reads added to y instead of gated.",
-        {f"mac, {part}": NEEDLE["noise"] for part in PARTS}
-        | {"mac, no gate": changed(NEEDLE["noise"], memory_gate=False)},
+        "MAC's needles in noise, trained without attention, so that the memory and its gate are left, and without h.",
+        {f"mac, {part}": NEEDLE["noise"] for part in PARTS},
         measured=(4096, 16384),
         rows=16,
         seeds=(0, 1, 2, 3, 4),

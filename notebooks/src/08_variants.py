@@ -505,13 +505,26 @@ print(trials.table(hops, ["lmm", *last], tests_hops))
 
 # %% [markdown] lang="en"
 # It does: in this order the memory alone answers. But it reads once in a layer, and one read could not do it! Unless there
-# is another read. There is: the **surprise** itself. To write *a b*, the update asks the memory for what it has already, and
-# writes the difference, $2\,(M k - v)\,k^\top$ (lesson 01). If the key of that write has something of *b* in it, then $M k$
-# brings up *c*, and the write carries it over to *a*.
+# is another read. There is: the **surprise** itself. To write *a b*, the update asks the memory what it has for this key, and
+# takes the difference away, $-\theta\,2\,(M k - v)\,k^\top$ (lesson 01). If $k$ leans *away* from the key with which *b c* was
+# written, $M k$ is a bit of *minus* $c$, and taking it away adds $c$ to what will be found under *a*.
 #
-# If that is the explanation, it must fail where the gradient cannot see what was told before. The last row is that: all
-# is read in one chunk, so every gradient is taken at $M_0$ (D1). It guesses. So the correction of the delta rule is not just a
-# way to overwrite: it is a read, and MAC's $h$ is needed for what comes *after* it, when a question is asked.
+# That says two things that could be false. The keys of *a b* must have a negative product with those of *their own* *b c*, not
+# with others. And it must fail where the gradient cannot see what was told before: in the last row all is read in one chunk, so
+# every gradient is taken at $M_0$ (D1).
+
+# %% tags=["nbval-ignore-output"]
+reader, _, _ = load_checkpoint("two-hops/lmm-end-first")
+own_b, other_b = trials.overlaps(
+    reader, TwoHops(chains=3, things=16, end_first=True)
+)
+print(f"keys of a b and b c, the same b: {own_b:.2f}")
+print(f"keys of a b and b c, another b:  {other_b:.2f}")
+assert own_b < -0.1 < other_b
+
+# %% [markdown] lang="en"
+# Both are so: the last row guesses. The correction of the delta rule is not just a way to overwrite, it is a read. And MAC's
+# $h$ is needed for what cannot be written in time: the steps that only a question asks for.
 
 # %% [markdown] lang="en"
 # ## 6. Why some outlast others

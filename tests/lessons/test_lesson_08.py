@@ -19,7 +19,7 @@ from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
 from titans.lesson.lesson_08 import flow, pieces, trials
 from titans.lesson.lesson_08 import lab as variant_lab
-from titans.observe import closed, edited_gates, memories, observed
+from titans.observe import closed, edited_gates, memories
 from titans.recipes import RECIPES, WithoutAttention, checkpoint_name
 from titans.tasks import Needle, Recall
 from titans.training import share_right

@@ -1226,10 +1226,9 @@ for name, each in found.items():
 
 
 # %% [markdown] lang="en"
-# The medians are alike. With the tokens one seed is far below the others, without them none is. Is that the tokens'
-# doing? Three seeds cannot say: in four of that card's six rows with a deep memory one seed of three has not learned
-# the task in 400 steps, the full model's among them. Here the tokens matter less than the seed. To train them yourself
-# (it takes some minutes):
+# Neither: every seed of both is right nearly always. So training does not need them either, on this task. (These models
+# were trained on pairs told in one stretch and on scattered ones; asked for are the former.) To train them yourself (it
+# takes some minutes):
 #
 # ```sh
 # python -m titans.recipes ablation --runs full "no persistent tokens" --out checkpoints
@@ -1244,11 +1243,9 @@ for name, each in found.items():
 # no: only attention sees them.
 
 # %% [markdown] lang="ja" en="7b06223a"
-# 3つのシードの中央値は、ありとなしでほとんど同じです。
-# 永続トークンありではシードの1つがほかよりずっと低く、なしではそのようなシードがありません。これは永続トークンのせいでしょうか。
-# シードが3つだけでは、わかりません。結果が収められたカードには深いメモリの行が6つあり、何も外さないモデルも含めて、そのうち4行で、
-# 3つのうち1つのシードが400ステップでは課題を学習できていないからです。
-# わかるのは、この課題では、永続トークンの有無よりもシードによる差のほうが大きいということです。
+# 差はありません。ありでもなしでも、どのシードもほとんどすべて正しく答えます。
+# つまり、この課題では、訓練にも永続トークンは必要ありません。
+# （モデルは、続けて伝えたペアと分散させたペアの両方で訓練してあり、ここでたずねているのは、続けて伝えたほうです。）
 # 自分で訓練するには、次のようにします（数分かかります）。
 #
 # ```sh
@@ -1268,17 +1265,7 @@ for name, each in found.items():
 # 次の出力は、3層のモデルが持つ組の数（sets）と、テキストの前に書き込まれるかどうか（written before the text）です。
 
 # %%
-deep = [
-    run["right"]["56"]["each"]
-    for name, run in card["runs"].items()
-    if name not in ("matrix memory", "no memory")
-]
-gone_wrong = [sorted(each)[0] < 0.5 < 0.8 < sorted(each)[1] for each in deep]
-assert (sum(gone_wrong), len(deep)) == (4, 6)
-
-middle = [sorted(each)[1] for each in found.values()]
-spread = max(max(each) - min(each) for each in found.values())
-assert abs(middle[0] - middle[1]) < 0.05 < spread
+assert min(min(each) for each in found.values()) > 0.95
 
 # %%
 for variant in ("mac", "mag", "mal", "lmm"):

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 
 class Equation(NamedTuple):
-    """what it says; the function that is it; the test that proves it; the lesson that explains it
-    (None: to come)."""
+    """what it says; the function that is it; the test that proves it; the lesson that explains it."""
 
     what: str
     code: str
     test: str
-    lesson: str | None
+    lesson: str
 
 
 EQUATIONS = {
@@ -94,12 +93,12 @@ EQUATIONS = {
         "MAG: the memory is gated by a sliding window",
         "titans.blocks.MAG.forward",
         "tests/models/test_blocks.py::test_equations_26_to_28_MAG_token_by_token",
-        None,
+        "08_variants",
     ),
     "29-31": Equation(
         "MAL: a sliding window sees what the memory answers",
         "titans.blocks.MAL.forward",
         "tests/models/test_blocks.py::test_equations_29_to_31_MAL_token_by_token",
-        None,
+        "08_variants",
     ),
 }

@@ -157,9 +157,9 @@ ABLATED: dict[str, dict[str, Any]] = {
 }
 
 
-def hops(end_first: bool = False, **changes: Any) -> Run:
+def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
     """A segment of four tokens, so that few h compete for a token's attention; nothing that is told fits into it."""
-    task = TwoHopsCurriculum(chains=3, end_first=end_first)
+    task = TwoHopsCurriculum(chains=3, things=things, end_first=end_first)
     config = small(task, segment_len=4, window=4, persistent_tokens=0)
     return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
 
@@ -258,6 +258,8 @@ RECIPES = {
             "mac": hops(),
             "mac, faint h": hops(),
             "mac, no h": hops(),
+            "mac, no h, 8 things": hops(things=8),
+            "mac, no h, 8 things, small network": hops(things=8, ffn_expansion=0.25),
             "mag": hops(variant="mag"),
             "mal": hops(variant="mal"),
             "lmm": hops(variant="lmm"),
@@ -266,7 +268,12 @@ RECIPES = {
             "lmm, end first, one chunk": hops(True, variant="lmm", chunk_size=256),
         },
         measured=(40, 128),
-        parts={"mac": StrongContext, "mac, no h": WithoutContext},
+        parts={
+            "mac": StrongContext,
+            "mac, no h": WithoutContext,
+            "mac, no h, 8 things": WithoutContext,
+            "mac, no h, 8 things, small network": WithoutContext,
+        },
     ),
     "ablation": Recipe(
         "The paper's ablation on recall, pairs told in one stretch or scattered: MAC with a memory of depth 2, "

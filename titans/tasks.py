@@ -22,7 +22,8 @@ from titans.model import IGNORED_LABEL
 
 
 class Batch(NamedTuple):
-    """tokens [rows, tokens], and labels of the same shape: the token where it is an answer, else -100."""
+    """tokens [rows, tokens], and labels of the same shape: the answer at the place behind its question, else -100. What
+    stands there is the answer, or, where a task does not show it, the next question."""
 
     tokens: Tensor
     labels: Tensor

@@ -981,7 +981,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # | 05 | [Training in parallel](05_training_in_parallel.ipynb) | whole chunks at once, what they cost, when they explode | 35 | 70 |
 # | 06 | [Persistent memory](06_persistent_memory.ipynb) | tokens that are learned and always there | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 45 | 95 |
-# | 08 | MAG, MAL, LMM and ablations | the other architectures, and what each part is good for | not there yet | |
+# | 08 | [MAG, MAL, LMM, and what each part is for](08_variants.ipynb) | the other architectures; what can be left out | 45 | 95 |
 # | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
 # | 10 | A language model | real text, with and without memory | not there yet | |
 # | 11 | After Titans | relatives, decisions, open questions | not there yet | |
@@ -1019,7 +1019,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="eadf95da"
+# %% [markdown] lang="ja" en="02454186"
 # どちらも半分ほどでした。上書きするようになった理由は、半分がゲートの変化、残りの半分がモデルのほかの部分の変化です。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、
@@ -1037,7 +1037,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # | 05 | [並列に訓練する](05_training_in_parallel.ipynb) | チャンク全体の計算、その代償、発散するとき | 35 | 70 |
 # | 06 | [永続記憶](06_persistent_memory.ipynb) | 学習され、いつもそこにあるトークン | 40 | 70 |
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 45 | 95 |
-# | 08 | MAG、MAL、LMM とアブレーション | ほかのアーキテクチャと、それぞれの部品の役割 | 準備中 | |
+# | 08 | [MAG、MAL、LMM と、それぞれの部品の役割](08_variants.ipynb) | ほかのアーキテクチャ。外せる部品と外せない部品 | 45 | 95 |
 # | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
 # | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |
 # | 11 | Titans のその後 | 似た手法、この教材の決定、残された問い | 準備中 | |

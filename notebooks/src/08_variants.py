@@ -39,14 +39,20 @@ from titans.checkpoints import load_checkpoint
 from titans.lesson import predict, progress, start
 from titans.lesson.kit import cards
 from titans.lesson.kit.draws import randomise
-from titans.lesson.kit.interventions import KEY, QUERY, VALUE, without_taps
+from titans.lesson.kit.interventions import (
+    KEY,
+    QUERY,
+    VALUE,
+    without_attention,
+    without_taps,
+)
 from titans.lesson.kit.watching import without_h
 from titans.lesson.lesson_08 import exercises, pictures, trials
 from titans.lesson.lesson_08.lab import variant_lab
 from titans.lesson.lesson_08.pieces import norm, pieces_of
 from titans.observe import closed
-from titans.recipes import StrongContext
-from titans.tasks import Needle, Recall, ScatteredRecall, TwoHops
+from titans.recipes import StrongContext, WithoutContext
+from titans.tasks import Needle, Recall, TwoHops
 from titans.training import share_right
 
 start()
@@ -525,7 +531,7 @@ print(trials.table(ablation, runs, tests, kind="after"))
 # さらに全部あるモデルのゲートを渡した場合（… and the whole's gates）の正解率です。
 
 # %% tags=["nbval-ignore-output"]
-bare = trials.without_attention(whole)
+bare = without_attention(whole)
 given = {
     "whole": share_right(whole, Recall(), 1024, rows=32),
     "without attention": share_right(bare, Recall(), 1024, rows=32),
@@ -584,9 +590,14 @@ print(trials.table(facts, list(facts["runs"]), tests_facts))
 # noise, then where every *b* leads, so that no attention sees both halves; more noise; then `twice a2` is asked. What
 # is shown is never an answer, so nothing can be crossed off: a guesser is right in a third.
 #
-# All have one layer but for one, and segments and windows of four tokens. A model learns questions of one step first
-# (`once a2`, `once b1`), then both kinds. In the first row $h$ starts as strong as the tokens, in the second as faint as
-# the library makes it.
+# There are 16 names for *a*, 16 for *b* and 16 for *c*. All models have one layer but for one, and segments and windows of
+# four tokens. They learn questions of one step first (`once a2`, `once b1`), then both kinds. In the first row $h$ starts
+# as strong as the tokens, in the second as faint as the library makes it.
+#
+# **Predict before you run.** Which of them can it?
+
+# %%
+predict("...")
 
 # %% [markdown] lang="ja" en="4200dd8f"
 # 答えられました。行列のメモリの答えは、問い合わせに対して線形なので、クエリ $q_a + q_b$ でたずねると
@@ -606,9 +617,13 @@ print(trials.table(facts, list(facts["runs"]), tests_facts))
 
 # %%
 hops = cards.card("two-hops")
-first = [run for run in hops["runs"] if "end first" not in run]
+one_way = [
+    run
+    for run in hops["runs"]
+    if "8 things" not in run and "end first" not in run
+]
 tests_hops = {"40": "40", "128": "128"}
-print(trials.table(hops, first, tests_hops))
+print(trials.table(hops, one_way, tests_hops))
 
 # %% [markdown] lang="en"
 # Here it is: **one layer of MAC with $h$ learns it, and without $h$ it guesses**, and so do MAG, MAL and LMM, which read once
@@ -634,7 +649,7 @@ print(trials.table(hops, first, tests_hops))
 hopper, _, _ = load_checkpoint("two-hops/mac", mixers={"mac": StrongContext})
 blind = without_h(hopper)
 for twice in (1.0, 0.0):
-    asks = TwoHops(chains=3, end_first=False, twice=twice)
+    asks = TwoHops(chains=3, things=16, end_first=False, twice=twice)
     phases = {
         "h off while it is told": (blind, hopper),
         "h off while it is asked": (hopper, blind),
@@ -668,7 +683,8 @@ for twice in (1.0, 0.0):
 predict("...")
 
 # %% tags=["nbval-ignore-output"]
-shares = trials.two_memories(hopper, TwoHops(chains=3, end_first=False))
+chains = TwoHops(chains=3, things=16, end_first=False)
+shares = trials.two_memories(hopper, chains)
 for name in ("", "h ", "read "):
     own, other = shares[f"{name}own"], shares[f"{name}other"]
     print(f"{name or 'nothing '}exchanged: own {own:.0%}, other {other:.0%}")
@@ -679,7 +695,32 @@ assert min(shares["own"], shares["h other"], shares["read own"]) > 0.9
 # since both heard the same *b c*. So the first step is done by $h$ and the second by the last read. That is what "memory as
 # context" is good for: what was retrieved decides what is asked next.
 #
-# The row of LMM with two layers is a control: whoever may read twice, in two layers, could do without $h$.
+# ### A guess that we had to withdraw
+#
+# Does every model without $h$ fail? We thought so, and then trained with 8 names of each kind instead of 16. One read again:
+
+# %%
+few = [run for run in hops["runs"] if "8 things" in run]
+print(trials.table(hops, few, tests_hops))
+
+# %% [markdown] lang="en"
+# Most answers are right, without $h$. Nothing can be asked for that is not known yet, but there is another way: **fetch the
+# whole table**. One query can bring up *all* three pairs *b c* at once, together with *b*, and the network behind the memory
+# looks up which *c* belongs to it. For that it must tell $8 \cdot 8 = 64$ possible pairs apart, and it has 128 hidden units.
+# With 16 names there are 256. If that is the way, a smaller network must close it, though one step can still be answered:
+# the second row has 16 hidden units.
+
+# %% tags=["nbval-ignore-output"]
+narrow_name = "two-hops/mac-no-h-8-things-small-network"
+narrow, _, _ = load_checkpoint(narrow_name, mixers={"mac": WithoutContext})
+for twice in (0.0, 1.0):
+    asks = TwoHops(chains=3, things=8, end_first=False, twice=twice)
+    answered = trials.share_by_phase(narrow, narrow, asks)
+    print(f"small network, {1 + twice:.0f} steps: {answered:.0%}")
+    assert (answered > 0.8) == (twice == 0)
+
+# %% [markdown] lang="en"
+# So it is. $h$ is needed where the table is too large to be read at once: that is where a memory is worth having.
 #
 # ### A read where nobody looks for one
 #
@@ -747,8 +788,15 @@ print(trials.table(hops, ["lmm", *last], tests_hops))
 
 # %%
 needle = cards.card("needle")
-runs_needle = [f"{variant} in noise" for variant in ("mac", "mag", "mal", "lmm")]
-lengths = {"1024": "1,024", "4096": "4,096", "16384": "16,384", "65536": "65,536"}
+runs_needle = [
+    f"{variant} in noise" for variant in ("mac", "mag", "mal", "lmm")
+]
+lengths = {
+    "1024": "1,024",
+    "4096": "4,096",
+    "16384": "16,384",
+    "65536": "65,536",
+}
 print(trials.table(needle, runs_needle, lengths))
 
 # %% [markdown] lang="en"

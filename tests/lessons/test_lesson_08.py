@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,12 +10,17 @@ import torch
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from tests.lessons.legible import problems
 from tests.lessons.translated import left_in_english
-from titans.lesson.kit import interventions, watching
+from titans import TitansConfig
+from titans.blocks import LMM
+from titans.checkpoints import load_checkpoint
+from titans.lesson.kit import draws, interventions, watching
+from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
-from titans.lesson.lesson_08 import flow
+from titans.lesson.lesson_08 import flow, pieces, trials
 from titans.lesson.lesson_08 import lab as variant_lab
 from titans.observe import closed, edited_gates, memories
-from titans.tasks import Needle
+from titans.recipes import RECIPES, checkpoint_name
+from titans.tasks import Needle, Recall
 from titans.training import share_right
 
 WHOLE = frozenset[str]()
@@ -214,3 +220,107 @@ def test_a_failing_draw_reaches_whoever_moved_the_control(monkeypatch):
 
 def test_the_labs_strip_shows_what_its_controls_show():
     check_strip(variant_lab.variant_lab())
+
+
+# ---- What the lesson builds and measures -----------------------------------------------------------------------------
+
+
+def small_config(variant: str, **changes) -> TitansConfig:
+    return TitansConfig(variant, dim=8, heads=1, memory_depth=1, window=4, chunk_size=3, persistent_tokens=2, **changes)
+
+
+def test_the_pieces_are_the_librarys_at_other_sizes_than_the_lessons():
+    """With chunks of 3 after two persistent tokens: a chunk does not begin where the sequence does."""
+    x = torch.randn(13, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    block = LMM(small_config("lmm")).double()
+    draws.randomise(block, seed=5)
+    made = pieces.pieces_of(block, chunk=3)
+    ours = made.memory(torch.cat((made.weights["persistent"], x)))[2:]
+    assert (ours - block(x[None])[0][0]).abs().max() < 1e-12
+    assert (pieces.pieces_of(block, chunk=2).memory(x) - made.memory(x)).abs().max() > 1e-6
+
+
+def hopper(run: str):
+    recipe = RECIPES["two-hops"]
+    name = f"two-hops/{checkpoint_name(run, 0, (0,)).removesuffix('.safetensors')}"
+    return load_checkpoint(name, mixers=recipe.mixers(run))[0], replace(recipe.runs[run].task, twice=1.0)
+
+
+def test_h_takes_the_first_step_and_the_last_read_the_second():
+    model, task = hopper("mac")
+    shares = trials.two_memories(model, task)
+    assert min(shares["own"], shares["h other"], shares["read own"]) > 0.95
+    assert max(shares["other"], shares["h own"], shares["read other"]) < 0.05
+
+
+def test_the_other_reader_hears_the_same_ends_and_other_beginnings():
+    """So with both parts of the other's state it says the other's answers; and what a chain leads to is found."""
+    model, task = hopper("mac")
+    told = task.tell(40, torch.Generator().manual_seed(2)).tokens
+    for row, ends in zip(told.tolist(), trials._ends(told, task).tolist(), strict=True):
+        leads = {row[i]: row[i + 1] for i in (0, 2, 4, -6, -4, -2)}
+        assert ends == [leads[leads[row[i]]] for i in (0, 2, 4)]
+    state = model(torch.cat((told, task.pass_time(40, 40, torch.Generator())), dim=1)).state
+    assert state.layers[0].place_in_segment == 0  # h of the question is read from what was told
+
+
+def test_h_is_needed_when_two_steps_are_asked_for_and_at_no_other_time():
+    model, task = hopper("mac")
+    blind = watching.without_h(model)
+    assert trials.share_by_phase(model, model, task) == pytest.approx(
+        share_right(model, task, trials.BETWEEN, trials.QUESTIONS), abs=1e-6
+    )
+    assert trials.share_by_phase(blind, model, task) > 0.9
+    assert trials.share_by_phase(model, blind, task) < 0.5
+    assert trials.share_by_phase(blind, blind, replace(task, twice=0.0)) > 0.9
+
+
+def test_one_read_looks_up_a_small_table_if_the_network_behind_it_is_large_enough():
+    table, task = hopper("mac, no h, 8 things")
+    narrow, _ = hopper("mac, no h, 8 things, small network")
+    assert trials.share_by_phase(table, table, task) > 0.6
+    assert trials.share_by_phase(narrow, narrow, task) < 0.5
+    assert trials.share_by_phase(narrow, narrow, replace(task, twice=0.0)) > 0.8
+
+
+def test_how_quietly_the_hay_is_written_decides_how_long_a_needle_lasts():
+    task, found = Needle("noise"), {}
+    models = {variant: load_checkpoint(f"needle/{variant}-in-noise")[0] for variant in ("mac", "mag", "mal", "lmm")}
+    torch.set_num_threads(1)
+    moved = {variant: trials.steps(model, task, tokens=512, rows=8) for variant, model in models.items()}
+    assert min(moved, key=lambda variant: moved[variant][1]) == "mac"
+    assert all(digit > 10 * hay for digit, hay in moved.values())
+    for variant, between, factor in (("lmm", 16384, 0.1), ("mag", 16384, 0.1), ("mac", 4096, 30.0)):
+        for times in (1.0, factor):
+            found[variant, times] = trials.share_with_quieter_hay(models[variant], task, between, times, rows=8)
+    assert max(found["lmm", 1.0], found["mag", 1.0], found["mac", 30.0]) < 0.3
+    assert min(found["lmm", 0.1], found["mag", 0.1], found["mac", 1.0]) > 0.7
+
+
+def test_hay_as_loud_as_it_is_finds_what_the_library_counts():
+    model, task = load_checkpoint("needle/lmm-in-noise")[0], Needle("noise")
+    ours = trials.share_with_quieter_hay(model, task, 2048, 1.0, rows=8)
+    assert ours == pytest.approx(share_right(model, task, 2048, rows=8))
+
+
+def test_a_model_that_is_handed_its_own_gates_answers_as_it_does():
+    model = load_checkpoint("ablation/full")[0]
+    own = trials.share_with_gates_of(model, model, Recall(), 100, rows=16)
+    assert own == pytest.approx(share_right(model, Recall(), 100, rows=16))
+    closed_gates = trials.share_with_gates_of(model, closed(model), Recall(), 100, rows=16)
+    assert closed_gates < 0.2
+
+
+def test_crossing_off_is_what_lesson_07_says_of_it():
+    assert trials.crossing_off(1, 8) == 1
+    assert trials.crossing_off(2, 2) == pytest.approx((1 + 0.75) / 2)
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_table_has_a_cell_for_every_test_and_a_dash_where_nothing_was_measured(language):
+    found = {"median": 0.5, "worst": 0.25}
+    card = {"runs": {"full": {"right": {"56": found}}, "no h": {"right": {"56": found}, "after": {"56": found}}}}
+    speak(language)
+    after = trials.table(card, ["full", "no h"], {"56": "56"}, "after").splitlines()
+    assert [line.split()[-1] for line in after] == ["56", "–", "(25.0)"]
+    assert len({columns(line) for line in after}) == 1

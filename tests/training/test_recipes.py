@@ -14,7 +14,9 @@ from tests.paths import ROOT
 from tests.training import recipe_tables
 from titans import recipes
 from titans.checkpoints import SHIPPED, load_checkpoint
-from titans.recipes import RECIPES, carry_out, checkpoint_name
+from titans.config import TitansConfig
+from titans.model import TitansLM
+from titans.recipes import RECIPES, WithoutContext, carry_out, checkpoint_name, without
 from titans.tasks import ScatteredRecall
 from titans.training import share_right
 
@@ -27,17 +29,23 @@ def right(recipe: str, run: str, measured: int | str) -> dict:
     return CARDS[recipe]["runs"][run]["right"][str(measured)]
 
 
+def load_shipped(recipe: str, run: str):
+    """What comes with the package: the first seed."""
+    return load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0,)), mixers=RECIPES[recipe].mixers(run))
+
+
 def measure(recipe: str, run: str, measured: int, rows: int) -> float:
     """Share of right answers of the shipped checkpoint, now."""
-    model, _, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    model, _, _ = load_shipped(recipe, run)
     torch.set_num_threads(1)
     return share_right(model, *RECIPES[recipe].tests(RECIPES[recipe].runs[run].task)[str(measured)], rows)
 
 
-def test_every_recipe_ships_a_card_with_three_seeds_and_a_checkpoint_a_model():
+def test_every_recipe_ships_a_card_with_three_seeds_or_more_and_a_checkpoint_a_model():
     assert set(CARDS) == set(RECIPES)
     for name, card in CARDS.items():
-        assert card["seeds"] == [0, 1, 2]
+        assert card["seeds"] == list(RECIPES[name].seeds)
+        assert card["seeds"][:3] == [0, 1, 2]
         assert list(card["runs"]) == list(RECIPES[name].runs)
         files = {checkpoint_name(run, 0, (0, 1, 2)) for run in card["runs"]}
         assert {path.name for path in (SHIPPED / name).iterdir()} == files | {"card.json"}
@@ -50,7 +58,7 @@ def test_shipped_checkpoints_are_small():
 @pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)
 def test_a_shipped_checkpoint_does_what_its_card_says(recipe, run):
     """In the easiest test, with the same questions; a few answers may flip elsewhere."""
-    model, facts, _ = load_checkpoint(SHIPPED / recipe / checkpoint_name(run, 0, (0, 1, 2)))
+    model, facts, _ = load_shipped(recipe, run)
     easiest = min(RECIPES[recipe].measured)
     assert model.config == RECIPES[recipe].runs[run].config
     assert facts["right"][str(easiest)] == pytest.approx(right(recipe, run, easiest)["each"][0], abs=1e-3)
@@ -167,15 +175,77 @@ def test_recall_scattered_what_the_readmes_say_of_it():
 
 def test_ablation_what_the_readmes_say_of_it():
     """The convolution is what binds. A guess among six values, those answered crossed off, is right in 41 %."""
-    short, long = (lambda name, n=n: right("ablation", name, n) for n in (56, 4096))
-    assert max(short("no memory")["each"]) <= 0.055
-    assert all(0.35 < share < 0.47 for share in short("no convolution")["each"])
-    others = set(CARDS["ablation"]["runs"]) - {"no memory", "no convolution"}
-    assert min(short(name)["median"] for name in others) > short("no convolution")["median"]
-    assert long("matrix memory")["worst"] > max(long("full")["each"])
-    assert max(long("all layers forget")["each"]) < 0.1
-    for name in others - {"all layers forget"}:
-        assert long(name)["median"] > 0.8, name  # the medians hardly differ
+    runs = CARDS["ablation"]["runs"]
+    idle = ("no attention", "no h", "no momentum", "no forgetting", "no persistent tokens")
+    for layout in LAYOUTS:
+        assert max(right("ablation", "no memory", f"56{layout}")["each"]) <= 0.06
+        assert max(right("ablation", "no convolution", f"56{layout}")["each"]) < 0.5
+        for name in ("full", "matrix memory", "all layers forget", *idle):
+            assert right("ablation", name, f"56{layout}")["worst"] > 0.93, name
+        whole = right("ablation", "full", f"4096{layout}")
+        for name in idle:
+            assert right("ablation", name, f"4096{layout}")["median"] > whole["median"] - 0.15, name
+        for name in ("matrix memory", "all layers forget"):
+            assert right("ablation", name, f"4096{layout}")["median"] < whole["worst"], name
+    assert all(0.35 < share < 0.47 for share in right("ablation", "no convolution", 56)["each"])
+    assert runs["no attention"]["after"]["56"]["worst"] > 0.9
+    assert max(runs["no attention"]["after"]["4096"]["each"]) < right("ablation", "full", 4096)["worst"] / 2
+    assert max(runs["no convolution"]["after"]["56"]["each"]) < 0.25
+    assert "after" not in runs["full"]
+    assert "after" not in runs["matrix memory"]
+
+
+def test_the_whole_model_without_a_part_is_what_the_card_says():
+    whole, _, _ = load_shipped("ablation", "full")
+    recipe = RECIPES["ablation"]
+    torch.set_num_threads(1)
+    for name, card in CARDS["ablation"]["runs"].items():
+        if "after" in card:
+            model = without(whole, recipe.runs[name].config, recipe.mixers(name))
+            share = share_right(model, *recipe.tests(recipe.runs[name].task)["56"], recipe.rows)
+            assert share == pytest.approx(card["after"]["56"]["each"][0], abs=0.02), name
+
+
+def test_without_nothing_a_model_is_the_same_and_parts_are_cut_to_size():
+    config = TitansConfig("mac", vocab_size=9, dim=8, layers=1, heads=1, segment_len=4)
+    torch.manual_seed(0)
+    model, tokens = TitansLM(config), torch.randint(9, (2, 11))
+    assert torch.equal(without(model, config, {})(tokens).logits, model(tokens).logits)
+    narrow = without(model, replace(config, conv_width=1, persistent_tokens=1), {})
+    mixer, old = narrow.blocks[0].mixer, model.blocks[0].mixer
+    assert torch.equal(mixer.memory.conv.weight[..., 0], old.memory.conv.weight[..., -1])
+    assert torch.equal(mixer.persistent, old.persistent[:1])
+    assert without(model, replace(config, memory_depth=1), {}) is None
+    blind = without(model, config, {"mac": WithoutContext})
+    assert not torch.equal(blind(tokens).logits, model(tokens).logits)
+
+
+def test_two_facts_one_read_fetches_both():
+    for run in RECIPES["two-facts"].runs:
+        assert RECIPES["two-facts"].runs[run].config.variant == "lmm"
+        assert right("two-facts", run, 40)["worst"] > 0.95
+        assert measure("two-facts", run, 40, 32) > 0.95
+
+
+HOPS = CARDS["two-hops"]["runs"]
+
+
+def test_two_hops_one_layer_needs_h_and_guesses_without_it():
+    """Three chains: a guess among their ends is right in a third."""
+    assert right("two-hops", "mac", 40)["worst"] > 0.95
+    for run in ("mac, no h", "mag", "mal", "lmm"):
+        assert RECIPES["two-hops"].runs[run].config.layers == 1
+        assert max(right("two-hops", run, 40)["each"]) < 0.5, run
+        assert measure("two-hops", run, 40, 64) < 0.5, run
+    assert measure("two-hops", "mac", 128, 64) > 0.95
+
+
+def test_two_hops_told_from_their_end_the_correction_reads_and_without_it_nothing_does():
+    assert right("two-hops", "lmm, end first", 40)["worst"] > 0.95
+    assert max(right("two-hops", "lmm, end first, one chunk", 40)["each"]) < 0.5
+    chunk = RECIPES["two-hops"].runs["lmm, end first, one chunk"]
+    told = chunk.task.tell(1, torch.Generator())
+    assert told.tokens.shape[1] + 128 + told.asked.tokens.shape[1] <= chunk.config.chunk_size
 
 
 def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeypatch):
@@ -184,11 +254,11 @@ def test_a_recipe_is_carried_out_once_and_goes_on_where_it_was(tmp_path, monkeyp
     recipe, trained = replace(recipe, runs=quick, measured=(2, 5), rows=2), []
     train = recipes.train
 
-    def counted(run, seed, path):
+    def counted(run, seed, path, mixers):
         trained.append((run.config.variant, seed))
         if len(trained) == 3:
             raise KeyboardInterrupt
-        return train(run, seed, path, progress=False)
+        return train(run, seed, path, progress=False, mixers=mixers)
 
     monkeypatch.setattr(recipes, "train", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -3,8 +3,23 @@
 import pytest
 import torch
 
+from titans.config import TitansConfig
 from titans.model import IGNORED_LABEL
-from titans.tasks import Needle, Recall, Task, VariedRecall, alphabet, drifting_regression, text, text_batch
+from titans.tasks import (
+    Needle,
+    Recall,
+    Task,
+    TwoFacts,
+    TwoFactsCurriculum,
+    TwoHops,
+    TwoHopsCurriculum,
+    VariedRecall,
+    alphabet,
+    drifting_regression,
+    text,
+    text_batch,
+)
+from titans.training import Run
 
 TASKS = [
     Recall(),
@@ -12,7 +27,12 @@ TASKS = [
     Needle("noise"),
     Needle("text", digits=3, before=0),
     VariedRecall(4),
+    TwoFacts(),
+    TwoFacts("same", pairs=2, both=0.5),
+    TwoHops(),
+    TwoHops(2, 5, end_first=False, twice=0.5),
 ]
+HIDDEN = (TwoFacts, TwoHops)  # answers that are not shown
 each_task = pytest.mark.parametrize("task", TASKS, ids=repr)
 
 
@@ -33,7 +53,8 @@ def test_tokens_are_in_the_vocabulary_and_labels_are_tokens_or_do_not_count(task
     batch = task.sample(50, 40, seeded())
     assert 0 <= int(batch.tokens.min()) <= int(batch.tokens.max()) < task.vocab_size
     counts = batch.labels != IGNORED_LABEL
-    assert torch.equal(batch.labels[counts], batch.tokens[counts])
+    assert isinstance(task, HIDDEN) or torch.equal(batch.labels[counts], batch.tokens[counts])
+    assert int(batch.labels.max()) < task.vocab_size
     assert (counts.sum(1) == counts[0].sum()).all()
 
 
@@ -58,6 +79,67 @@ def test_varied_recall_trains_with_any_number_of_pairs_from_two_and_tests_with_a
     assert {int((batch.labels != IGNORED_LABEL).sum(1)[0]) for batch in batches} == {2, 3, 4, 5}
     assert all(batch.tokens.shape[1] == 10 + 4 * int((batch.labels[0] != IGNORED_LABEL).sum()) for batch in batches)
     assert task.tell(3, seeded()).tokens.shape == (3, 10)
+
+
+def facts_told(row: list[int], below: int) -> dict[int, int]:
+    """What leads to what: neighbours that are both below a token id, taken two by two from where they begin."""
+    pairs, place = {}, 0
+    while place + 1 < len(row):
+        if row[place] < below:
+            pairs[row[place]] = row[place + 1]
+            place += 1
+        place += 1
+    return pairs
+
+
+@pytest.mark.parametrize("end_first", [True, False])
+def test_two_hops_lead_where_their_facts_lead_and_every_kind_of_question_occurs(end_first: bool):
+    task, kinds = TwoHops(chains=3, things=6, noise=4, twice=0.5, end_first=end_first), set()
+    told = task.tell(60, seeded())
+    for row, asked, labels in zip(told.tokens.tolist(), *(t.tolist() for t in told.asked), strict=True):
+        leads = facts_told(row, 18)
+        assert len(leads) == 6
+        assert (row[0] >= 6) == end_first  # the first key is a b
+        assert all(18 <= token < 22 for token in row[6:-6])
+        assert len(asked) == 7
+        for place in range(0, 6, 2):
+            mark, key, answer = asked[place], asked[place + 1], labels[place + 2]
+            assert answer == (leads[leads[key]] if mark == task.vocab_size - 1 else leads[key])
+            kinds.add((mark, key // 6))
+        assert [place for place, label in enumerate(labels) if label != IGNORED_LABEL] == [2, 4, 6]
+    assert kinds == {(23, 0), (22, 0), (22, 1)}
+
+
+@pytest.mark.parametrize("of", ["sum", "same"])
+def test_two_facts_are_joined_as_it_says_and_of_one_the_value_is_asked_for(of: str):
+    task, alone = TwoFacts(of, pairs=4, keys=6, values=3, noise=2, both=0.5), []
+    told = task.tell(60, seeded())
+    for row, asked, labels in zip(told.tokens.tolist(), *(t.tolist() for t in told.asked), strict=True):
+        value = {key: token - 6 for key, token in facts_told(row, 6).items()}
+        for place in range(0, 8, 2):
+            one, other, answer = asked[place], asked[place + 1], labels[place + 2] - 6
+            joined = (value[one] + value[other]) % 3 if of == "sum" else int(value[one] == value[other])
+            assert answer == (value[one] if one == other else joined)
+            alone.append(one == other)
+    assert 0.4 < sum(alone) / len(alone) < 0.6
+    both = TwoFacts(of, pairs=4, keys=6).tell(60, seeded()).asked.tokens[:, :8].view(60, 4, 2)
+    assert (both[..., 0] != both[..., 1]).all()
+
+
+def test_a_curriculum_begins_with_what_is_easier_and_is_measured_on_what_is_not():
+    task = TwoHopsCurriculum(chains=3)
+    config = TitansConfig(vocab_size=task.vocab_size, dim=8, heads=1, layers=1)
+    run = Run(config, task, between=(3, 3), steps=10, rows=64)
+    twice = task.vocab_size - 1
+    shares = [float((run.batch(0, step).tokens == twice).any(1).float().mean()) for step in range(10)]
+    assert shares[:2] == [0, 0]
+    assert min(shares[2:]) > 0.5
+    assert len({run.batch(0, step).tokens.shape[1] for step in range(10)}) == 2  # two chains, or three
+    measured = task.tell(8, seeded()).asked.tokens
+    assert (measured[:, ::2] == twice).all()
+    assert (TwoFactsCurriculum().tell(8, seeded()).asked.tokens == TwoFacts().tell(8, seeded()).asked.tokens).all()
+    joint = TwoFactsCurriculum().sample(64, 3, seeded()).tokens[:, -9:-1].view(64, 4, 2)
+    assert 0.3 < float((joint[..., 0] == joint[..., 1]).float().mean()) < 0.7
 
 
 def test_recall_has_noise_of_its_own_between_and_as_much_as_asked_for():

@@ -33,6 +33,8 @@ ROWS = {
     "mac": "MAC",
     "mac, faint h": "MAC、h が弱い",
     "mac, no h": "MAC、h なし",
+    "mac, no h, 8 things": "MAC、h なし、名前8つ",
+    "mac, no h, 8 things, small network": "〃、小さいネットワーク",
     "mag": "MAG",
     "mal": "MAL",
     "lmm": "LMM",
@@ -42,7 +44,7 @@ ROWS = {
     "lmm, sum": "LMM、和",
     "lmm, same": "LMM、同じかどうか",
 }  # runs of the recipes, in Japanese
-WIDTH = 28
+WIDTH = 36
 
 
 def table(card: dict[str, Any], runs: list[str], tests: dict[str, str], kind: str = "right") -> str:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from tests.lessons.legible import problems
 from tests.lessons.translated import left_in_english
 from titans import TitansConfig
-from titans.blocks import LMM
+from titans.blocks import LMM, Combine
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import draws, interventions, watching
 from titans.lesson.kit.cards import columns
@@ -19,7 +20,7 @@ from titans.lesson.kit.host import speak
 from titans.lesson.lesson_08 import flow, pieces, trials
 from titans.lesson.lesson_08 import lab as variant_lab
 from titans.observe import closed, edited_gates, memories
-from titans.recipes import RECIPES, checkpoint_name
+from titans.recipes import RECIPES, WithoutAttention, checkpoint_name
 from titans.tasks import Needle, Recall
 from titans.training import share_right
 
@@ -324,3 +325,31 @@ def test_a_table_has_a_cell_for_every_test_and_a_dash_where_nothing_was_measured
     after = trials.table(card, ["full", "no h"], {"56": "56"}, "after").splitlines()
     assert [line.split()[-1] for line in after] == ["56", "–", "(25.0)"]
     assert len({columns(line) for line in after}) == 1
+
+
+class GatedLMM(LMM):
+    """The memory alone, and MAC's gate behind it."""
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__(config)
+        self.norm_written, self.combine = nn.RMSNorm(config.dim, eps=1e-6), Combine(config.dim)
+
+    def forward(self, x, state=None):
+        read, state = super().forward(self.norm_written(x), state)
+        return self.combine(x, read), state
+
+
+def test_mac_without_attention_is_the_memory_and_a_gate():
+    config = TitansConfig("mac", dim=8, heads=1, segment_len=4, chunk_size=3, persistent_tokens=0)
+    block, gated = WithoutAttention(config).double(), GatedLMM(replace(config, variant="lmm")).double()
+    draws.randomise(block, seed=1)
+    gated.load_state_dict({name: block.state_dict()[name] for name in gated.state_dict()})
+    x = torch.randn(2, 11, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert (block(x)[0] - gated(x)[0]).abs().max() < 1e-12
+
+
+def test_the_key_of_a_b_leans_away_from_that_of_its_own_b_c():
+    """So minus what the memory answers to it carries c over to a."""
+    model, task = hopper("lmm, end first")
+    own, other = trials.overlaps(model, task)
+    assert own < -0.1 < other

@@ -127,6 +127,31 @@ def _ends(tokens: Tensor, task: TwoHops) -> Tensor:
     return late[:, 1::2].gather(1, place)
 
 
+@torch.no_grad()
+def overlaps(model: TitansLM, task: TwoHops) -> tuple[float, float]:
+    """k_i . k_j of the key with which "a b" is written and that of "b c": of the same b, and of another; means.
+
+    Each is taken where the token's theta is largest of the two that may write it: the second of the pair, and the one
+    behind it.
+    """
+    assert task.end_first
+    random = torch.Generator().manual_seed(EVALUATION_SEED)
+    told = task.tell(QUESTIONS, random).tokens
+    read = torch.cat((told, task.pass_time(QUESTIONS, 1, random)), dim=1)
+    with observed(memory_of(model)) as calls:
+        model(read)
+    tokens, told_last = calls[-1].tokens, told.shape[1] - 2 * task.chains
+    theta = tokens.gates.theta[:, 0, :, 0].mean(0)
+    keys = []
+    for first in (0, told_last):
+        second = torch.arange(first + 1, first + 2 * task.chains, 2)
+        writer = second if theta[second].mean() > theta[second + 1].mean() else second + 1
+        keys.append(tokens.k[:, 0, writer])
+    same = told[:, told_last + 1 :: 2][:, :, None] == told[:, : 2 * task.chains : 2][:, None]
+    products = keys[1] @ keys[0].mT
+    return float(products[same].mean()), float(products[~same].mean())
+
+
 def _mixed(one: ModelState, two: ModelState, part: str) -> ModelState:
     """A state of a one-layer MAC with a part of another."""
     (layer,), (foreign,) = one.layers, two.layers

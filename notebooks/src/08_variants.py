@@ -146,6 +146,7 @@ def same(ours, block):
 #
 # 出力の「LMM: True」は、ライブラリと10桁まで一致したという意味で、この後の「MAG」と「MAL」も同じです。
 
+
 # %%
 def lmm_by_hand(x, pieces):
     persistent = pieces.weights["persistent"]
@@ -182,6 +183,7 @@ assert same(lmm_by_hand(x, pieces), lmm)
 #
 # 1つの行が1つのトークンで、見てよいところを `True` にします。
 # 見てよいのは、すべての永続トークンと、そのトークン自身と、その前の `window - 1` 個のトークンです。
+
 
 # %%
 def window_mask(tokens, window, persistent):
@@ -235,6 +237,7 @@ exercises.WINDOW.check(window_mask)
 # 次に、アテンションの出力 `y` をシグモイドに通し、読み出したものに掛けます（決定D14）。
 # `eps` は両者で違い、`y` には `exercises.EPS_Y` を、読み出したものには `exercises.EPS_READ` を使います。
 
+
 # %%
 def gate(y, read, scale_y, scale_read):
     return ...  # [tokens, dim]
@@ -278,6 +281,7 @@ exercises.GATE.check(gate)
 # %% [markdown] lang="ja" en="bf1e462b"
 # この2つがあれば、MAG の全体が書けます。
 
+
 # %%
 def sliding(tokens):
     i, j = torch.arange(tokens)[:, None], torch.arange(tokens)
@@ -312,6 +316,7 @@ assert same(mag_by_hand(x, pieces_mag), mag)
 #
 # MAC と同じように（D13）、残差接続（residual）があるので、それぞれのトークンの情報は失われません。
 # アテンションに入るのは、$x + M(\tilde x)$ を正規化したものです。
+
 
 # %%
 def mal_by_hand(x, pieces):
@@ -777,6 +782,21 @@ print(trials.table(hops, ["lmm", *last], tests_hops))
 # with others. And it must fail where the gradient cannot see what was told before: in the last row all is read in one chunk, so
 # every gradient is taken at $M_0$ (D1).
 
+# %% [markdown] lang="ja" en="13d8a39b"
+# 変わりました。この順序なら、メモリだけで答えられます。
+# しかし、読むのは1層につき1回で、1回の読み出しでは答えられないはずでした。どこかに、もう1つ読み出しがなければなりません。
+# それは、**驚き**（surprise）そのものです。
+# *a b* を書き込むとき、更新では、このキーについて何を持っているかをメモリに問い合わせ、その差を引きます。
+# つまり、$-\theta\,2\,(M k - v)\,k^\top$ を足します（レッスン01）。
+# $k$ が、*b c* を書き込んだときのキーと**逆**の向きに傾いていれば、$M k$ には**マイナスの** $c$ が少し含まれ、
+# それを引くことで、*a* でたずねたときに見つかるものに $c$ が加わります。
+#
+# この説明からは、間違いだとわかるかもしれない予想が2つ出てきます。1つは、*a b* のキーと、**同じ** *b* についての *b c* のキーとの内積が負になり、
+# ほかの *b* のキーとの内積は負にならないことです。もう1つは、勾配（gradient）から、前に伝えられたことが見えない場合には失敗することで、
+# 表の最後の行がそれにあたります。全体を1つのチャンクとして読むので、勾配はどれも $M_0$ でとられます（D1）。
+#
+# 出力は、*a b* のキーと *b c* のキーとの内積を、同じ *b* の場合（the same b）と別の *b* の場合（another b）に分けて示しています。
+
 # %% tags=["nbval-ignore-output"]
 reader, _, _ = load_checkpoint("two-hops/lmm-end-first")
 own_b, other_b = trials.overlaps(
@@ -790,17 +810,10 @@ assert own_b < -0.1 < other_b
 # Both are so: the last row guesses. The correction of the delta rule is not just a way to overwrite, it is a read. And MAC's
 # $h$ is needed for what cannot be written in time: the steps that only a question asks for.
 
-# %% [markdown] lang="ja" en="3d452b09"
-# 変わりました。この順序なら、メモリだけで答えられます。
-# しかし、読むのは1層につき1回で、1回の読み出しでは答えられないはずでした。どこかに、もう1つ読み出しがなければなりません。
-# それは、**驚き**（surprise）そのものです。
-# *a b* を書き込むとき、更新では、メモリがすでに何を持っているかを問い合わせ、その差 $2\,(M k - v)\,k^\top$ を書き込みます（レッスン01）。
-# この書き込みのキーに *b* の成分が含まれていれば、$M k$ が *c* を呼び出し、それが書き込みによって *a* に移されます。
-#
-# この説明が正しければ、勾配（gradient）から、前に伝えられたことが見えない場合には、失敗するはずです。
-# 最後の行がその場合で、全体を1つのチャンクとして読むので、勾配はどれも $M_0$ でとられます（D1）。結果は、当てずっぽうでした。
-# ですから、デルタ則（delta rule）の修正は、上書きのためだけにあるのではなく、読み出しでもあるのです。
-# MAC の $h$ が必要になるのは、その**後**で、質問をたずねられたときです。
+# %% [markdown] lang="ja" en="0092d5c1"
+# どちらも、そのとおりでした。最後の行は、当てずっぽうになっています。
+# デルタ則（delta rule）の修正は、上書きのためだけにあるのではなく、読み出しでもあるのです。
+# そして MAC の $h$ が必要になるのは、前もって書き込んでおけないもの、つまり、質問されて初めて必要になる1歩のためです。
 
 # %% [markdown] lang="en"
 # ## 6. Why some outlast others
@@ -977,6 +990,7 @@ lab
 #
 # 「悪くなる」（worse）とは、`full - spread` より低いことです。「変わらない」（same）とは、上下どちらにも `spread` 以内に収まることで、
 # 外すと**よくなる**部品は、何かをしていたことになります。測っていないものは、どの予想とも矛盾しません。
+
 
 # %%
 def survives(full, rows, spread, claims):

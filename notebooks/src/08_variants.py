@@ -14,6 +14,22 @@
 #
 # **You need** lesson 07 (MAC), and what it needs.
 
+# %% [markdown] lang="ja" en="ea47668b"
+# # 08 · MAG、MAL、LMM と、それぞれの部品の役割
+#
+# 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン08です。読むのに約45分、演習も解くと約95分、コードの実行に約30秒かかります。
+# セルは上から順に実行してください。
+#
+# **このレッスンで学ぶこと**
+#
+# - メモリ（memory）を置く場所として、論文にある残りの3通り。式を1つずつたどり、ライブラリと10桁まで一致させます。
+# - そのそれぞれで、どのトークン（token）から何が見えるか。
+# - 部品を1つ外すとモデルに何ができなくなるか、それはなぜか。外したまま訓練（training）する場合と、訓練の後で外す場合を調べます。
+# - メモリを1回読むだけでできることと、できないこと。そして、MAC の $h$ が必要になるとき。
+# - あるメモリが、ほかのメモリの1,000倍も長持ちする理由。
+#
+# **必要な知識**：レッスン07（MAC）と、その前提になる知識。
+
 # %%
 import torch
 
@@ -52,6 +68,20 @@ start()
 # and after it. In MAG, *memory as a gate*, it stands beside attention. In MAL, *memory as a layer*, before it. LMM has
 # the long-term memory module alone.
 
+# %% [markdown] lang="ja" en="10faf0de"
+# import に失敗するときは、この教材のパッケージがまだインストールされていないので、
+# クローンしたフォルダーで `pip install -e .` を実行してください。
+# Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、上のセルを実行します。
+# なお、PyPI で `titans` という名前のパッケージは別物です。
+#
+# ## 1. 1つのメモリに4つの置き場所
+#
+# メモリそのものは、論文のどのモデルでも同じで、違うのは置き場所です。
+# MAC では、アテンション（attention）の前と後の両方に置かれます。
+# MAG（memory as a gate）では、ゲート（gate）としてアテンションと並び、
+# MAL（memory as a layer）では、1つの層（layer）としてアテンションの前に置かれます。
+# LMM は、長期メモリモジュール（long-term memory module）だけのモデルです。
+
 # %%
 pictures.variants()
 
@@ -64,6 +94,17 @@ pictures.variants()
 #
 # As before, weights and tokens are random numbers: 8 features, one head, a matrix memory, chunks of 2, two persistent
 # tokens, and a window of 4.
+
+# %% [markdown] lang="ja" en="93a07f29"
+# ## 2. 式を1つずつ
+#
+# 部品は、レッスン07ですでに書きました。畳み込み（convolution）とゲートとモーメンタム（momentum）のあるメモリ、正規化、
+# そして永続トークン（persistent token）のあるアテンションです。
+# ここでは、それを関数として用意してあります。`memory` はトークンを1つずつ書き込んでは答え、`attention` はマスクを引数にとります。
+# 後は、変種ごとに違う数行を書くだけです。
+#
+# これまでと同じように、重み（weight）もトークンも乱数です。8次元、ヘッド（head）は1つ、行列のメモリ、チャンク（chunk）は2トークン、
+# 永続トークンは2個、ウィンドウは4トークンとします。
 
 # %%
 WINDOW, P = 4, 2
@@ -97,6 +138,14 @@ def same(ours, block):
 #
 # $$\tilde x = [\,p_1 \dots p_{N_p} \,\Vert\, x\,], \qquad y = M(\tilde x)$$
 
+# %% [markdown] lang="ja" en="8244c5df"
+# まず、1行で書ける **LMM** です。永続トークンはほかのどのトークンよりも前に置かれ（式(19)）、ほかのトークンと同じようにメモリを通ります。
+# つまり、書き込まれはしますが、それで読み出したものは捨てます（決定D9）。
+#
+# $$\tilde x = [\,p_1 \dots p_{N_p} \,\Vert\, x\,], \qquad y = M(\tilde x)$$
+#
+# 出力の「LMM: True」は、ライブラリと10桁まで一致したという意味で、この後の「MAG」と「MAL」も同じです。
+
 
 # %%
 def lmm_by_hand(x, pieces):
@@ -122,6 +171,19 @@ assert same(lmm_by_hand(x, pieces), lmm)
 # A row for each token, `True` where it may look: at every persistent token, at itself, and at the `window - 1` tokens
 # before it.
 
+# %% [markdown] lang="ja" en="ca4df2a7"
+# **MAG**（式(26)〜(28)）では、アテンションとメモリが並んで、同じトークンを読みます。
+#
+# $$\tilde x = [\,P \,\Vert\, x\,], \qquad y = \mathrm{SW\text{-}Attn}^*(\tilde x), \qquad o = y \otimes M(\tilde x)$$
+#
+# SW-Attn は、スライディングウィンドウ（sliding window）の中だけを見るアテンションです。
+# 星印は、ウィンドウがどれだけ先に進んでも、永続トークンは見えたままであることを表します。このマスクを書いてください。
+#
+# ### 演習1：スライディングウィンドウのマスク
+#
+# 1つの行が1つのトークンで、見てよいところを `True` にします。
+# 見てよいのは、すべての永続トークンと、そのトークン自身と、その前の `window - 1` 個のトークンです。
+
 
 # %%
 def window_mask(tokens, window, persistent):
@@ -135,6 +197,14 @@ exercises.WINDOW.check(window_mask)
 #
 # A window is what two triangles have in common: nothing after the token, and nothing too far before it. `tril()` gives
 # the first, `triu(n)` with a negative `n` the second. With a window of 1, only the diagonal may be left.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="041479a1"
+# <details><summary>ヒント</summary>
+#
+# ウィンドウは、2つの三角形が重なったところです。1つはトークン自身より後を除き、もう1つは前に離れすぎたものを除きます。
+# 前者は `tril()` で、後者は負の `n` を使った `triu(n)` で作れます。ウィンドウが1なら、残るのは対角線だけのはずです。
 #
 # </details>
 
@@ -159,6 +229,14 @@ exercises.WINDOW.check(window_mask)
 # gave, `y`, is squashed by a sigmoid, and what was read is multiplied by it (decision D14). `eps` differs:
 # `exercises.EPS_Y` for `y`, `exercises.EPS_READ` for what was read.
 
+# %% [markdown] lang="ja" en="62385833"
+# ### 演習2：ゲート
+#
+# 今度は、式(28)の $\otimes$ を自分で書きます。まず、両方を、学習されたスケールで正規化します。
+# つまり、トークンの成分の2乗を平均し、小さな `eps` を足してから平方根をとり、それで割ってスケールを掛けます。
+# 次に、アテンションの出力 `y` をシグモイドに通し、読み出したものに掛けます（決定D14）。
+# `eps` は両者で違い、`y` には `exercises.EPS_Y` を、読み出したものには `exercises.EPS_READ` を使います。
+
 
 # %%
 def gate(y, read, scale_y, scale_read):
@@ -172,6 +250,14 @@ exercises.GATE.check(gate)
 #
 # Write the norm first, as a function of `x`, `scale` and `eps`; `x.square().mean(-1, keepdim=True)` is what stands under
 # the root. Only one side is squashed: the one that decides how much passes.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="b062cf77"
+# <details><summary>ヒント</summary>
+#
+# まず、正規化を `x`、`scale`、`eps` の関数として書きます。平方根の中に入るのは `x.square().mean(-1, keepdim=True)` です。
+# シグモイドに通すのは片方だけで、どれだけ通すかを決める側です。
 #
 # </details>
 
@@ -191,6 +277,9 @@ exercises.GATE.check(gate)
 
 # %% [markdown] lang="en"
 # With the two of them, the whole of MAG:
+
+# %% [markdown] lang="ja" en="bf1e462b"
+# この2つがあれば、MAG の全体が書けます。
 
 
 # %%
@@ -220,6 +309,14 @@ assert same(mag_by_hand(x, pieces_mag), mag)
 #
 # As in MAC (D13), a residual keeps each token what it is: attention gets $x + M(\tilde x)$, normalised.
 
+# %% [markdown] lang="ja" en="bc976283"
+# **MAL**（式(29)〜(31)）は積み重ねで、まずメモリを通し、出てきたものにアテンションをかけます。
+#
+# $$\tilde x = [\,P \,\Vert\, x\,], \qquad y = M(\tilde x), \qquad o = \mathrm{SW\text{-}Attn}(y)$$
+#
+# MAC と同じように（D13）、残差接続（residual）があるので、それぞれのトークンの情報は失われません。
+# アテンションに入るのは、$x + M(\tilde x)$ を正規化したものです。
+
 
 # %%
 def mal_by_hand(x, pieces):
@@ -237,6 +334,11 @@ assert same(mal_by_hand(x, pieces_mal), mal)
 #
 # Figure 3 of the paper, from the two masks: MAC's segments, which end, and the window of MAG and MAL, which slides.
 
+# %% [markdown] lang="ja" en="60605c72"
+# ## 3. どのトークンから何が見えるか
+#
+# 論文の図3を、2つのマスクから描いてみます。MAC のセグメント（segment）は境目で終わり、MAG と MAL のウィンドウは先へ先へと動いていきます。
+
 # %%
 pictures.masks(sliding(16), segment_len=5, persistent=P)
 
@@ -246,6 +348,16 @@ pictures.masks(sliding(16), segment_len=5, persistent=P)
 #
 # **Predict before you run.** How much does MAG's output of token 15 change with the input of token 0: not at all, or
 # does it? And with a memory that is read and never written?
+
+# %% [markdown] lang="ja" en="4b70cd4b"
+# ウィンドウには境目がないので、層を重ねるたびに、少しずつ前まで届くようになります。
+# それでも、どちらの図でも、トークン15からトークン0は見えません。
+#
+# **実行する前に予想してみましょう。**
+# トークン0の入力を変えると、MAG のトークン15の出力はどれだけ変わるでしょうか。まったく変わらないでしょうか。
+# また、メモリを読むだけで、一度も書き込まないとしたら、どうでしょうか。
+#
+# 出力は影響の大きさで、「never written」は一度も書き込まない場合です。
 
 # %%
 predict("...")
@@ -279,6 +391,26 @@ for name, block in (("LMM", lmm), ("MAG", mag), ("MAL", mal)):
 #
 # **Predict before you run.** Which parts can go without a loss? And which is needed most?
 
+# %% [markdown] lang="ja" en="ba8f4df3"
+# ウィンドウより前のものは、メモリだけを通って届きます。実際、メモリを閉じて書き込まないようにすると、影響はちょうど0になります。
+# つまり、どの変種でもアテンションは近くしか見ておらず、遠くまでさかのぼれるのはメモリです。
+#
+# ## 4. 部品を1つずつ外す
+#
+# それぞれの部品は、何の役に立っているのでしょうか。論文のアブレーション（ablation、部品を1つずつ外して調べる実験）では、
+# 言語の課題を学習する LMM から、モーメンタム、重みの減衰、畳み込みをそれぞれ外すか、メモリを線形にすると、どの場合も結果が悪くなっています。
+# 次の表は、この教材で調べたもので、深さ2のメモリを持つ MAC に、想起の課題を解かせます。
+# 6つのペア（pair）を伝え、雑音（noise）を流してから、すべてのキー（key）についてたずねる課題です。
+# 訓練では、ペアをひと続きに**伝える**並べ方と、雑音の中に**散らばらせる**並べ方の両方を使い、雑音は24〜56トークンとしました。
+# アテンションを外した行と $h$ を外した行は、論文の実験にはないものです。
+#
+# 表の数字は3つのシードの中央値（%）で、括弧の中は最低値です。
+# 列は雑音のトークン数で、「scattered」は散らばったペアについてたずねた場合です。
+# 次のコマンドで、すべてを訓練し直せます：`python -m titans.recipes ablation`
+#
+# **実行する前に予想してみましょう。**
+# 外しても悪化しないのは、どの部品でしょうか。いちばん欠かせないのは、どれでしょうか。
+
 # %%
 predict("...")
 
@@ -304,6 +436,24 @@ print(trials.table(ablation, list(ablation["runs"]), tests))
 # another model, trained on both layouts, then this convolution must be needed after training, and in it the look back of
 # keys and values, not that of queries.
 
+# %% [markdown] lang="ja" en="3af1ac85"
+# 論文では、どの部品も役に立っています。一方、ここで欠かせないのは、メモリそのものと、**畳み込み**です。
+# アテンション、$h$、モーメンタム、永続トークンは、どれか1つを訓練の最初のステップから外しておいても、
+# どちらの並べ方でも、全部ある場合と同じくらいよく答えられます。
+# 訓練では読んでいない4,096トークンになると、もっと差が出ます。そこで最もよいのは、最後の層だけで忘れるメモリか、
+# まったく忘れないメモリで（D16）、層が1つしかない行列は、はるかに悪くなります。
+#
+# これは1つの課題の結果にすぎないので、Titans の法則だと思ってはいけません。
+# それでも、どの行にも説明が要るので、どの説明が生き残るかを調べていきましょう。
+#
+# **アテンションがなくてもよいのは、なぜですか。** この課題では、アテンションの出番がないからです。
+# ペアのキーと値は、書き込む時点で結びついていなければなりません。
+# レッスン07で調べると、それをしていたのは、畳み込みで前のトークンを見るキーでした。
+# 両方の並べ方で訓練したこのモデルでも同じだとすれば、訓練の後でも畳み込みは欠かせず、
+# その中で必要なのは、キーと値が前を見ることで、クエリ（query）が前を見ることではないはずです。
+#
+# 出力は、クエリ（queries）、キー（keys）、値（values）のそれぞれが前を見ないようにしたときの正解率です。
+
 # %% tags=["nbval-ignore-output"]
 whole, _, _ = load_checkpoint("ablation/full")
 looks_back = {
@@ -324,6 +474,12 @@ assert max(needs["keys"], needs["values"]) < 0.3
 # **Why about 40 % without the convolution?** That number is known from lesson 07: it is what one gets who remembers *which*
 # values were told, not whose they are, and crosses off those that have been an answer.
 
+# %% [markdown] lang="ja" en="a0580bb0"
+# **畳み込みがないと約40%になるのは、なぜですか。** この数はレッスン07にも出てきました。
+# **どの**値が伝えられたかは覚えていても、それがどのキーの値かは覚えておらず、答えとして出た値を候補から消していく場合の正解率です。
+#
+# 出力の「crossing off」はその正解率の計算値、「trained without」は畳み込みなしで訓練した3つのモデルの正解率です。
+
 # %%
 told = ablation["runs"]["no convolution"]["right"]["56"]["each"]
 expected = trials.crossing_off(pairs=6, values=32)
@@ -339,6 +495,16 @@ assert all(abs(answered - expected) < 0.1 for answered in told)
 # **Predict before you run.** The whole models again, and now attention, $h$, … are taken from them *after* their training.
 # Will the rows look the same?
 
+# %% [markdown] lang="ja" en="6211a574"
+# ### 訓練の間と、訓練の後
+#
+# 部品を外すには、最初から外して訓練する方法と、付けて訓練したモデルから外す方法の2つがあり、この2つでは、調べていることが違います。
+# 前者でわかるのは、その部品がなくても課題を学習できるかどうかで、後者でわかるのは、そのモデルがその部品に頼っているかどうかです。
+#
+# **実行する前に予想してみましょう。**
+# もう一度、全部の部品があるモデルに戻り、今度は、訓練の**後**で、アテンションや $h$ などを外します。
+# 表の行は、前と同じようになるでしょうか。
+
 # %%
 predict("...")
 
@@ -352,6 +518,18 @@ print(trials.table(ablation, runs, tests, kind="after"))
 # needed" as well. What does it do, where it is there? It cannot see what was told. But what is written is $y$, attention
 # included, and from $y$ come the *gates*: how much of each token of noise is written, and forgotten. If it works by the
 # gates, then the model without attention must get its answers back when it is handed the gates of the whole one.
+
+# %% [markdown] lang="ja" en="e14763ba"
+# まったく違いました。アテンションは最初からなくてもかまいませんが、付けて訓練したモデルは、アテンションに頼っています。
+# 外すと、訓練の長さではほとんど何も失われませんが、4,096トークンではほとんどすべてが失われます。
+# ですから、「アテンションは働いていない」と言っても、「アテンションは必要だ」と言っても、間違いになります。
+# では、アテンションがあるとき、それは何をしているのでしょうか。伝えられたことは、アテンションからは見えません。
+# けれども、書き込まれるのはアテンションを含む $y$ で、雑音のトークンをそれぞれどれだけ書き込み、どれだけ忘れるかを決める**ゲート**も、
+# $y$ から計算されます。アテンションがゲートを通して働いているのなら、アテンションを外したモデルでも、
+# 全部あるモデルのゲートを渡せば、また答えられるようになるはずです。
+#
+# 出力は、全部あるモデル（whole）、アテンションを外したモデル（without attention）、
+# さらに全部あるモデルのゲートを渡した場合（… and the whole's gates）の正解率です。
 
 # %% tags=["nbval-ignore-output"]
 bare = without_attention(whole)
@@ -380,6 +558,21 @@ assert back < now < lost
 #
 # **Predict before you run.** The model is the LMM: one layer, no attention, one read for each token. Can it?
 
+# %% [markdown] lang="ja" en="52c0b6f3"
+# 正解の一部が戻りました。つまり、アテンションはゲートを通して働いていますが、それだけではありません。
+# キーと値も $y$ から計算されるからです。（ほかの2つのシードでは、一方は正解がすべて戻り、もう一方もほとんどすべて戻ります。）
+# 半分しか説明していないなら、そう言っておくべきです。
+#
+# ## 5. 1回の読み出しでできること
+#
+# MAC の名前の由来である $h$ は、ここまで何もしていません。$h$ が必要になる課題はあるのでしょうか。
+# そこで、ずっと前に伝えられた事実が**2つ**そろわないと答えられない課題を試します。
+# 4つのペアを伝え、雑音を流してから、`k2 k4` のように、2つのキーについて一度にたずねます。
+# 答えるのは、2つの値の和（4で割った余り）か、2つの値が同じかどうかです。
+#
+# **実行する前に予想してみましょう。**
+# モデルは1層の LMM で、アテンションはなく、読み出しは1トークンにつき1回です。これで答えられるでしょうか。
+
 # %%
 predict("...")
 
@@ -404,6 +597,25 @@ print(trials.table(facts, list(facts["runs"]), tests_facts))
 #
 # **Predict before you run.** Which of them can it?
 
+# %% [markdown] lang="ja" en="355819e8"
+# 答えられました。行列のメモリの答えは、問い合わせに対して線形なので、クエリ $q_a + q_b$ でたずねると
+# $M(q_a) + M(q_b)$、つまり2つの値が一度に返ってきて、残りは、その後のネットワークで計算できます。
+# ですから、**何をたずねればよいかがわかっていれば**、1回の読み出しで複数の事実を取り出せます。つまり、課題の選び方が間違っていたのです。
+#
+# 必要なのは、2つ目の質問が、1つ目の答えの中に隠れている課題です。
+# *a* の次が *b* で、*b* の次が *c* なら、*a* の2つ先は何でしょうか。*b* を見つけるまでは、*c* についてたずねることができません。
+# このような鎖を3本、先にすべての *a* の次を、雑音を挟んでから、すべての *b* の次を伝えます。
+# こうすると、両方がアテンションから同時に見えることはありません。
+# さらに雑音を流してから、`twice a2`（a2 の2つ先）とたずねます。
+# 答えは一度も示されないので、候補を消していくことはできず、当てずっぽうでは3回に1回しか当たりません。
+#
+# *a*、*b*、*c* には、それぞれ16種類の名前があります。
+# モデルは、1つを除いてすべて1層で、セグメントもウィンドウも4トークンです。
+# まず、1つ先をたずねる質問（`once a2`、`once b1`）だけで学習し、それから、2つ先をたずねる質問も加えます。
+# $h$ の強さは、1行目ではトークンと同じところから、2行目ではライブラリの初期値のとおり、ごく弱いところから始まります。
+#
+# **実行する前に予想してみましょう。** 答えられるようになるのは、どのモデルでしょうか。
+
 # %%
 predict("...")
 
@@ -424,6 +636,18 @@ print(trials.table(hops, one_way, tests_hops))
 # But a table says *that*, not *how*. The explanation would be: $h$ finds *b*, attention puts it into $y$, and the last
 # read, asked with $y$, finds *c*. If that is how it works, then $h$ is needed when the question is *asked*, not while the
 # facts are told, and for questions of two steps, not of one.
+
+# %% [markdown] lang="ja" en="0efac55d"
+# ここで差が出ました。**1層の MAC は、$h$ があれば学習できますが、なければ当てずっぽうになります**。
+# MAG、MAL、LMM も、1層につき1回しか読まないので、同じように当てずっぽうです。
+#
+# しかし、表からわかるのは**何が**起きたかで、**どのように**起きたかはわかりません。
+# 考えられる説明は、$h$ が *b* を見つけ、アテンションがそれを $y$ に入れ、最後の読み出しが $y$ でたずねて *c* を見つける、というものです。
+# そのとおりなら、$h$ が必要なのは、事実を伝えている間ではなく、質問を**たずねる**ときで、
+# しかも、1つ先ではなく2つ先をたずねるときだけのはずです。
+#
+# 出力の「h off while it is told」は事実を伝えている間だけ、「h off while it is asked」はたずねている間だけ $h$ を切ったときの正解率です。
+# 「2 steps」は2つ先、「1 steps」は1つ先をたずねる質問です。
 
 # %% tags=["nbval-ignore-output"]
 hopper, _, _ = load_checkpoint("two-hops/mac", mixers={"mac": StrongContext})
@@ -447,6 +671,18 @@ for twice in (1.0, 0.0):
 #
 # **Predict before you run.** Whose *c* will it say? And if instead the last read is done in the second's memory?
 
+# %% [markdown] lang="ja" en="af1cbc7e"
+# もっと詳しく、$h$ に**何が**入っているのかを調べましょう。同じモデルに、もう1つ別の話も伝えておきます。
+# 鎖の終わり（*b* の次）は同じですが、始まりは違い、どの *a* の次も、別の鎖の *b* です。
+# MAC の状態（state）では、$h$ を読み出すメモリ（セグメントが始まったときのもの）と、最後の読み出しのメモリを区別できます。
+# そこで、1つ目の話を伝えたモデルにたずね、$h$ だけを、2つ目の話のメモリから読み出させます。
+#
+# **実行する前に予想してみましょう。**
+# どちらの話の *c* を答えるでしょうか。また、代わりに、最後の読み出しのほうを2つ目の話のメモリで行うと、どうなるでしょうか。
+#
+# 出力は、何も入れ替えない（nothing）、h のメモリを入れ替える（h）、最後の読み出しのメモリを入れ替える（read）の3つの場合に、
+# 1つ目の話の答え（own）と2つ目の話の答え（other）が返ってきた割合です。
+
 # %%
 predict("...")
 
@@ -466,6 +702,17 @@ for name in ("", "h ", "read "):
 #
 # Does every model without $h$ fail? We thought so, and then trained with 8 names of each kind instead of 16. One read again:
 
+# %% [markdown] lang="ja" en="a97fddda"
+# $h$ のメモリを入れ替えると、**もう1つの**話の答えが返ってきます。
+# 最後の読み出しのメモリを入れ替えても、*b* の次はどちらの話でも同じなので、もとの話の答えのままです。
+# つまり、*a* から *b* へは $h$ が、*b* から *c* へは最後の読み出しが進んでいます。
+# これが「コンテキストとしてのメモリ」の役割で、何を読み出したかによって、次に何をたずねるかが決まるのです。
+#
+# ### 取り下げなければならなかった予想
+#
+# では、$h$ のないモデルは、どれも失敗するのでしょうか。はじめは、この教材でもそう予想していました。
+# 次の表は、その後、名前を16種類ではなく8種類にして訓練した結果です。読み出しは、やはり1回です。
+
 # %%
 assert min(shares["own"], shares["h other"], shares["read own"]) > 0.9
 
@@ -478,6 +725,16 @@ print(trials.table(hops, few, tests_hops))
 # looks up which *c* belongs to it. For that it must tell $8 \cdot 8 = 64$ possible pairs apart, and it has 128 hidden units.
 # With 16 names there are 256. If that is the way, a smaller network must close it, though one step can still be answered:
 # the second row has 16 hidden units.
+
+# %% [markdown] lang="ja" en="1d506361"
+# $h$ がなくても、ほとんどの質問に答えられました。まだわかっていないものについては、たずねることができません。しかし、別の方法があります。
+# **表を丸ごと取り出す**のです。1つのクエリで、*b* と一緒に、*b c* のペアを3つとも**全部**呼び出せば、
+# どの *c* がその *b* の次なのかは、メモリの後のネットワークで調べられます。
+# そのためには、ありうるペア $8 \cdot 8 = 64$ 通りを区別しなければなりませんが、隠れユニットは128個あります。
+# 名前が16種類なら、256通りです。この方法で答えているのなら、ネットワークを小さくすると、1つ先には答えられても、
+# 2つ先には答えられなくなるはずです。2行目が、隠れユニットを16個にした場合です。
+#
+# 出力の「small network」は、この小さなネットワークのモデルの正解率です。
 
 # %% tags=["nbval-ignore-output"]
 narrow_name = "two-hops/mac-no-h-8-things-small-network"
@@ -498,6 +755,16 @@ for twice in (0.0, 1.0):
 #
 # **Predict before you run.** Does the order matter?
 
+# %% [markdown] lang="ja" en="88f72024"
+# そのとおりでした。$h$ が必要になるのは、表が大きくて一度に読めないときで、メモリが本当に役立つのも、そのようなときです。
+#
+# ### 思いがけないところにある読み出し
+#
+# 今度は、鎖の**終わり**を先に伝えます。つまり、すべての *b* の次を伝え、雑音を流してから、すべての *a* の次を伝えます。
+# 質問は同じで、モデルも同じ、アテンションも $h$ もない1層の LMM です。
+#
+# **実行する前に予想してみましょう。** 順序によって、結果は変わるでしょうか。
+
 # %%
 predict("...")
 
@@ -515,6 +782,21 @@ print(trials.table(hops, ["lmm", *last], tests_hops))
 # with others. And it must fail where the gradient cannot see what was told before: in the last row all is read in one chunk, so
 # every gradient is taken at $M_0$ (D1).
 
+# %% [markdown] lang="ja" en="13d8a39b"
+# 変わりました。この順序なら、メモリだけで答えられます。
+# しかし、読むのは1層につき1回で、1回の読み出しでは答えられないはずでした。どこかに、もう1つ読み出しがなければなりません。
+# それは、**驚き**（surprise）そのものです。
+# *a b* を書き込むとき、更新では、このキーについて何を持っているかをメモリに問い合わせ、その差を引きます。
+# つまり、$-\theta\,2\,(M k - v)\,k^\top$ を足します（レッスン01）。
+# $k$ が、*b c* を書き込んだときのキーと**逆**の向きに傾いていれば、$M k$ には**マイナスの** $c$ が少し含まれ、
+# それを引くことで、*a* でたずねたときに見つかるものに $c$ が加わります。
+#
+# この説明からは、間違いだとわかるかもしれない予想が2つ出てきます。1つは、*a b* のキーと、**同じ** *b* についての *b c* のキーとの内積が負になり、
+# ほかの *b* のキーとの内積は負にならないことです。もう1つは、勾配（gradient）から、前に伝えられたことが見えない場合には失敗することで、
+# 表の最後の行がそれにあたります。全体を1つのチャンクとして読むので、勾配はどれも $M_0$ でとられます（D1）。
+#
+# 出力は、*a b* のキーと *b c* のキーとの内積を、同じ *b* の場合（the same b）と別の *b* の場合（another b）に分けて示しています。
+
 # %% tags=["nbval-ignore-output"]
 reader, _, _ = load_checkpoint("two-hops/lmm-end-first")
 own_b, other_b = trials.overlaps(
@@ -528,11 +810,23 @@ assert own_b < -0.1 < other_b
 # Both are so: the last row guesses. The correction of the delta rule is not just a way to overwrite, it is a read. And MAC's
 # $h$ is needed for what cannot be written in time: the steps that only a question asks for.
 
+# %% [markdown] lang="ja" en="0092d5c1"
+# どちらも、そのとおりでした。最後の行は、当てずっぽうになっています。
+# デルタ則（delta rule）の修正は、上書きのためだけにあるのではなく、読み出しでもあるのです。
+# そして MAC の $h$ が必要になるのは、前もって書き込んでおけないもの、つまり、質問されて初めて必要になる1歩のためです。
+
 # %% [markdown] lang="en"
 # ## 6. Why some outlast others
 #
 # A needle in a haystack: a pass-key of four digits, then hay, and all four digits are asked for. All variants learn it with
 # at most 256 tokens, and nothing is forgotten. The median of three seeds, and the worst:
+
+# %% [markdown] lang="ja" en="10e98c5b"
+# ## 6. 長持ちするものとしないものがあるのは、なぜか
+#
+# 次は、干し草の中の針（needle in a haystack）の課題です。4桁のパスキーを伝え、干し草を流してから、4桁すべてをたずねます。
+# どの変種も、長くて256トークンの系列で学習し、忘却（forgetting）はありません。
+# 表は、干し草のトークン数ごとに、3つのシードの中央値と、括弧の中に最低値を示しています。
 
 # %%
 needle = cards.card("needle")
@@ -552,6 +846,12 @@ print(trials.table(needle, runs_needle, lengths))
 # First look at what happens to a memory while the hay passes. Every token is written: it moves the weights by some
 # $\theta\,|u|/(1-\eta)$, the step with all its momentum. Here it is for a digit of the needle and for a token of hay.
 
+# %% [markdown] lang="ja" en="a06ed0c3"
+# MAC は、ほかの変種の16倍以上も長持ちします。MAC にはアテンションと $h$ があるので、そのためだと言いたくなります。
+# その前に、干し草が流れている間にメモリで何が起こるかを見てみましょう。
+# どのトークンも書き込まれ、そのたびに重みは、モーメンタムの分まで合わせて、およそ $\theta\,|u|/(1-\eta)$ だけ動きます。
+# 次の出力は、その大きさを、針の数字1つ（a digit）と、干し草のトークン1つ（a token of hay）について求めたものです。
+
 # %% tags=["nbval-ignore-output"]
 models, hay = {}, Needle("noise")
 for variant in ("mac", "mag", "mal", "lmm"):
@@ -567,6 +867,17 @@ assert moved["mac"][1] == min(token for _, token in moved.values())
 # made larger.
 #
 # **Predict before you run.** LMM at 16,384 tokens with a tenth of its steps on hay; MAC at 4,096 with thirty times its own.
+
+# %% [markdown] lang="ja" en="644cbe0d"
+# 干し草をいちばん控えめに書き込むのは、MAC でした。これは偶然かもしれません。
+# もしこれが理由なら、次の2つが成り立つはずで、どちらも、外れる可能性のある予想です。
+# LMM は、**干し草が流れている間**のステップを小さくすれば長持ちし、MAC は、ステップを大きくすれば答えられなくなるはずです。
+#
+# **実行する前に予想してみましょう。**
+# 干し草でのステップを10分の1にした LMM は、16,384トークンの後で答えられるでしょうか。
+# 30倍にした MAC は、4,096トークンの後でどうなるでしょうか。
+#
+# 出力の「steps ×」はステップに掛けた数で、1.0は元のままです。
 
 # %%
 predict("...")
@@ -590,6 +901,13 @@ for name, between, factor in (
 #
 # Which part of MAC makes it quiet? Train it without attention, and without $h$; five seeds each, for here seeds differ.
 
+# %% [markdown] lang="ja" en="24d5fce1"
+# どちらも成り立ちました。どの変種でも、針がどれだけ長く残るかは、干し草をどれだけ控えめに書き込むかで決まります。
+#
+# では、MAC の書き込みを控えめにしているのは、どの部品でしょうか。アテンションを外した場合と $h$ を外した場合を、訓練からやり直します。
+# ここではシードによる違いがあるので、それぞれ5つのシードで訓練します。
+# 出力は、アテンションなし（no attention）と h なし（no h）の場合の、干し草のトークン数ごとの、それぞれのシードの正解率です。
+
 # %%
 assert quiet["lmm", 1.0] < 0.3 < 0.7 < quiet["lmm", 0.1]
 assert quiet["mac", 30.0] < 0.3 < 0.7 < quiet["mac", 1.0]
@@ -609,6 +927,19 @@ for run, result in parts["runs"].items():
 # 1. Which single part do all four need, apart from writing itself?
 # 2. MAL without attention answers nothing, MAG without attention everything. Where in the flow do you see why?
 # 3. Which variants lean on momentum?
+
+# %% [markdown] lang="ja" en="87191a23"
+# NEEDLE_PARTS_TEXT
+#
+# ## 7. 自分で切ってみる
+#
+# 変種実験室で使うのは、6節のモデルです。パスキーを伝え、選んだ数のトークンを流してからたずねます。
+# 変種を選び、訓練の**後**で部品を切って、流れがどこで途切れ、どの数字がまだ答えられるかを見てください。
+# （カーネルが動いていないときは、3つの設定が表示されます。）
+#
+# 1. 書き込みそのもののほかに、4つの変種のどれにも欠かせない部品が1つあります。どれですか。
+# 2. アテンションを切ると、MAL は1つも答えられませんが、MAG はすべて答えられます。その理由は、流れのどこからわかりますか。
+# 3. モーメンタムに頼っているのは、どの変種ですか。
 
 # %%
 lab = variant_lab()
@@ -637,6 +968,29 @@ lab
 # "Worse" is below `full - spread`. "Same" is within `spread` on both sides: a part without which a model gets *better* did
 # something. What was not measured contradicts nothing.
 
+# %% [markdown] lang="ja" en="2f592dbb"
+# <details><summary>答え</summary>
+#
+# 1. 畳み込みです。畳み込みがないと、数字とその1つ前の数字の両方を持つトークンがなくなります。
+# 2. MAL では、メモリから読み出したものはすべて、アテンションを通らなければ外に出られません。
+#    MAG では、アテンションはメモリと並んでいて、トークンのことがわからなくなっても、ゲートとしては働きます。
+# 3. MAG、MAL、LMM は、モーメンタムがないと答えられないパスキーが出てきて、MAL ではほとんどすべてになりますが、MAC では1つもありません。
+#    ただし、これは、モーメンタムを**付けて**訓練した、それぞれ1つのモデルの結果です。モーメンタムなしで訓練すれば、なくても困りません（4節）。
+#
+# </details>
+#
+# ## 8. どの説明が生き残るか
+#
+# ### 演習3：表から
+#
+# 説明が正しければ、ある部品を外したときに結果が「悪くなる」か「変わらない」かが、そこから決まります。
+# 引数は、全部ある場合の正解率 `full`、部品ごとの、それを外したときの正解率 `rows`、シードだけで生じる差 `spread`、
+# そして、説明の名前からその予想（部品 → `"worse"` または `"same"`）を引ける辞書 `claims` です。
+# 測った結果のどれとも矛盾しない説明の名前を返してください。
+#
+# 「悪くなる」（worse）とは、`full - spread` より低いことです。「変わらない」（same）とは、上下どちらにも `spread` 以内に収まることで、
+# 外すと**よくなる**部品は、何かをしていたことになります。測っていないものは、どの予想とも矛盾しません。
+
 
 # %%
 def survives(full, rows, spread, claims):
@@ -650,6 +1004,14 @@ exercises.SURVIVES.check(survives)
 #
 # Write a small function for one prediction first: does what came out contradict it? A part may not be in `rows` at all. An
 # explanation survives if all of its predictions do.
+#
+# </details>
+
+# %% [markdown] lang="ja" en="43bb2bb3"
+# <details><summary>ヒント</summary>
+#
+# まず、1つの予想について、結果と矛盾するかどうかを調べる小さな関数を書きます。部品が `rows` にないこともあります。
+# 説明は、すべての予想が矛盾しなければ、生き残ります。
 #
 # </details>
 
@@ -694,6 +1056,25 @@ exercises.SURVIVES.check(survives)
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
 #   [2501.00663](https://arxiv.org/abs/2501.00663), sections 4.2 to 4.4, equations 26 to 31, figure 3 and the
 #   ablation.
+
+# %% [markdown] lang="ja" en="b4de17a0"
+# ## まとめ
+#
+# - MAG はスライディングウィンドウのアテンションとメモリを並べてゲートで合わせ、MAL はメモリから読み出したものにアテンションをかけ、LMM はメモリだけです。
+#   どれも永続トークンを最初に書き込み、ウィンドウより前のものは、メモリだけを通って届きます。
+# - 想起の課題に欠かせないのは、メモリとその畳み込みです。アテンション、$h$、モーメンタム、永続トークンは最初からなくてもかまいませんが、
+#   アテンションを付けて訓練したモデルは、アテンションに頼っています。外して訓練することと、訓練の後で外すことは、別の問いです。
+# - 1回の読み出しで、キーのわかっている事実なら、いくつか取り出せますが、ポインタをたどることはできません。
+#   それには、次に何をたずねるかを見つける $h$ が、MAC に必要です。
+# - 驚きも読み出しの1つで、先に伝えられたことが、修正によって、後から伝えられることに移されます。
+# - 針がどれだけ長く残るかは、干し草をどれだけ控えめに書き込むかで決まります。
+# - 論文のアブレーションは、はるかに大きなモデルで言語の課題を調べたもので、ここで調べたのは想起の課題です。
+#   モーメンタム、永続トークン、深さについては結果が食い違っていますが、どちらも、もう一方の代わりにはなりません。
+#
+# ## 参考文献
+#
+# - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
+#   [2501.00663](https://arxiv.org/abs/2501.00663)。4.2〜4.4節、式(26)〜(31)、図3、アブレーション。
 
 # %% tags=["nbval-ignore-output"]
 progress()

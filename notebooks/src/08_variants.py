@@ -10,11 +10,11 @@
 # - who sees whom in each of them;
 # - what is left of a model without each of its parts, in training and after it, and why;
 # - what one read of a memory can do, what it cannot, and what MAC's $h$ is needed for;
-# - why some memories outlast others a thousand times over.
+# - why some memories outlast others sixteen times over.
 #
 # **You need** lesson 07 (MAC), and what it needs.
 
-# %% [markdown] lang="ja" en="ea47668b"
+# %% [markdown] lang="ja" en="a4928741"
 # # 08 · MAG、MAL、LMM と、それぞれの部品の役割
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン08です。読むのに約45分、演習も解くと約95分、コードの実行に約30秒かかります。
@@ -37,16 +37,7 @@ from titans import TitansConfig
 from titans.blocks import LMM, MAG, MAL
 from titans.checkpoints import load_checkpoint
 from titans.lesson import predict, progress, start
-from titans.lesson.kit import cards
-from titans.lesson.kit.draws import randomise
-from titans.lesson.kit.interventions import (
-    KEY,
-    QUERY,
-    VALUE,
-    without_attention,
-    without_taps,
-)
-from titans.lesson.kit.watching import without_h
+from titans.lesson.kit import cards, draws, interventions, watching
 from titans.lesson.lesson_08 import exercises, pictures, trials
 from titans.lesson.lesson_08.lab import variant_lab
 from titans.lesson.lesson_08.pieces import norm, pieces_of
@@ -121,9 +112,10 @@ torch.manual_seed(0)
 x = torch.randn(16, 8, dtype=torch.float64)
 
 
+# %%
 def random_block(kind):
     block = kind(config).double()
-    randomise(block, seed=0)
+    draws.randomise(block, seed=0)
     return block, pieces_of(block, chunk=2)
 
 
@@ -456,10 +448,10 @@ print(trials.table(ablation, list(ablation["runs"]), tests))
 
 # %% tags=["nbval-ignore-output"]
 whole, _, _ = load_checkpoint("ablation/full")
+sources = {"queries": 0, "keys": 1, "values": 2}  # where their taps lie
 looks_back = {
-    "queries": without_taps(whole, QUERY, 1, 2, 3),
-    "keys": without_taps(whole, KEY, 1, 2, 3),
-    "values": without_taps(whole, VALUE, 1, 2, 3),
+    name: interventions.without_taps(whole, part, 1, 2, 3)
+    for name, part in sources.items()
 }
 needs = {
     name: share_right(copy, Recall(), between=56, rows=32)
@@ -532,7 +524,7 @@ print(trials.table(ablation, runs, tests, kind="after"))
 # さらに全部あるモデルのゲートを渡した場合（… and the whole's gates）の正解率です。
 
 # %% tags=["nbval-ignore-output"]
-bare = without_attention(whole)
+bare = interventions.without_attention(whole)
 given = {
     "whole": share_right(whole, Recall(), 1024, rows=32),
     "without attention": share_right(bare, Recall(), 1024, rows=32),
@@ -588,8 +580,8 @@ print(trials.table(facts, list(facts["runs"]), tests_facts))
 #
 # The right one hides the second question in the first answer. *a* leads to *b*, and *b* leads to *c*; where do you get from
 # *a* in two steps? Nobody can ask for *c* who has not yet found *b*. Three chains are told, first where every *a* leads, then
-# noise, then where every *b* leads, so that no attention sees both halves; more noise; then `twice a2` is asked. What
-# is shown is never an answer, so nothing can be crossed off: a guesser is right in a third.
+# noise, then where every *b* leads, so that no attention sees both halves; more noise; then `twice a2` is asked. Answers
+# are not shown, so nothing can be crossed off: a guesser is right in a third.
 #
 # There are 16 names for *a*, 16 for *b* and 16 for *c*. All models have one layer but for one, and segments and windows of
 # four tokens. They learn questions of one step first (`once a2`, `once b1`), then both kinds. In the first row $h$ starts
@@ -597,7 +589,7 @@ print(trials.table(facts, list(facts["runs"]), tests_facts))
 #
 # **Predict before you run.** Which of them can it?
 
-# %% [markdown] lang="ja" en="355819e8"
+# %% [markdown] lang="ja" en="ae6a7bdb"
 # 答えられました。行列のメモリの答えは、問い合わせに対して線形なので、クエリ $q_a + q_b$ でたずねると
 # $M(q_a) + M(q_b)$、つまり2つの値が一度に返ってきて、残りは、その後のネットワークで計算できます。
 # ですから、**何をたずねればよいかがわかっていれば**、1回の読み出しで複数の事実を取り出せます。つまり、課題の選び方が間違っていたのです。
@@ -651,7 +643,7 @@ print(trials.table(hops, one_way, tests_hops))
 
 # %% tags=["nbval-ignore-output"]
 hopper, _, _ = load_checkpoint("two-hops/mac", mixers={"mac": StrongContext})
-blind = without_h(hopper)
+blind = watching.without_h(hopper)
 for twice in (1.0, 0.0):
     asks = TwoHops(chains=3, things=16, end_first=False, twice=twice)
     phases = {
@@ -773,8 +765,8 @@ last = [run for run in hops["runs"] if run.startswith("lmm, end")]
 print(trials.table(hops, ["lmm", *last], tests_hops))
 
 # %% [markdown] lang="en"
-# It does: in this order the memory alone answers. But it reads once in a layer, and one read could not do it! Unless there
-# is another read. There is: the **surprise** itself. To write *a b*, the update asks the memory what it has for this key, and
+# It does: in this order the memory alone answers, in two of three seeds. But it reads once in a layer, and one read could not
+# do it! Unless there is another read. There is: the **surprise** itself. To write *a b*, the update asks the memory what it has for this key, and
 # takes the difference away, $-\theta\,2\,(M k - v)\,k^\top$ (lesson 01). If $k$ leans *away* from the key with which *b c* was
 # written, $M k$ is a bit of *minus* $c$, and taking it away adds $c$ to what will be found under *a*.
 #
@@ -782,8 +774,8 @@ print(trials.table(hops, ["lmm", *last], tests_hops))
 # with others. And it must fail where the gradient cannot see what was told before: in the last row all is read in one chunk, so
 # every gradient is taken at $M_0$ (D1).
 
-# %% [markdown] lang="ja" en="13d8a39b"
-# 変わりました。この順序なら、メモリだけで答えられます。
+# %% [markdown] lang="ja" en="ae8e469c"
+# 変わりました。この順序なら、3つのシードのうち2つでは、メモリだけで答えられます。
 # しかし、読むのは1層につき1回で、1回の読み出しでは答えられないはずでした。どこかに、もう1つ読み出しがなければなりません。
 # それは、**驚き**（surprise）そのものです。
 # *a b* を書き込むとき、更新では、このキーについて何を持っているかをメモリに問い合わせ、その差を引きます。
@@ -842,11 +834,12 @@ lengths = {
 print(trials.table(needle, runs_needle, lengths))
 
 # %% [markdown] lang="en"
-# MAC lasts sixteen times as long as the others, and more. It has attention, and it has $h$: one would say that these are why.
+# MAC lasts sixteen times as long as the others, and more. Its memory stands behind attention, and it has $h$: one would say
+# that these are why.
 # First look at what happens to a memory while the hay passes. Every token is written: it moves the weights by some
 # $\theta\,|u|/(1-\eta)$, the step with all its momentum. Here it is for a digit of the needle and for a token of hay.
 
-# %% [markdown] lang="ja" en="a06ed0c3"
+# %% [markdown] lang="ja" en="1c577e2b"
 # MAC は、ほかの変種の16倍以上も長持ちします。MAC にはアテンションと $h$ があるので、そのためだと言いたくなります。
 # その前に、干し草が流れている間にメモリで何が起こるかを見てみましょう。
 # どのトークンも書き込まれ、そのたびに重みは、モーメンタムの分まで合わせて、およそ $\theta\,|u|/(1-\eta)$ だけ動きます。
@@ -914,10 +907,16 @@ assert quiet["mac", 30.0] < 0.3 < 0.7 < quiet["mac", 1.0]
 
 parts = cards.card("needle-parts")
 for run, result in parts["runs"].items():
-    print(run, {n: share["each"] for n, share in result["right"].items()})
+    print(run, result["right"]["16384"]["each"])
 
 # %% [markdown] lang="en"
-# NEEDLE_PARTS_TEXT
+# Most of them last far longer than LMM, whose seeds find 9 % at best after 16,384 tokens. So neither attention nor $h$ can be
+# what it takes. But the seeds scatter, down to none, which those of the whole MAC did not: three here, five there, too few to say
+# more.
+#
+# What is left of MAC without attention? The memory, and the gate of equation 25: it is the same function as an LMM with that
+# gate behind it. So of all that MAC has and LMM has not, the gate is what remains. Why training with it ends, more often,
+# in quiet writing, we do not know. That question is open, and these cards are where to begin.
 #
 # ## 7. Switch them off yourself
 #
@@ -928,8 +927,16 @@ for run, result in parts["runs"].items():
 # 2. MAL without attention answers nothing, MAG without attention everything. Where in the flow do you see why?
 # 3. Which variants lean on momentum?
 
-# %% [markdown] lang="ja" en="87191a23"
-# NEEDLE_PARTS_TEXT
+# %% [markdown] lang="ja" en="d39048e0"
+# ほとんどのシードは、LMM よりずっと長もちします。LMM のシードは、16,384トークンの後では、よくても9%しか見つけません。
+# したがって、長もちするのに、アテンションも $h$ も欠かせないわけではありません。
+# ただし、シードによる差が大きく、1つも見つけられないものまであります。全部ある MAC には、そのようなシードはありませんでした。
+# もっとも、あちらは3つ、こちらは5つで、これ以上のことを言うには足りません。
+#
+# アテンションのない MAC に残るのは、メモリと、式(25)のゲートです。これは、LMM の後ろにそのゲートを付けたものと同じ関数です。
+# つまり、MAC にあって LMM にないもののうち、最後に残るのはゲートです。
+# ゲートがあると、なぜ、控えめに書くように訓練されることが多いのか。それはわかっていません。
+# この問いは開かれたままで、これらのカードが出発点になります。
 #
 # ## 7. 自分で切ってみる
 #
@@ -1039,7 +1046,7 @@ exercises.SURVIVES.check(survives)
 # %% [markdown] lang="en"
 # ## Summary
 #
-# - MAG gates a sliding window with the memory beside it, MAL attends over what the memory read, LMM is the memory alone. All
+# - MAG lets a sliding window gate what the memory beside it reads, MAL attends over what the memory read, LMM is the memory alone. All
 #   write the persistent tokens first, and what is beyond the window comes through the memory alone.
 # - On recall the memory and its convolution are needed. Attention, $h$, momentum and persistent tokens can be missing from the
 #   start, and yet a model that was trained with attention leans on it: leaving out in training and after it are two
@@ -1057,7 +1064,7 @@ exercises.SURVIVES.check(survives)
 #   [2501.00663](https://arxiv.org/abs/2501.00663), sections 4.2 to 4.4, equations 26 to 31, figure 3 and the
 #   ablation.
 
-# %% [markdown] lang="ja" en="b4de17a0"
+# %% [markdown] lang="ja" en="a1cacf75"
 # ## まとめ
 #
 # - MAG はスライディングウィンドウのアテンションとメモリを並べてゲートで合わせ、MAL はメモリから読み出したものにアテンションをかけ、LMM はメモリだけです。

@@ -116,7 +116,7 @@ GATE = Exercise(
         "read not normalised": Mistake(
             _gate_with(norm_read=_raw),
             "The read is not normalised: both branches have a norm of their own.",
-            "read が正規化されていません。正規化は2つの枝のそれぞれにあります。",
+            "読み出し（read）が正規化されていません。正規化は2つの枝のそれぞれにあります。",
         ),
         "scales swapped": Mistake(
             lambda y, read, scale_y, scale_read: _gate_truth(y, read, scale_read, scale_y),
@@ -132,7 +132,7 @@ GATE = Exercise(
             _gate_with_norm(lambda x, eps: _rms(x, eps, over=0)),
             "The mean goes over the tokens, so a token's gate depends on later ones. Each token is normalised "
             "by itself, over its features.",
-            "平均をトークン方向にとっているので、後ろのトークンの影響を受けます。"
+            "平均をトークン方向にとっているので、ゲートが後ろのトークンの影響を受けます。"
             "正規化はトークンごとに、成分の方向で行います。",
         ),
         "length": Mistake(
@@ -143,14 +143,14 @@ GATE = Exercise(
         "mean subtracted": Mistake(
             _gate_with_norm(lambda x, eps: _rms(x - x.mean(-1, keepdim=True), eps)),
             "The mean is subtracted first: that is LayerNorm. RMS norm only divides.",
-            "先に平均を引いています。それは LayerNorm です。RMS 正規化は割るだけです。",
+            "先に平均を引いています。それはレイヤー正規化（LayerNorm）です。RMS 正規化は割るだけです。",
         ),
         "one eps, small": Mistake(_gate_with(eps=(EPS_Y, EPS_Y)), *ONE_EPS),
         "one eps, large": Mistake(_gate_with(eps=(EPS_READ, EPS_READ)), *ONE_EPS),
         "eps swapped": Mistake(
             _gate_with(eps=(EPS_READ, EPS_Y)),
             "The two eps are exchanged: the larger one belongs to the read.",
-            "2つの eps が入れ替わっています。大きいほうが read 側です。",
+            "2つの eps が入れ替わっています。大きいほうが、読み出し（read）の側です。",
         ),
         "no eps": Mistake(
             _gate_with(eps=(0, 0)),
@@ -254,7 +254,7 @@ WINDOW = Exercise(
         ),
         "segments": Mistake(
             _window_with(lambda i, j, window: (j <= i) & (j // window == i // window)),
-            "These are segments, as in MAC: the first token of a block sees none before it. A window slides along with "
+            "These are segments, as in MAC: the first token of a segment sees none before it. A window slides along with "
             "each token.",
             "MAC のようなセグメントになっていて、区切りの直後のトークンから前が見えません。"
             "ウィンドウはトークンとともに動きます。",
@@ -295,7 +295,7 @@ WINDOW = Exercise(
         "inverted": Mistake(
             lambda *case: ~_window_truth(*case),
             "True and False are exchanged: True is what a token sees.",
-            "True と False が入れ替わっています。見えるところが True です。",
+            "True と False が入れ替わっています。トークンから見えるところが True です。",
         ),
     },
     "Correct: the window slides with the token, and the persistent tokens never leave it.",
@@ -429,7 +429,7 @@ SURVIVES = Exercise(
         "the refuted": Mistake(
             lambda *case: [not stands for stands in _survives_with()(*case)],
             "These are the explanations that fell. Asked for are those that no result contradicts.",
-            "それは退けられた説明です。求めるのは、どの結果とも矛盾しない説明です。",
+            "それは退けられた説明です。たずねているのは、どの結果とも矛盾しない説明です。",
         ),
         "all of them": Mistake(
             lambda full, rows, spread, claims: [True] * len(claims),

@@ -69,7 +69,7 @@ def masks(window: Tensor, segment_len: int, persistent: int) -> Picture:
         figure,
         alt=f"Two masks of {tokens} tokens, a row for each. Left, MAC: every token sees the persistent tokens, and "
         "of h and "
-        f"of x those of its segment of {segment_len} up to itself, blocks of triangles. Right, MAG and MAL: the "
+        f"of x those of its segment of {segment_len} up to itself, triangles in a row. Right, MAG and MAL: the "
         "persistent "
         "tokens, and a band of tokens along the diagonal, itself and those just before it, over all borders.",
         alt_ja=f"{tokens}トークンのマスクが2つ。1行が1トークンです。左は MAC で、どのトークンも永続トークンを見て、h "

@@ -43,6 +43,10 @@ ROWS = {
     "lmm, end first, one chunk": "LMM、終わりが先、1チャンク",
     "lmm, sum": "LMM、和",
     "lmm, same": "LMM、同じかどうか",
+    "mac in noise": "MAC",
+    "mag in noise": "MAG",
+    "mal in noise": "MAL",
+    "lmm in noise": "LMM",
 }  # runs of the recipes, in Japanese
 WIDTH = 36
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from titans.blocks import ContextState
-from titans.lesson.kit.cards import space
+from titans.lesson.kit.cards import columns, space
 from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import memory_of
 from titans.model import IGNORED_LABEL, ModelState, TitansLM
@@ -48,7 +48,7 @@ ROWS = {
     "mal in noise": "MAL",
     "lmm in noise": "LMM",
 }  # runs of the recipes, in Japanese
-WIDTH = 36
+CELL = 15  # columns of a table's cell
 
 
 def table(card: dict[str, Any], runs: list[str], tests: dict[str, str], kind: str = "right") -> str:
@@ -57,11 +57,13 @@ def table(card: dict[str, Any], runs: list[str], tests: dict[str, str], kind: st
     tests: the names that the card has for them, and heads of columns. kind: "right", or "after" (nothing: a run that
     has none).
     """
-    lines = [" " * WIDTH + "".join(space(head, 16) + head for head in tests.values())]
-    for run in runs:
-        name, found = say(run, ROWS[run]), card["runs"][run].get(kind)
+    names = [say(run, ROWS[run]) for run in runs]
+    width = max(map(columns, names))
+    lines = [" " * width + "".join(space(head, CELL) + head for head in tests.values())]
+    for name, run in zip(names, runs, strict=True):
+        found = card["runs"][run].get(kind)
         cells = ["–" if found is None else _cell(found[test]) for test in tests]
-        lines.append(name + space(name, WIDTH) + "".join(f"{cell:>16}" for cell in cells))
+        lines.append(name + space(name, width) + "".join(f"{cell:>{CELL}}" for cell in cells))
     return "\n".join(lines)
 
 

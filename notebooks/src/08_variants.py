@@ -411,7 +411,7 @@ for block in (lmm, mag, mal):
     assert reach(block) > 0 == reach(closed(block))
 
 ablation = cards.card("ablation")
-tests = {"56": "56", "56 scattered": "56, scattered", "4096": "4,096"}
+tests = ("56", "56 scattered", "4096")
 print(trials.table(ablation, list(ablation["runs"]), tests))
 
 # %% [markdown] lang="en"
@@ -573,7 +573,7 @@ predict("...")
 
 # %%
 facts = cards.card("two-facts")
-tests_facts = {"40": "40", "1024": "1,024"}
+tests_facts = ("40", "1024")
 print(trials.table(facts, list(facts["runs"]), tests_facts))
 
 # %% [markdown] lang="en"
@@ -621,7 +621,7 @@ one_way = [
     for run in hops["runs"]
     if "8 things" not in run and "end first" not in run
 ]
-tests_hops = {"40": "40", "128": "128"}
+tests_hops = ("40", "128")
 print(trials.table(hops, one_way, tests_hops))
 
 # %% [markdown] lang="en"
@@ -828,12 +828,7 @@ needle = cards.card("needle")
 runs_needle = [
     f"{variant} in noise" for variant in ("mac", "mag", "mal", "lmm")
 ]
-lengths = {
-    "1024": "1,024",
-    "4096": "4,096",
-    "16384": "16,384",
-    "65536": "65,536",
-}
+lengths = ("1024", "4096", "16384", "65536")
 print(trials.table(needle, runs_needle, lengths))
 
 # %% [markdown] lang="en"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.lessons.cells import exercise_cells, run
 from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from tests.lessons.legible import problems
 from tests.lessons.translated import left_in_english
@@ -17,7 +18,7 @@ from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import draws, interventions, watching
 from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
-from titans.lesson.lesson_08 import flow, pieces, trials
+from titans.lesson.lesson_08 import exercises, flow, pieces, trials
 from titans.lesson.lesson_08 import lab as variant_lab
 from titans.observe import closed, edited_gates, memories
 from titans.recipes import RECIPES, WithoutAttention, checkpoint_name
@@ -319,11 +320,15 @@ def test_crossing_off_is_what_lesson_07_says_of_it():
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_table_has_a_cell_for_every_test_and_a_dash_where_nothing_was_measured(language):
-    found = {"median": 0.5, "worst": 0.25}
-    card = {"runs": {"full": {"right": {"56": found}}, "no h": {"right": {"56": found}, "after": {"56": found}}}}
+    found = {test: {"median": 0.5, "worst": 0.25} for test in ("56", "1024 scattered")}
+    card = {"runs": {"full": {"right": found}, "no h": {"right": found, "after": found}}}
     speak(language)
-    after = trials.table(card, ["full", "no h"], {"56": "56"}, "after").splitlines()
-    assert [line.split()[-1] for line in after] == ["56", "–", "(25.0)"]
+    after = trials.table(card, ["full", "no h"], ("56", "1024 scattered"), "after").splitlines()
+    head = {"en": ["56", "1,024,", "scattered"], "ja": ["56", "1,024、分散"]}[language]
+    cells = [line.split() for line in after]
+    assert cells[0] == head
+    assert cells[1][-2:] == ["–", "–"]
+    assert cells[2][-2:] == ["50.0", "(25.0)"]
     assert len({columns(line) for line in after}) == 1
 
 
@@ -353,3 +358,113 @@ def test_the_key_of_a_b_leans_away_from_that_of_its_own_b_c():
     model, task = hopper("lmm, end first")
     own, other = trials.overlaps(model, task)
     assert own < -0.1 < other
+
+
+# ---- Exercises -------------------------------------------------------------------------------------------------------
+
+
+def rms(x, eps, dim=-1):
+    return x / (x.square().mean(dim, keepdim=True) + eps).sqrt()
+
+
+def gate(join=lambda a, b: a.sigmoid() * b, eps_y=1e-6, eps_read=1e-2, dim=-1):
+    def answer(y, read, scale_y, scale_read):
+        return join(rms(y, eps_y, dim) * scale_y, rms(read, eps_read, dim) * scale_read)
+
+    return answer
+
+
+def window(see, first=True):
+    def answer(tokens, window, persistent):
+        i, j = torch.arange(tokens)[:, None], torch.arange(tokens)
+        return torch.cat((torch.full((tokens, persistent), first), see(i, j, window)), dim=1)
+
+    return answer
+
+
+def survivors(fits, enough=all):
+    def answer(full, rows, spread, claims):
+        return [
+            name
+            for name, said in claims.items()
+            if enough(fits(word, rows.get(part), full, spread) for part, word in said.items())
+        ]
+
+    return answer
+
+
+def fits(word, share, full, spread):
+    if share is None:
+        return True
+    return share < full - spread if word == "worse" else abs(share - full) <= spread
+
+
+WRONG = {
+    "WINDOW": [
+        ("no window", window(lambda i, j, n: j <= i)),
+        ("one too many", window(lambda i, j, n: (j <= i) & (i - j <= n))),
+        ("one too few", window(lambda i, j, n: (j <= i) & (i - j < n - 1))),
+        ("the future", window(lambda i, j, n: (j >= i) & (j - i < n))),
+        ("segments", window(lambda i, j, n: (j <= i) & (i // n == j // n))),
+        ("persistent tokens hidden", window(lambda i, j, n: (j <= i) & (i - j < n), first=False)),
+        ("inverted", window(lambda i, j, n: (j > i) | (i - j >= n), first=False)),
+        ("error", window(lambda i, j, n: 1 / 0)),
+    ],
+    "GATE": [
+        ("sigmoid on the read", gate(lambda a, b: a * torch.sigmoid(b))),
+        ("no sigmoid", gate(lambda a, b: a * b)),
+        ("sum", gate(lambda a, b: torch.sigmoid(a) + b)),
+        ("tanh", gate(lambda a, b: torch.tanh(a) * b)),
+        ("over tokens", gate(dim=0)),
+        ("one eps, small", gate(eps_read=1e-6)),
+        ("eps swapped", gate(eps_y=1e-2, eps_read=1e-6)),
+        ("scales swapped", lambda y, read, a, b: gate()(y, read, b, a)),
+    ],
+    "SURVIVES": [
+        ("ignores the spread", survivors(lambda word, share, full, spread: fits(word, share, full, 0))),
+        ("one suffices", survivors(fits, any)),
+        ("same ignored", survivors(lambda word, *facts: word == "same" or fits(word, *facts))),
+        (
+            "better counts as same",
+            survivors(
+                lambda word, share, full, spread: (
+                    (share is not None and share > full and word == "same") or fits(word, share, full, spread)
+                )
+            ),
+        ),
+        (
+            "unmeasured contradicts",
+            survivors(lambda word, share, *facts: share is not None and fits(word, share, *facts)),
+        ),
+        (
+            "the refuted",
+            lambda full, rows, spread, claims: list(set(claims) - set(survivors(fits)(full, rows, spread, claims))),
+        ),
+        ("all of them", lambda full, rows, spread, claims: list(claims)),
+        ("error", lambda full, rows, spread, claims: [name for name in claims if rows["nothing"]]),
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "mistake", "answer"), [(n, *case) for n, cases in WRONG.items() for case in cases])
+def test_a_wrong_answer_is_told_its_mistake(name, mistake, answer):
+    verdict = getattr(exercises, name).check(answer)
+    assert verdict.outcome == mistake
+    assert re.search("[ぁ-ん]", verdict.japanese)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_messages_of_an_exercise_differ(name):
+    verdicts = [getattr(exercises, name).check(answer) for _, answer in WRONG[name]]
+    assert len({v.english for v in verdicts}) == len({v.japanese for v in verdicts}) == len(verdicts)
+
+
+@pytest.mark.parametrize(("name", "stub", "solution"), list(exercise_cells("08")))
+def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
+    check = getattr(exercises, name).check
+    assert check(run(stub, exercises)).outcome == "todo"
+    assert check(run(solution, exercises)).outcome == "passed"
+
+
+def test_every_exercise_stands_in_the_lesson():
+    assert [param.values[0] for param in exercise_cells("08")] == list(WRONG)

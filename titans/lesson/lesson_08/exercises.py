@@ -254,7 +254,8 @@ WINDOW = Exercise(
         ),
         "segments": Mistake(
             _window_with(lambda i, j, window: (j <= i) & (j // window == i // window)),
-            "These are segments, as in MAC: the first token of a segment sees none before it. A window slides along with "
+            "These are segments, as in MAC: the first token of a segment sees none before it. A window slides along "
+            "with "
             "each token.",
             "MAC のようなセグメントになっていて、区切りの直後のトークンから前が見えません。"
             "ウィンドウはトークンとともに動きます。",
@@ -385,7 +386,8 @@ ONE_SUFFICES = (
 )
 UNMEASURED = (
     "A part that was never taken out speaks against nothing: for it there is no result, neither good nor bad.",
-    "一度も外していない要素は、どの説明の反証にもなりません。結果がないのであって、良い結果でも悪い結果でもありません。",
+    "一度も外していない要素は、どの説明の反証にもなりません。結果がないのであって、"
+    "良い結果でも悪い結果でもありません。",
 )
 
 

@@ -48,23 +48,27 @@ ROWS = {
     "mal in noise": "MAL",
     "lmm in noise": "LMM",
 }  # runs of the recipes, in Japanese
-CELL = 15  # columns of a table's cell
 
 
-def table(card: dict[str, Any], runs: list[str], tests: dict[str, str], kind: str = "right") -> str:
+def table(card: dict[str, Any], runs: list[str], tests: tuple[str, ...], kind: str = "right") -> str:
     """Percent of right answers of some runs, a row each: the median of the seeds and, in brackets, the worst.
 
-    tests: the names that the card has for them, and heads of columns. kind: "right", or "after" (nothing: a run that
-    has none).
+    tests: a column each, by the name that the card has for it. kind: "right", or "after", which not every run has.
     """
     names = [say(run, ROWS[run]) for run in runs]
-    width = max(map(columns, names))
-    lines = [" " * width + "".join(space(head, CELL) + head for head in tests.values())]
+    heads = [_head(test) for test in tests]
+    width, cell = max(map(columns, names)), max(15, 2 + max(map(columns, heads)))
+    lines = [" " * width + "".join(space(head, cell) + head for head in heads)]
     for name, run in zip(names, runs, strict=True):
         found = card["runs"][run].get(kind)
-        cells = ["–" if found is None else _cell(found[test]) for test in tests]
-        lines.append(name + space(name, width) + "".join(f"{cell:>{CELL}}" for cell in cells))
+        shares = ["–" if found is None else _cell(found[test]) for test in tests]
+        lines.append(name + space(name, width) + "".join(f"{share:>{cell}}" for share in shares))
     return "\n".join(lines)
+
+
+def _head(test: str) -> str:
+    tokens, _, scattered = test.partition(" ")
+    return f"{int(tokens):,}" + (say(", scattered", "、分散") if scattered else "")
 
 
 def _cell(found: dict[str, Any]) -> str:

@@ -1242,7 +1242,7 @@ for name, each in found.items():
 # so before the first token it has already learned from $P$ (decision D9; what it answers to them is dropped). In MAC,
 # no: only attention sees them.
 
-# %% [markdown] lang="ja" en="7b06223a"
+# %% [markdown] lang="ja" en="f491af8a"
 # 差はありません。ありでもなしでも、どのシードもほとんどすべて正しく答えます。
 # つまり、この課題では、訓練にも永続トークンは必要ありません。
 # （モデルは、続けて伝えたペアと分散させたペアの両方で訓練してあり、ここでたずねているのは、続けて伝えたほうです。）

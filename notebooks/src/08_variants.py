@@ -341,7 +341,7 @@ pictures.masks(sliding(16), segment_len=5, persistent=P)
 # **Predict before you run.** How much does MAG's output of token 10 change with the input of token 0: not at all, or
 # does it? And with a memory that is read and never written?
 
-# %% [markdown] lang="ja" en="4b70cd4b"
+# %% [markdown] lang="ja" en="6aa12607"
 # ウィンドウには境目がないので、層を重ねるたびに、少しずつ前まで届くようになります。
 # それでも、どちらの図でも、トークン10からトークン0は見えません。
 #
@@ -429,7 +429,7 @@ print(trials.table(ablation, list(ablation["runs"]), tests))
 # another model, trained on both layouts, then this convolution must be needed after training, and in it the look back of
 # keys and values, not that of queries.
 
-# %% [markdown] lang="ja" en="3af1ac85"
+# %% [markdown] lang="ja" en="315e63b9"
 # 論文では、どの部品も役に立っています。一方、ここで欠かせないのは、メモリそのものと、**畳み込み**です。
 # アテンション、$h$、モーメンタム、忘却、永続トークンは、どれか1つを訓練の最初のステップから外しておいても、
 # 訓練した長さでは、どちらの並べ方でも、全部ある場合と同じくらいよく答えられます。
@@ -513,7 +513,7 @@ print(trials.table(ablation, runs, tests, kind="after"))
 # included, and from $y$ come the *gates*: how much of each token of noise is written, and forgotten. If it works by the
 # gates, then the model without attention must get its answers back when it is handed the gates of the whole one.
 
-# %% [markdown] lang="ja" en="e14763ba"
+# %% [markdown] lang="ja" en="8ca94ffa"
 # 同じ行もあります。$h$、忘却、永続トークンは、前と同じように、外してもほとんど変わりません。
 # けれども、モーメンタムを付けて訓練したモデルは、どの長さでも、それがないと悪くなります。
 # アテンションを付けて訓練したモデルも、アテンションに頼っていて、
@@ -553,7 +553,7 @@ assert back < now < lost
 #
 # **Predict before you run.** The model is the LMM: one layer, no attention, one read for each token. Can it?
 
-# %% [markdown] lang="ja" en="52c0b6f3"
+# %% [markdown] lang="ja" en="270f540a"
 # 正解の一部が戻りました。つまり、アテンションはゲートを通して働いていますが、それだけではありません。
 # キーと値も $y$ から計算されるからです。
 # 半分しか説明していないなら、そう言っておくべきです。

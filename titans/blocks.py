@@ -115,14 +115,14 @@ class MemoryAsContext(Mixer):
         state = self.begin(x) if state is None else state
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
-        asked, recent = self.ask(x, state.recent)
+        mixed, recent = self.conv(self.W_Q(x), state.recent)
         persistent = self.attention.prefix(self.persistent, x.shape[0])
         memory, start, seen, place = state.memory, state.segment_weights, state.seen, state.place_in_segment
         ys, writes, reads = [], [], []
         sizes = segment_sizes(x.shape[1], place, self.segment_len)
-        cut = (*(t.split(sizes, dim=1) for t in (x, asked)), *(t.split(sizes, dim=2) for t in (q, k, v)))
-        for x_part, asked_part, q_part, k_part, v_part in zip(*cut, strict=True):
-            h = self.attention.keys_values(self.retrieve(start, asked_part))
+        cut = (*(t.split(sizes, dim=1) for t in (x, F.silu(mixed))), *(t.split(sizes, dim=2) for t in (q, k, v)))
+        for x_part, asked, q_part, k_part, v_part in zip(*cut, strict=True):
+            h = self.attention.keys_values(self.retrieve(start, asked))
             prefix = self.with_memory_tokens(persistent, start)
             y, seen = self.attend(q_part, h, (k_part, v_part), seen, prefix)
             y = self.surround(x_part, self.attention.output(y))
@@ -136,11 +136,6 @@ class MemoryAsContext(Mixer):
                 start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN
         read = self.memory.output(torch.cat(writes, dim=1), torch.cat(reads, dim=2))
         return self.combine(torch.cat(ys, dim=1), read), ContextState(memory, start, recent, seen.copied(), place)
-
-    def ask(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
-        """q of x (21), not yet of unit length, and what its convolution needs for the next call."""
-        mixed, recent = self.conv(self.W_Q(x), recent)
-        return F.silu(mixed), recent
 
     def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""

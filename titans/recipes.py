@@ -339,7 +339,7 @@ def _one(recipe: Recipe, name: str, seed: int, path: Path, whole: Path | None) -
     facts["right"] = {test: share_right(trained.model, *tests[test], recipe.rows) for test in tests}
     if whole is not None and (model := without(load_checkpoint(whole)[0], run.config, mixers)) is not None:
         facts["after"] = {test: share_right(model, *tests[test], recipe.rows) for test in tests}
-    facts["history"] = trained.history
+    facts["history"] = [(step, round(loss, 4), share) for step, loss, share in trained.history]
     save_checkpoint(path, trained.model, facts, dtype=STORED)
     return facts
 

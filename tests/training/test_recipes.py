@@ -52,7 +52,7 @@ def test_every_recipe_ships_a_card_with_three_seeds_or_more_and_a_checkpoint_a_m
 
 
 def test_shipped_checkpoints_are_small():
-    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 9e6
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= 12e6
 
 
 @pytest.mark.parametrize(("recipe", "run"), SHIPPED_RUNS)

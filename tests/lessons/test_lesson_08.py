@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from tests.lessons.cells import exercise_cells, run
@@ -13,7 +14,8 @@ from tests.lessons.labs import check_failing_draw, check_strip, check_words
 from tests.lessons.legible import problems
 from tests.lessons.translated import left_in_english
 from titans import TitansConfig
-from titans.blocks import LMM, Combine
+from titans.attention import window_attention
+from titans.blocks import LMM, MAC, MAG, Combine
 from titans.checkpoints import load_checkpoint
 from titans.lesson.kit import draws, interventions, watching
 from titans.lesson.kit.cards import columns
@@ -408,6 +410,8 @@ WRONG = {
         ("segments", window(lambda i, j, n: (j <= i) & (i // n == j // n))),
         ("persistent tokens hidden", window(lambda i, j, n: (j <= i) & (i - j < n), first=False)),
         ("inverted", window(lambda i, j, n: (j > i) | (i - j >= n), first=False)),
+        ("no persistent columns", lambda tokens, n, p: torch.ones(tokens, tokens).tril().triu(1 - n).bool()),
+        ("persistent tokens slide out", lambda tokens, n, p: torch.ones(tokens, p + tokens).tril(p).triu(p + 1 - n)),
         ("error", window(lambda i, j, n: 1 / 0)),
     ],
     "GATE": [
@@ -417,6 +421,7 @@ WRONG = {
         ("tanh", gate(lambda a, b: torch.tanh(a) * b)),
         ("over tokens", gate(dim=0)),
         ("one eps, small", gate(eps_read=1e-6)),
+        ("no eps", lambda y, read, a, b: F.rms_norm(y, a.shape, a).sigmoid() * F.rms_norm(read, b.shape, b)),
         ("eps swapped", gate(eps_y=1e-2, eps_read=1e-6)),
         ("scales swapped", lambda y, read, a, b: gate()(y, read, b, a)),
     ],
@@ -468,3 +473,39 @@ def test_a_stub_is_not_attempted_and_the_solution_passes(name, stub, solution):
 
 def test_every_exercise_stands_in_the_lesson():
     assert [param.values[0] for param in exercise_cells("08")] == list(WRONG)
+
+
+@pytest.mark.parametrize(("tokens", "n", "persistent"), [(9, 4, 2), (11, 3, 5), (7, 1, 2), (5, 5, 3), (4, 6, 1)])
+def test_the_mask_of_the_exercise_is_what_the_library_sees(tokens, n, persistent):
+    """What a column holds is changed: it reaches the tokens whose row is open there, and no other.
+
+    In more tokens than a window and in fewer, which the library computes in two ways.
+    """
+    random = torch.Generator().manual_seed(6)
+    q, k, v = torch.randn(3, 1, 2, tokens, 4, generator=random, dtype=torch.float64)
+    prefix = torch.randn(2, 1, 2, persistent, 4, generator=random, dtype=torch.float64)
+    mask = exercises.WINDOW.truth(tokens, n, persistent)
+    before = window_attention(q, (k,), (v,), tuple(prefix), n)
+    for column in range(persistent + tokens):
+        P, x = prefix.clone(), torch.stack((k, v))
+        changed, place = (P, column) if column < persistent else (x, column - persistent)
+        changed[..., place, :] += 1
+        after = window_attention(q, (x[0],), (x[1],), tuple(P), n)
+        for head in (after != before).any(-1)[0]:
+            assert torch.equal(head, mask[:, column])
+
+
+@pytest.mark.parametrize("kind", [MAC, MAG])
+def test_the_gate_of_the_exercise_is_the_one_that_the_blocks_end_with(kind):
+    block = kind(small_config(kind.__name__.lower())).double()
+    draws.randomise(block, seed=3)
+    calls = []
+    block.combine.register_forward_hook(lambda _, inputs, output: calls.append((*inputs, output)))
+    whole = block(torch.randn(1, 11, 8, generator=torch.Generator().manual_seed(4), dtype=torch.float64))[0]
+    y, read, output = (torch.cat(parts, dim=1)[0].detach() for parts in zip(*calls, strict=True))
+    assert torch.equal(output, whole[0])
+    norms = (block.combine.norm_attention, block.combine.norm_memory)
+    assert [norm.eps for norm in norms] == [exercises.EPS_Y, exercises.EPS_READ]
+    scales = [norm.weight.detach() for norm in norms]
+    for answer in (exercises.GATE.truth, gate()):
+        torch.testing.assert_close(answer(y, read, *scales), output, rtol=0, atol=1e-12)

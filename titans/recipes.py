@@ -259,7 +259,6 @@ RECIPES = {
             "mac, faint h": hops(),
             "mac, no h": hops(),
             "mac, no h, 8 things": hops(things=8),
-            "mac, no h, 8 things, small network": hops(things=8, ffn_expansion=0.25),
             "mag": hops(variant="mag"),
             "mal": hops(variant="mal"),
             "lmm": hops(variant="lmm"),
@@ -272,7 +271,6 @@ RECIPES = {
             "mac": StrongContext,
             "mac, no h": WithoutContext,
             "mac, no h, 8 things": WithoutContext,
-            "mac, no h, 8 things, small network": WithoutContext,
         },
     ),
     "ablation": Recipe(

@@ -34,7 +34,6 @@ ROWS = {
     "mac, faint h": "MAC、h が弱い",
     "mac, no h": "MAC、h なし",
     "mac, no h, 8 things": "MAC、h なし、名前8つ",
-    "mac, no h, 8 things, small network": "〃、小さいネットワーク",
     "mag": "MAG",
     "mal": "MAL",
     "lmm": "LMM",

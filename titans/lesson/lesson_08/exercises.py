@@ -316,7 +316,7 @@ Survives = Callable[[float, dict[str, float], float, dict[str, dict[str, str]]],
 def _table(pick: Random) -> tuple[float, dict[str, float], float, dict[str, str]]:
     """full, rows, spread, and a part for each thing that can come out, the last of which is not measured."""
     full, spread = round(pick.uniform(0.6, 0.75), 2), round(pick.uniform(0.03, 0.06), 2)
-    far, near = (lambda: spread + pick.uniform(0.02, 0.15)), (lambda: spread * pick.uniform(0.3, 0.7))
+    far, near = (lambda: spread * pick.uniform(1.2, 1.6)), (lambda: spread * pick.uniform(0.75, 0.9))
     changes = {"worse": -far() - 0.1, "as bad": -far(), "lower": -near(), "higher": near(), "better": far()}
     part = dict(zip((*changes, "unmeasured"), pick.sample(PARTS, len(changes) + 1), strict=True))
     rows = [(part[kind], round(full + change, 3)) for kind, change in changes.items()]

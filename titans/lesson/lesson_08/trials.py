@@ -105,28 +105,65 @@ def _share(model: TitansLM, state: ModelState | None, asked: Batch, whole: bool 
 
 
 @torch.no_grad()
-def two_memories(model: TitansLM, task: TwoHops, between: int = BETWEEN) -> dict[str, float]:
-    """Two readers are told the same ends, b c, and other beginnings: to the second each a leads to another chain's b.
+def two_memories(model: TitansLM, task: TwoHops, part: str, between: int = BETWEEN) -> dict[str, tuple[float, float]]:
+    """Two readers hear the same, but for one half: to the second each a (part "beginnings") or each b ("ends") leads
+    where another one leads to for the first.
 
     The first is asked; then once more with the second's memory where h is read, and with it where the last read is.
-    Returns the shares of answers that the first's chains give ("own") and the second's ("other").
+    Returns the shares of answers that the first's chains give, and the second's.
     """
     assert not task.end_first
     random = torch.Generator().manual_seed(EVALUATION_SEED)
     told = task.tell(QUESTIONS, random)
     passing = task.pass_time(QUESTIONS, between, random)
-    other = told.tokens.clone()
-    links = slice(1, 2 * task.chains, 2)
-    other[:, links] = told.tokens[:, links].roll(1, dims=1)
+    other, size = told.tokens.clone(), 2 * task.chains
+    moved = slice(1, size, 2) if part == "beginnings" else slice(other.shape[1] - size + 1, None, 2)
+    other[:, moved] = told.tokens[:, moved].roll(1, dims=1)
     one, two = (model(torch.cat((tokens, passing), dim=1)).state for tokens in (told.tokens, other))
-    question, answers = told.asked.tokens[:, :2], (_ends(told.tokens, task), _ends(other, task))
-    asked = [(told.tokens[:, 0 : 2 * task.chains : 2] == question[:, 1:]).nonzero()[:, 1][:, None]]
+    question = told.asked.tokens[:, :2]
+    asked = (told.tokens[:, 0:size:2] == question[:, 1:]).nonzero()[:, 1:]
     found = {}
     for name, state in {"": one, "h": _mixed(one, two, "segment_weights"), "read": _mixed(one, two, "memory")}.items():
         said = model(question, state).logits[:, 1].argmax(-1)
-        for whose, ends in zip(("own", "other"), answers, strict=True):
-            found[f"{name} {whose}".strip()] = float((said == ends.gather(1, asked[0])[:, 0]).float().mean())
+        own, others = (_ends(tokens, task).gather(1, asked)[:, 0] for tokens in (told.tokens, other))
+        found[name] = (float((said == own).float().mean()), float((said == others).float().mean()))
     return found
+
+
+@torch.no_grad()
+def fetched(model: TitansLM, task: TwoHops, between: int = BETWEEN) -> tuple[float, float]:
+    """How far the read at a question of two steps moves when the c of the asked chain is an untold one instead, and when
+    that of another chain is: what is not fetched cannot move it."""
+    random = torch.Generator().manual_seed(EVALUATION_SEED)
+    told = task.tell(QUESTIONS, random)
+    passing, question = task.pass_time(QUESTIONS, between, random), told.asked.tokens[:, :2]
+    size, rows = 2 * task.chains, torch.arange(QUESTIONS)
+    asked = (told.tokens[:, 0:size:2] == question[:, 1:]).nonzero()[:, 1:]
+    b = told.tokens[:, 1:size:2].gather(1, asked)
+    own = (told.tokens[:, -size::2] == b).long().argmax(1)
+    names = torch.arange(2 * task.things, 3 * task.things).expand(QUESTIONS, -1)
+    untold = names[~(names[:, :, None] == told.tokens[:, None, 1 - size :: 2]).any(2)].view(QUESTIONS, -1)[:, 0]
+
+    def read(tokens: Tensor) -> Tensor:
+        state = model(torch.cat((tokens, passing), dim=1)).state
+        with observed(memory_of(model)) as calls:
+            model(question, state)
+        return (calls[-1].after.weights[0][:, 0] @ calls[-1].tokens.q[:, 0, 1, :, None])[..., 0]
+
+    before, moved = read(told.tokens), []
+    for chain in (own, (own + 1) % task.chains):
+        tokens = told.tokens.clone()
+        tokens[rows, tokens.shape[1] - size + 2 * chain + 1] = untold
+        moved.append(float((read(tokens) - before).norm(dim=1).mean()))
+    return moved[0], moved[1]
+
+
+def in_one_chunk(model: TitansLM) -> TitansLM:
+    """The same weights with chunks of 256: all gradients are taken at M_0, and nothing that was written corrects a
+    write."""
+    other = TitansLM(replace(model.config, chunk_size=256))
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def _ends(tokens: Tensor, task: TwoHops) -> Tensor:

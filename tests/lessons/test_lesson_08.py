@@ -283,10 +283,9 @@ def test_h_is_needed_when_two_steps_are_asked_for_and_at_no_other_time():
 
 
 def test_with_h_one_end_is_fetched_and_without_it_all_of_them():
-    for run, pointed in (("mac", True), ("mac, no h, 8 things", False)):
-        own, other = trials.fetched(*hopper(run))
-        assert (other < own / 2) == pointed
-        assert other < own
+    for name, pointed in (("mac", True), ("mac, no h, 8 things", False), ("mac, no h", False)):
+        own, other = trials.fetched(*hopper(name))
+        assert other < own / 2 if pointed else 0.8 < other / own < 1.2, name
 
 
 def test_without_writing_while_asked_one_read_still_adds_two_facts():

@@ -132,8 +132,10 @@ def two_memories(model: TitansLM, task: TwoHops, part: str, between: int = BETWE
 
 @torch.no_grad()
 def fetched(model: TitansLM, task: TwoHops, between: int = BETWEEN) -> tuple[float, float]:
-    """How far the read at a question of two steps moves when the c of the asked chain is an untold one instead, and when
-    that of another chain is: what is not fetched cannot move it."""
+    """How far the read at a question of two steps moves when the asked chain has an untold c, and when another has it.
+
+    What is not fetched cannot move it.
+    """
     random = torch.Generator().manual_seed(EVALUATION_SEED)
     told = task.tell(QUESTIONS, random)
     passing, question = task.pass_time(QUESTIONS, between, random), told.asked.tokens[:, :2]

@@ -430,7 +430,7 @@ print(trials.table(ablation, list(ablation["runs"]), tests))
 
 # %% [markdown] lang="ja" en="31354903"
 # 論文では、どの部品も役に立っています。一方、ここで欠かせないのは、メモリそのものと、**畳み込み**です。
-# アテンション、$h$、モーメンタム、忘却、永続トークンは、どれか1つを訓練の最初のステップから外しておいても、
+# アテンション、$h$、モーメンタム、忘却（forgetting）、永続トークンは、どれか1つを訓練の最初のステップから外しておいても、
 # 訓練した長さでは、どちらの並べ方でも、全部ある場合と同じくらいよく答えられます。
 # それよりずっと長い4,096トークンでは、行ごとに差が出ますが、同じ行のシードどうしの差も大きくなります。
 # 上の2つのほかに、全部ある場合の**どの**シードよりも低いのは、2行だけです。行列と、式(13)のようにすべての層が忘れる深いメモリです（D16）。
@@ -853,7 +853,7 @@ assert own_b < -0.1 < other_b
 # ## 6. 長持ちするものとしないものがあるのは、なぜか
 #
 # 次は、干し草の中の針（needle in a haystack）の課題です。4桁のパスキーを伝え、干し草を流してから、4桁すべてをたずねます。
-# どの変種も、長くて256トークンの系列で学習し、忘却（forgetting）はありません。ここでの干し草は、ランダムな文字です。
+# どの変種も、長くて256トークンの系列で学習し、忘却はありません。ここでの干し草は、ランダムな文字です。
 # 表は、干し草のトークン数ごとに、3つのシードの中央値と、括弧の中に最低値を示しています。
 
 # %%
@@ -918,12 +918,12 @@ for name, factor in (("lmm", 1 / louder), ("mac", louder)):
 
 # %% [markdown] lang="en"
 # They change places. What lets MAC outlast LMM is how quietly it writes the hay. (Much louder than that, and the memory does
-# not forget its needle, it diverges: another story. And the sizes of steps do not rank all four variants: MAG writes the hay twice as
+# not forget its needle, it diverges: another story. And the sizes of steps do not say all about the four variants: MAG writes the hay twice as
 # loudly as LMM and lasts about as long.)
 #
 # Which part of MAC makes it quiet? Train it without attention, and without $h$; five seeds each, for here seeds differ.
 
-# %% [markdown] lang="ja" en="8788d427"
+# %% [markdown] lang="ja" en="e6cb277e"
 # 2つが入れ替わりました。MAC が LMM より長持ちするのは、干し草を控えめに書き込むからです。
 # （これよりずっと大きくすると、メモリは針を忘れるのではなく、発散してしまいます。それは別の話です。
 # また、ステップの大きさだけで4つの変種の順位が決まるわけでもありません。MAG は、干し草を LMM の2倍の強さで書き込みますが、同じくらい長持ちします。）

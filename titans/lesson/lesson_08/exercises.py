@@ -13,7 +13,145 @@ from titans.lesson.kit.exercise import BOOLEANS, Exercise, Mistake
 
 EPS_Y, EPS_READ = 1e-6, 1e-2  # what the two norms of exercise 1 add to the mean square
 
-# Exercise 1: the gate.
+# Exercise 1: the mask of a sliding window.
+
+
+def _window_cases(seed: int) -> list[tuple]:
+    pick, cases = Random(seed), []
+    for tokens in pick.sample(range(7, 12), 3):
+        window, persistent = pick.sample(range(2, 6), 2)
+        cases.append((tokens, window, persistent))
+    return cases
+
+
+def _window_truth(tokens: int, window: int, persistent: int) -> Tensor:
+    """Row by row, what a token sees."""
+    mask = torch.zeros(tokens, persistent + tokens, dtype=torch.bool)
+    for i in range(tokens):
+        seen = [i - back for back in range(window) if back <= i]
+        mask[i, [*range(persistent), *(persistent + j for j in seen)]] = True
+    return mask
+
+
+def _window_with(sees: Callable[[Tensor, Tensor, int], Tensor]) -> Callable[..., Tensor]:
+    """All persistent columns, and those tokens j that token i sees by another rule: sees(i, j, window)."""
+
+    def mask(tokens: int, window: int, persistent: int) -> Tensor:
+        place = torch.arange(tokens)
+        return torch.cat((torch.ones(tokens, persistent), sees(place[:, None], place, window)), dim=1)
+
+    return mask
+
+
+def _band(tokens: int, columns: int, window: int, shift: int) -> Tensor:
+    """[tokens, columns]: in row i the window that ends at column i + shift."""
+    back = torch.arange(tokens)[:, None] + shift - torch.arange(columns)
+    return (back >= 0) & (back < window)
+
+
+def _not_shifted(tokens: int, window: int, persistent: int) -> Tensor:
+    return _band(tokens, persistent + tokens, window, 0) | (torch.arange(persistent + tokens) < persistent)
+
+
+def _hidden(tokens: int, window: int, persistent: int) -> Tensor:
+    return _window_truth(tokens, window, persistent) & (torch.arange(persistent + tokens) >= persistent)
+
+
+def _window_cell(case: tuple, row: int, column: int) -> tuple[str, str]:
+    _, _, persistent = case
+    seen = f"P_{column}" if column < persistent else f"x_{column - persistent}"
+    return f"token {row} looks at {seen}", f"トークン{row}から見た {seen}"
+
+
+WINDOW = Exercise(
+    _window_cases,
+    _window_truth,
+    {
+        "no window": Mistake(
+            _window_with(lambda i, j, window: j <= i),
+            "This is plain causal attention: nothing is ever forgotten. Where does the window end in the past?",
+            "ふつうの因果的なアテンションで、過去がすべて見えています。ウィンドウは、過去のどこで終わるでしょうか。",
+        ),
+        "one too many": Mistake(
+            _window_with(lambda i, j, window: (j <= i) & (j >= i - window)),
+            "The window is one token too long: it holds the token itself and the window − 1 before it.",
+            "ウィンドウが1トークン長すぎます。入るのは、自分自身とその前の window − 1 個です。",
+        ),
+        "one too few": Mistake(
+            _window_with(lambda i, j, window: (j <= i) & (j > i - window + 1)),
+            "The window is one token too short: with the token itself it holds `window` tokens.",
+            "ウィンドウが1トークン短すぎます。自分自身を入れて window 個です。",
+        ),
+        "not itself": Mistake(
+            _window_with(lambda i, j, window: (j < i) & (j >= i - window)),
+            "A token does not see itself: the window ends with the token, not before it.",
+            "トークンから自分自身が見えていません。ウィンドウの最後は、そのトークン自身です。",
+        ),
+        "both sides": Mistake(
+            _window_with(lambda i, j, window: (i - j).abs() < window),
+            "The window reaches as far to the right: a token sees what comes after it, which it has to predict.",
+            "ウィンドウが右にも広がっていて、これから予測するはずの後ろのトークンが見えています。",
+        ),
+        "the future": Mistake(
+            _window_with(lambda i, j, window: (j >= i) & (j < i + window)),
+            "The window looks ahead: rows are the tokens that look, columns what they look at.",
+            "ウィンドウが後ろのトークンに向いています。行が「見る側」のトークン、列が「見られる側」です。",
+        ),
+        "segments": Mistake(
+            _window_with(lambda i, j, window: (j <= i) & (j // window == i // window)),
+            "These are segments, as in MAC: the first token of a segment sees none before it. A window slides along "
+            "with "
+            "each token.",
+            "MAC のようなセグメントになっていて、区切りの直後のトークンから前が見えません。"
+            "ウィンドウはトークンとともに動きます。",
+        ),
+        "persistent tokens hidden": Mistake(
+            _hidden,
+            "Nobody sees the persistent tokens: their columns come first, and are open to all.",
+            "永続トークンがどこからも見えません。その列は先頭にあり、すべてのトークンから見えます。",
+        ),
+        "persistent tokens slide out": Mistake(
+            lambda tokens, window, persistent: _band(tokens, persistent + tokens, window, persistent),
+            "The window is counted over the persistent columns too, so they slide out of sight after a few tokens. "
+            "They stand beside the window, not in it.",
+            "永続トークンの列までウィンドウに数えているので、数トークンで見えなくなります。"
+            "永続トークンはウィンドウの中ではなく、ウィンドウとは別にあります。",
+        ),
+        "not shifted": Mistake(
+            _not_shifted,
+            "The window begins at the wrong column: token j stands behind all persistent ones, in column "
+            "persistent + j.",
+            "ウィンドウの列がずれています。トークン j は永続トークンの後ろ、persistent + j 列にあります。",
+        ),
+        "persistent tokens last": Mistake(
+            lambda *case: _window_truth(*case).roll(-case[2], dims=1),
+            "The persistent columns stand at the end: they come first, [P | x].",
+            "永続トークンの列が後ろにあります。並びは [P | x] で、永続トークンが先です。",
+        ),
+        "no persistent columns": Mistake(
+            lambda tokens, window, persistent: _window_truth(tokens, window, 0),
+            "The columns of the persistent tokens are missing: they come first, and all tokens see them.",
+            "永続トークンの列が抜けています。列は先頭にあり、どのトークンからも見えます。",
+        ),
+        "transposed": Mistake(
+            lambda *case: _window_truth(*case).mT,
+            "Rows and columns are exchanged: a row for each token that looks, a column for each that is looked at.",
+            "行と列が逆です。「見る側」のトークンが行、「見られる側」が列です。",
+        ),
+        "inverted": Mistake(
+            lambda *case: ~_window_truth(*case),
+            "True and False are exchanged: True is what a token sees.",
+            "True と False が入れ替わっています。トークンから見えるところが True です。",
+        ),
+    },
+    "Correct: the window slides with the token, and the persistent tokens never leave it.",
+    "正解です。ウィンドウはトークンとともに動き、永続トークンはいつでも見えます。",
+    {"not finite": BOOLEANS, "type": BOOLEANS},
+    _window_cell,
+)
+
+
+# Exercise 2: the gate.
 
 Norm = Callable[[Tensor, float], Tensor]
 
@@ -165,144 +303,6 @@ GATE = Exercise(
     },
     "Correct: attention opens the gate feature by feature, and a read that says little passes as little.",
     "正解です。アテンションが成分ごとにゲートを開き、ほとんど答えのない読み出しは小さいまま通ります。",
-)
-
-
-# Exercise 2: the mask of a sliding window.
-
-
-def _window_cases(seed: int) -> list[tuple]:
-    pick, cases = Random(seed), []
-    for tokens in pick.sample(range(7, 12), 3):
-        window, persistent = pick.sample(range(2, 6), 2)
-        cases.append((tokens, window, persistent))
-    return cases
-
-
-def _window_truth(tokens: int, window: int, persistent: int) -> Tensor:
-    """Row by row, what a token sees."""
-    mask = torch.zeros(tokens, persistent + tokens, dtype=torch.bool)
-    for i in range(tokens):
-        seen = [i - back for back in range(window) if back <= i]
-        mask[i, [*range(persistent), *(persistent + j for j in seen)]] = True
-    return mask
-
-
-def _window_with(sees: Callable[[Tensor, Tensor, int], Tensor]) -> Callable[..., Tensor]:
-    """All persistent columns, and those tokens j that token i sees by another rule: sees(i, j, window)."""
-
-    def mask(tokens: int, window: int, persistent: int) -> Tensor:
-        place = torch.arange(tokens)
-        return torch.cat((torch.ones(tokens, persistent), sees(place[:, None], place, window)), dim=1)
-
-    return mask
-
-
-def _band(tokens: int, columns: int, window: int, shift: int) -> Tensor:
-    """[tokens, columns]: in row i the window that ends at column i + shift."""
-    back = torch.arange(tokens)[:, None] + shift - torch.arange(columns)
-    return (back >= 0) & (back < window)
-
-
-def _not_shifted(tokens: int, window: int, persistent: int) -> Tensor:
-    return _band(tokens, persistent + tokens, window, 0) | (torch.arange(persistent + tokens) < persistent)
-
-
-def _hidden(tokens: int, window: int, persistent: int) -> Tensor:
-    return _window_truth(tokens, window, persistent) & (torch.arange(persistent + tokens) >= persistent)
-
-
-def _window_cell(case: tuple, row: int, column: int) -> tuple[str, str]:
-    _, _, persistent = case
-    seen = f"P_{column}" if column < persistent else f"x_{column - persistent}"
-    return f"token {row} looks at {seen}", f"トークン{row}から見た {seen}"
-
-
-WINDOW = Exercise(
-    _window_cases,
-    _window_truth,
-    {
-        "no window": Mistake(
-            _window_with(lambda i, j, window: j <= i),
-            "This is plain causal attention: nothing is ever forgotten. Where does the window end in the past?",
-            "ふつうの因果的なアテンションで、過去がすべて見えています。ウィンドウは、過去のどこで終わるでしょうか。",
-        ),
-        "one too many": Mistake(
-            _window_with(lambda i, j, window: (j <= i) & (j >= i - window)),
-            "The window is one token too long: it holds the token itself and the window − 1 before it.",
-            "ウィンドウが1トークン長すぎます。入るのは、自分自身とその前の window − 1 個です。",
-        ),
-        "one too few": Mistake(
-            _window_with(lambda i, j, window: (j <= i) & (j > i - window + 1)),
-            "The window is one token too short: with the token itself it holds `window` tokens.",
-            "ウィンドウが1トークン短すぎます。自分自身を入れて window 個です。",
-        ),
-        "not itself": Mistake(
-            _window_with(lambda i, j, window: (j < i) & (j >= i - window)),
-            "A token does not see itself: the window ends with the token, not before it.",
-            "トークンから自分自身が見えていません。ウィンドウの最後は、そのトークン自身です。",
-        ),
-        "both sides": Mistake(
-            _window_with(lambda i, j, window: (i - j).abs() < window),
-            "The window reaches as far to the right: a token sees what comes after it, which it has to predict.",
-            "ウィンドウが右にも広がっていて、これから予測するはずの後ろのトークンが見えています。",
-        ),
-        "the future": Mistake(
-            _window_with(lambda i, j, window: (j >= i) & (j < i + window)),
-            "The window looks ahead: rows are the tokens that look, columns what they look at.",
-            "ウィンドウが後ろのトークンに向いています。行が「見る側」のトークン、列が「見られる側」です。",
-        ),
-        "segments": Mistake(
-            _window_with(lambda i, j, window: (j <= i) & (j // window == i // window)),
-            "These are segments, as in MAC: the first token of a segment sees none before it. A window slides along "
-            "with "
-            "each token.",
-            "MAC のようなセグメントになっていて、区切りの直後のトークンから前が見えません。"
-            "ウィンドウはトークンとともに動きます。",
-        ),
-        "persistent tokens hidden": Mistake(
-            _hidden,
-            "Nobody sees the persistent tokens: their columns come first, and are open to all.",
-            "永続トークンがどこからも見えません。その列は先頭にあり、すべてのトークンから見えます。",
-        ),
-        "persistent tokens slide out": Mistake(
-            lambda tokens, window, persistent: _band(tokens, persistent + tokens, window, persistent),
-            "The window is counted over the persistent columns too, so they slide out of sight after a few tokens. "
-            "They stand beside the window, not in it.",
-            "永続トークンの列までウィンドウに数えているので、数トークンで見えなくなります。"
-            "永続トークンはウィンドウの中ではなく、ウィンドウとは別にあります。",
-        ),
-        "not shifted": Mistake(
-            _not_shifted,
-            "The window begins at the wrong column: token j stands behind all persistent ones, in column "
-            "persistent + j.",
-            "ウィンドウの列がずれています。トークン j は永続トークンの後ろ、persistent + j 列にあります。",
-        ),
-        "persistent tokens last": Mistake(
-            lambda *case: _window_truth(*case).roll(-case[2], dims=1),
-            "The persistent columns stand at the end: they come first, [P | x].",
-            "永続トークンの列が後ろにあります。並びは [P | x] で、永続トークンが先です。",
-        ),
-        "no persistent columns": Mistake(
-            lambda tokens, window, persistent: _window_truth(tokens, window, 0),
-            "The columns of the persistent tokens are missing: they come first, and all tokens see them.",
-            "永続トークンの列が抜けています。列は先頭にあり、どのトークンからも見えます。",
-        ),
-        "transposed": Mistake(
-            lambda *case: _window_truth(*case).mT,
-            "Rows and columns are exchanged: a row for each token that looks, a column for each that is looked at.",
-            "行と列が逆です。「見る側」のトークンが行、「見られる側」が列です。",
-        ),
-        "inverted": Mistake(
-            lambda *case: ~_window_truth(*case),
-            "True and False are exchanged: True is what a token sees.",
-            "True と False が入れ替わっています。トークンから見えるところが True です。",
-        ),
-    },
-    "Correct: the window slides with the token, and the persistent tokens never leave it.",
-    "正解です。ウィンドウはトークンとともに動き、永続トークンはいつでも見えます。",
-    {"not finite": BOOLEANS, "type": BOOLEANS},
-    _window_cell,
 )
 
 

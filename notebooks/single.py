@@ -18,6 +18,7 @@ import navigation
 import nbformat
 from nbformat import NotebookNode
 
+LINE = 1000  # letters of a line of what is carried
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
 PACKAGE = "titans-step-by-step"
 WORDS = {
@@ -68,8 +69,10 @@ def bootstrap(source: Path, language: str) -> str:
     """The code of the first cell."""
     root = source.parents[2]
     number, release = version(root), navigation.release(version(root))
-    # Not base 85, which is shorter: IPython takes a ">>>" away where a line begins so, in a string too.
-    carried = "" if release else base64.encodebytes(archive(root, source)).decode()
+    # Not base 85, which is shorter: IPython takes a ">>>" away where a line begins so, in a string too. In long lines,
+    # since a notebook's JSON has some ten letters more for each.
+    packed = "" if release else base64.b64encode(archive(root, source)).decode()
+    carried = "".join(packed[start : start + LINE] + "\n" for start in range(0, len(packed), LINE))
     code = BOOTSTRAP.read_text(encoding="utf-8")
     given = {"PACKAGE": PACKAGE, "VERSION": number, "RELEASE": release, "LANGUAGE": language, "WORDS": WORDS[language]}
     names = "".join(f"{name} = {value!r}\n" for name, value in given.items())

@@ -1,4 +1,4 @@
-"""The exercises of lesson 08: the gate of MAG, the mask of a sliding window, and which explanations a table of
+"""The exercises of lesson 08: the mask of a sliding window, the gate of MAG, and which explanations a table of
 ablations leaves standing."""
 
 from collections.abc import Callable, Iterable
@@ -11,7 +11,7 @@ from titans.blocks import Combine
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import BOOLEANS, Exercise, Mistake
 
-EPS_Y, EPS_READ = 1e-6, 1e-2  # what the two norms of exercise 1 add to the mean square
+EPS_Y, EPS_READ = 1e-6, 1e-2  # what the two norms of exercise 2 add to the mean square
 
 # Exercise 1: the mask of a sliding window.
 

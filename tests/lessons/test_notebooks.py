@@ -58,6 +58,20 @@ TIME = "About 5 minutes to read, 8 with the exercises; the code runs in about 1 
 ENGLISH = f"# A line\n{TIME}\nSee $y = x$ and [the paper](https://arxiv.org/abs/2501.00663).\n\n$$y_t = x_t$$"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def a_second():
+    """Every build takes the second that the lesson states, however busy the machine is."""
+    execute = build.execute
+
+    def executed(*given):
+        execute(*given)
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "execute", executed)
+        yield
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A folder with one correct lesson, built."""

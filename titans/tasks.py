@@ -212,11 +212,8 @@ class TwoFacts(Task):
         asked, found = (x[:, None].expand(-1, self.pairs, -1).gather(2, two) for x in (key, value))
         one, other = found.unbind(2)
         joined = (one + other) % self.values if self.of == "sum" else (one == other).long()
-        answer = self.keys + torch.where(alone, one, joined)
-        nothing = torch.full_like(answer, IGNORED_LABEL)
-        tokens = torch.cat((asked.flatten(1), asked[:, :1, 0]), dim=1)
-        labels = torch.cat((nothing[:, :1], torch.stack((nothing, answer), dim=2).flatten(1)), dim=1)
-        return Telling(torch.stack((key, value + self.keys), dim=2).flatten(1), Batch(tokens, labels))
+        told = torch.stack((key, value + self.keys), dim=2).flatten(1)
+        return Telling(told, _unanswered(asked, self.keys + torch.where(alone, one, joined)))
 
     def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
         return self.keys + self.values + torch.randint(self.noise, (rows, tokens), generator=random)
@@ -269,16 +266,13 @@ class TwoHops(Task):
         return Telling(told, self._ask(a, b, c, random))
 
     def _ask(self, a: Tensor, b: Tensor, c: Tensor, random: torch.Generator) -> Batch:
-        """A question about each chain, in any order; the label of an answer stands at the token behind the question."""
+        """A question about each chain, in any order."""
         chance, order = torch.rand(a.shape, generator=random), _choose(len(a), self.chains, self.chains, random)
         twice, from_a = chance < self.twice, chance < (1 + self.twice) / 2
         answer = torch.where(from_a & ~twice, b, c).gather(1, order)
         mark = self.vocab_size - 2 + twice.long().gather(1, order)
         key = torch.where(from_a, a, b).gather(1, order)
-        nothing = torch.full_like(answer, IGNORED_LABEL)
-        asked = torch.cat((torch.stack((mark, key), dim=2).flatten(1), mark[:, :1]), dim=1)
-        labels = torch.cat((nothing[:, :1], torch.stack((nothing, answer), dim=2).flatten(1)), dim=1)
-        return Batch(asked, labels)
+        return _unanswered(torch.stack((mark, key), dim=2), answer)
 
     def pass_time(self, rows: int, tokens: int, random: torch.Generator) -> Tensor:
         return 3 * self.things + torch.randint(self.noise, (rows, tokens), generator=random)
@@ -296,6 +290,15 @@ class TwoHopsCurriculum(TwoHops):
         chains = int(torch.randint(2, self.chains + 1, (), generator=random))
         task = TwoHops(chains, self.things, self.noise, self.apart, self.twice, self.end_first)
         return task.sample(rows, between, random)
+
+
+def _unanswered(questions: Tensor, answers: Tensor) -> Batch:
+    """Questions of two tokens [rows, questions, 2] one behind the other, and some token at the end; the answers
+    [rows, questions] are labels alone, each at the token behind its question."""
+    nothing = torch.full_like(answers, IGNORED_LABEL)
+    tokens = torch.cat((questions.flatten(1), questions[:, :1, 0]), dim=1)
+    labels = torch.cat((nothing[:, :1], torch.stack((nothing, answers), dim=2).flatten(1)), dim=1)
+    return Batch(tokens, labels)
 
 
 def _choose(rows: int, count: int, among: int, random: torch.Generator) -> Tensor:

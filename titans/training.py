@@ -224,10 +224,15 @@ def share_right(
     state = None
     for tokens in pieces:
         state = model(tokens, state).state
-    logits = model(asked.tokens, state).logits
+    return share_of(model(asked.tokens, state).logits, asked, task.whole)
+
+
+def share_of(logits: Tensor, asked: Batch, whole: bool = False) -> float:
+    """The share of answers that are the first choice of logits [rows, tokens, vocab_size]; if `whole`, the share of
+    rows in which all are."""
     wanted = asked.labels[:, 1:]
     right = (logits[:, :-1].argmax(-1) == wanted) | (wanted == IGNORED_LABEL)
-    return float(right.all(dim=1).float().mean() if task.whole else right[wanted != IGNORED_LABEL].float().mean())
+    return float(right.all(dim=1).float().mean() if whole else right[wanted != IGNORED_LABEL].float().mean())
 
 
 def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimizer) -> None:

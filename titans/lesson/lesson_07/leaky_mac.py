@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans.attention import KeysValues, Seen, attend, causal_mask, rotate
-from titans.blocks import MAC, MemoryAsContext
+from titans.blocks import MemoryAsContext
 from titans.config import TitansConfig
 from titans.lesson.kit.draws import random_draw, randomise
 from titans.neural_memory import LayerState
+from titans.recipes import WithoutAttention as WithoutAttention
 
 MODES = {
     "literal": (False, False),
@@ -105,13 +106,6 @@ class PlainAverage(WithoutResidual):
         super().__init__(config)
         for linear in (self.attention.W_V, self.attention.W_O):
             nn.init.eye_(linear.weight)
-
-
-class WithoutAttention(MAC):
-    """MAC in which attention adds nothing: x itself is written. h has then no way in either."""
-
-    def surround(self, x: Tensor, attended: Tensor) -> Tensor:
-        return x
 
 
 @lru_cache(maxsize=64)

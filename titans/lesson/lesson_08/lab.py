@@ -1,7 +1,7 @@
 """The variant lab of lesson 08: MAC, MAG, MAL and LMM with parts switched off, and what they still answer."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import cache
 from typing import NamedTuple
@@ -93,9 +93,7 @@ def answers(variant: str, off: frozenset[str], between: int) -> Answers:
             model = copy_without(model)
     pieces, asked = TASK.stream(ROWS, between, torch.Generator().manual_seed(EVALUATION_SEED), max(between, 1))
     tokens = torch.cat((*pieces, asked.tokens), dim=1)
-    with ExitStack() as stack:
-        if "momentum" in off:
-            stack.enter_context(held(model, eta=0.0))
+    with held(model, eta=0.0) if "momentum" in off else nullcontext():
         logits = model(tokens).logits
     return Answers(asked.labels[:, 1:], logits[:, -TASK.digits - 1 : -1].argmax(-1))
 

@@ -19,16 +19,13 @@ def variants() -> Picture:
         axes.set_title(variant, fontsize=10, loc="left", pad=2)
     return Picture(
         figure,
-        alt="Four ways from x to the output o. MAC reads h from the memory, attends over P, h and x, writes and "
-        "reads what "
-        "came out, and gates the two. MAG lets a sliding window and the memory read x side by side, and gates the "
-        "one with "
-        "the other. MAL reads the memory first and lets a sliding window attend over what came out. LMM has the memory "
-        "alone.",
+        alt="Four ways from x to the output o. MAC reads h from the memory, attends over P, h and x, writes and reads "
+        "what came out, and gates the two. MAG lets a sliding window and the memory read x side by side, and gates "
+        "the one with the other. MAL reads the memory first and lets a sliding window attend over what came out. LMM "
+        "has the memory alone.",
         alt_ja="入力 x から出力 o までの4通りの道筋。MAC はメモリから h を読み、P、h、x にアテンションをかけ、"
-        "その結果を書いて読み、"
-        "2つをゲートで合わせます。MAG ではスライディングウィンドウとメモリが並んで x を読み、"
-        "一方が他方のゲートになります。"
+        "その結果を書いて読み、2つをゲートで合わせます。"
+        "MAG ではスライディングウィンドウとメモリが並んで x を読み、一方が他方のゲートになります。"
         "MAL はまずメモリを読み、その結果にスライディングウィンドウのアテンションをかけます。LMM はメモリだけです。",
     )
 
@@ -67,14 +64,11 @@ def masks(window: Tensor, segment_len: int, persistent: int) -> Picture:
         axes.set_ylabel(say("token", "トークン"), fontsize=9)
     return Picture(
         figure,
-        alt=f"Two masks of {tokens} tokens, a row for each. Left, MAC: every token sees the persistent tokens, and "
-        "of h and "
-        f"of x those of its segment of {segment_len} up to itself, triangles in a row. Right, MAG and MAL: the "
-        "persistent "
-        "tokens, and a band of tokens along the diagonal, itself and those just before it, over all borders.",
-        alt_ja=f"{tokens}トークンのマスクが2つ。1行が1トークンです。左は MAC で、どのトークンも永続トークンを見て、h "
-        "と x では"
-        f"長さ{segment_len}のセグメントのうち自分までを見ます（三角形が並びます）。右は MAG と MAL で、"
-        "永続トークンと、対角線に沿った帯、"
-        "つまり自分とその直前のトークンを、境目なく見ます。",
+        alt=f"Two masks of {tokens} tokens, a row for each. Left, MAC: every token sees the persistent tokens, and of "
+        f"h and of x those of its segment of {segment_len} up to itself, triangles in a row. Right, MAG and MAL: "
+        "the persistent tokens, and a band of tokens along the diagonal, itself and those just before it, over all "
+        "borders.",
+        alt_ja=f"{tokens}トークンのマスクが2つ。1行が1トークンです。左は MAC で、どのトークンも永続トークンを見て、"
+        f"h と x では長さ{segment_len}のセグメントのうち自分までを見ます（三角形が並びます）。"
+        "右は MAG と MAL で、永続トークンと、対角線に沿った帯、つまり自分とその直前のトークンを、境目なく見ます。",
     )

@@ -1,7 +1,6 @@
 """What lesson 08 measures on trained models: a table of what is left without each part, what h decides, how much of
 the hay is written."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,10 @@ from titans.blocks import ContextState
 from titans.lesson.kit.cards import columns, space
 from titans.lesson.kit.host import say
 from titans.lesson.kit.watching import memory_of
-from titans.model import IGNORED_LABEL, ModelState, TitansLM
+from titans.model import ModelState, TitansLM
 from titans.observe import edited_gates, observed
-from titans.tasks import Batch, Needle, Task, TwoHops
-from titans.training import EVALUATION_SEED
+from titans.tasks import Needle, Task, TwoHops
+from titans.training import EVALUATION_SEED, share_of
 
 PIECE = 1024  # tokens that are read at once
 
@@ -82,7 +81,6 @@ def crossing_off(pairs: int, values: int) -> float:
 # ---- Two hops --------------------------------------------------------------------------------------------------------
 
 BETWEEN, QUESTIONS = 40, 256
-Read = Callable[[Tensor, ModelState | None], ModelState]
 
 
 @torch.no_grad()
@@ -93,15 +91,7 @@ def share_by_phase(telling: TitansLM, asking: TitansLM, task: Task, between: int
     state = None
     for tokens in pieces:
         state = telling(tokens, state).state
-    return _share(asking, state, asked)
-
-
-def _share(model: TitansLM, state: ModelState | None, asked: Batch, whole: bool = False) -> float:
-    """The share of right answers, or of rows in which all are right."""
-    wanted = asked.labels[:, 1:]
-    right = model(asked.tokens, state).logits[:, :-1].argmax(-1) == wanted
-    known = wanted != IGNORED_LABEL
-    return float((right | ~known).all(1).float().mean() if whole else right[known].float().mean())
+    return share_of(asking(asked.tokens, state).logits, asked)
 
 
 @torch.no_grad()
@@ -236,7 +226,7 @@ def share_with_quieter_hay(model: TitansLM, task: Needle, between: int, factor: 
     with edited_gates(model, lambda gates: gates._replace(theta=factor * gates.theta)):
         for done in range(0, between, PIECE):
             state = model(task.pass_time(rows, min(PIECE, between - done), random), state).state
-    return _share(model, state, told.asked, whole=True)
+    return share_of(model(told.asked.tokens, state).logits, told.asked, task.whole)
 
 
 # ---- Attention and the gates -----------------------------------------------------------------------------------------
@@ -254,6 +244,4 @@ def share_with_gates_of(model: TitansLM, giver: TitansLM, task: Task, between: i
         with edited_gates(model, lambda _, gates=gates: next(gates)):  # type: ignore[misc]
             output = model(tokens, states[0])
         states = [output.state, given.state]
-    wanted = asked.labels[:, 1:]
-    known = wanted != IGNORED_LABEL
-    return float((output.logits[:, :-1].argmax(-1) == wanted)[known].float().mean())
+    return share_of(output.logits, asked)

@@ -13,6 +13,7 @@ import json
 import platform
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from titans.attention import KeysValues, Seen
 from titans.blocks import MAC, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
+from titans.corpus import Text, bits, by_place
 from titans.model import TitansLM
 from titans.tasks import (
     MixedRecall,
@@ -37,7 +39,7 @@ from titans.tasks import (
     TwoHopsCurriculum,
     VariedRecall,
 )
-from titans.training import Run, share_right, train
+from titans.training import Reading, Run, share_right, train
 
 SEEDS = (0, 1, 2)
 STORED = torch.float16
@@ -65,6 +67,7 @@ class Recipe:
     scattered: bool = False
     parts: dict[str, type[MAC]] = field(default_factory=dict)
     whole: str | None = None
+    result = "right"  # its name on the card: shares of right answers
 
     def mixers(self, run: str) -> MixerTable:
         """What makes a mixer in a run, in place of the variant's own."""
@@ -81,6 +84,41 @@ class Recipe:
             scattered = ScatteredRecall(task.pairs, task.keys, task.values, task.noise)
             found |= {f"{n} scattered": (scattered, n) for n in self.measured}
         return found
+
+    def names(self, task: Task) -> set[str]:
+        """The names of the results."""
+        return set(self.tests(task))
+
+    def measure(self, run: Run, model: TitansLM) -> dict[str, float]:
+        """The result of each test."""
+        return {name: share_right(model, *test, self.rows) for name, test in self.tests(run.task).items()}
+
+    def ships(self, run: str) -> bool:
+        """Whether the first seed's checkpoint of a run comes with the package."""
+        return True
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """Runs that read real text; measured are the bits that a byte of the held-out files costs, by its place in the
+    file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read.
+
+    shipped: runs whose first seed's checkpoint comes with the package.
+    """
+
+    shipped: tuple[str, ...] = ()
+    result = "bits"
+
+    def names(self, task: Task) -> set[str]:
+        return {str(end) for end in self.measured}
+
+    def measure(self, run: Run, model: TitansLM) -> dict[str, float]:
+        assert isinstance(run.task, Text)
+        files = run.task.long_files(self.measured[-1])
+        return by_place(bits(model, torch.stack(list(files.values()))), self.measured)
+
+    def ships(self, run: str) -> bool:
+        return run in self.shipped
 
 
 def small(task: Task, **changes: Any) -> TitansConfig:
@@ -162,6 +200,28 @@ def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
     task = TwoHopsCurriculum(chains=3, things=things, end_first=end_first)
     config = small(task, segment_len=4, window=4, persistent_tokens=0)
     return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
+
+
+TEXT = {"dim": 128, "layers": 2, "heads": 4, "segment_len": 64, "window": 64, "memory_layers": (2,)}
+MAC_STEPS = 1600
+
+
+def of_text(files: tuple[str, ...] = ()) -> TextRecipe:
+    """Language models of one size, each read with 512 bytes a step; of Python's standard library, or of files."""
+    task = Text(files)
+
+    def run(steps: int, **changes: Any) -> Reading:
+        return Reading(replace(small(task, **TEXT), **changes), task, (512, 512), steps, rows=8, warm_up=50)
+
+    return TextRecipe(
+        "The source of Python's standard library, byte by byte: MAC, and the same model without its memory. Trained on "
+        "stretches of 1 to 16 pieces of 512 bytes with the state carried, in one run on single pieces.",
+        {
+            "mac": run(MAC_STEPS),
+        },
+        measured=(64, 256, 1024, 4096, 16384),
+        shipped=("mac",),
+    )
 
 
 RECIPES = {
@@ -325,18 +385,17 @@ def _one(recipe: Recipe, name: str, seed: int, path: Path, whole: Path | None) -
     whole: the checkpoint that is measured once more without what this run was trained without.
     """
     run, mixers = recipe.runs[name], recipe.mixers(name)
-    tests = recipe.tests(run.task)
     if path.exists():
         _, facts, _ = load_checkpoint(path, mixers=mixers)
-        if facts.get("run") == run.identity(seed) and facts["right"].keys() == tests.keys():
+        if facts.get("run") == run.identity(seed) and facts[recipe.result].keys() == recipe.names(run.task):
             return facts
     trained = train(run, seed, path.with_suffix(".unfinished"), mixers=mixers)
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
-    facts["right"] = {test: share_right(trained.model, *tests[test], recipe.rows) for test in tests}
+    facts[recipe.result] = recipe.measure(run, trained.model)
     if whole is not None and (model := without(load_checkpoint(whole)[0], run.config, mixers)) is not None:
-        facts["after"] = {test: share_right(model, *tests[test], recipe.rows) for test in tests}
+        facts["after"] = recipe.measure(run, model)
     facts["history"] = [(step, round(loss, 4), share) for step, loss, share in trained.history]
     save_checkpoint(path, trained.model, facts, dtype=STORED)
     return facts
@@ -361,27 +420,32 @@ def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> Titans
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
     card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
-    for kind in ("right", "after"):
+    for kind, worst in (("right", min), ("after", min), ("bits", max)):
         if kind in found[0]:
-            card[kind] = {test: _spread([facts[kind][test] for facts in found]) for test in found[0][kind]}
+            card[kind] = {test: _spread([facts[kind][test] for facts in found], worst) for test in found[0][kind]}
     return card
 
 
-def _spread(shares: list[float]) -> dict[str, Any]:
-    shares = [round(share, 4) for share in shares]
-    return {"each": shares, "median": statistics.median(shares), "worst": min(shares)}
+def _spread(results: list[float], worst: Callable[[list[float]], float]) -> dict[str, Any]:
+    results = [round(result, 4) for result in results]
+    return {"each": results, "median": statistics.median(results), "worst": worst(results)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m titans.recipes", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="only these of the recipe's models")
+    parser.add_argument("--file", nargs="+", type=Path, help="text of your own, for the recipe text")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: the recipe's own")
     parser.add_argument(
         "--out", type=Path, default=Path("checkpoints"), help="folder to write to (default: %(default)s)"
     )
     options = parser.parse_args()
     recipe = RECIPES[options.recipe]
+    if options.file:
+        if not isinstance(recipe, TextRecipe):
+            parser.error(f"--file is for the recipe text, got {options.recipe}")
+        recipe = of_text(tuple(map(str, options.file)))
     runs = options.runs or list(recipe.runs)
     if unknown := set(runs) - set(recipe.runs):
         parser.error(f"--runs must be among {', '.join(recipe.runs)}, got {', '.join(sorted(unknown))}")
@@ -392,8 +456,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
     for name, result in card["runs"].items():
-        shares = ", ".join(f"{b}: {s['median']:.1%} (worst {s['worst']:.1%})" for b, s in result["right"].items())
-        print(f"{name}: {max(result['seconds']):.0f} s at most; right after so many tokens: {shares}")
+        form, what = (".1%", "right after so many tokens") if recipe.result == "right" else (".3f", "bits a byte up to")
+        found = ", ".join(
+            f"{test}: {each['median']:{form}} (worst {each['worst']:{form}})"
+            for test, each in result[recipe.result].items()
+        )
+        print(f"{name}: {max(result['seconds']):.0f} s at most; {what}: {found}")
 
 
 if __name__ == "__main__":

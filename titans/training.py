@@ -20,9 +20,10 @@ from titans.blocks import MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.checks import check_instance, check_integer, keep_integers, keep_number
 from titans.config import TitansConfig
-from titans.model import IGNORED_LABEL, TitansLM
+from titans.model import IGNORED_LABEL, ModelState, TitansLM
 from titans.tasks import Batch, Task
 
+KEPT_EVERY = 50  # steps between two files of an unfinished training
 WEIGHT_DECAY = 0.01  # AdamW's own
 EVALUATION_SEED = 1_000_003  # no seed of training: what is measured was never trained on
 
@@ -79,6 +80,10 @@ class Run:
         fall = 0.55 + 0.45 * math.cos(math.pi * step / self.steps)
         return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1)) * fall
 
+    def begins(self, seed: int, step: int) -> bool:
+        """Whether a step reads something new, and not what comes behind that which the step before it has read."""
+        return True
+
     def batch(self, seed: int, step: int) -> Batch:
         """What a step trains on: the same for the same seed and step, whether or not training was
         interrupted."""
@@ -92,15 +97,57 @@ class Run:
         return f"seed={seed} {self!r}"
 
 
+@dataclass(frozen=True)
+class Reading(Run):
+    """A model to be trained on long stretches, read in pieces, one a step, with the state carried from piece to piece
+    and detached: what a piece writes gets gradients from that piece alone.
+
+    between: tokens of a piece. pieces: of a stretch; each number of them gets as many steps as any other.
+    """
+
+    pieces: tuple[int, ...] = (1, 2, 4, 8, 16)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pieces = tuple(check_integer("pieces", number) for number in self.pieces)
+        if not pieces:
+            raise ValueError("pieces must be at least one number, got none")
+        object.__setattr__(self, "pieces", pieces)
+        if self.between[0] != self.between[1]:
+            raise ValueError(f"between must be one number of tokens, twice, got {self.between}")
+
+    def begins(self, seed: int, step: int) -> bool:
+        return self._stretch(seed, step)[0] == step
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The next piece of `rows` stretches."""
+        first, pieces = self._stretch(seed, step)
+        size, random = self.between[0], torch.Generator().manual_seed(seed * 10_000_019 + first)
+        whole = self.task.sample(self.rows, pieces * size, random)
+        piece = slice((step - first) * size, (step - first + 1) * size)
+        return Batch(whole.tokens[:, piece], whole.labels[:, piece])
+
+    def _stretch(self, seed: int, step: int) -> tuple[int, int]:
+        """The step at which a step's stretch begins, and how many pieces that has."""
+        random, chances = torch.Generator().manual_seed(seed), torch.tensor([1 / number for number in self.pieces])
+        first = 0
+        while True:
+            pieces = self.pieces[int(torch.multinomial(chances, 1, generator=random))]
+            if step < first + pieces:
+                return first, pieces
+            first += pieces
+
+
 @dataclass
 class Trained:
     """A model and how it came to be. history: step, loss and, where it was asked for, the share of
-    right answers."""
+    right answers. state: after the tokens of the last step."""
 
     model: TitansLM
     seconds: float = 0.0
     steps: int = 0
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
+    state: ModelState | None = None
 
 
 def train(
@@ -109,9 +156,9 @@ def train(
     """Train a model. The same run and seed give the same model on the same machine.
 
     path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with
-    the same run, seed and path goes on from there, to the same result; it raises ValueError where
-    the file belongs to another training. When training ends the file goes. progress: show a bar
-    with loss and share of right answers. mixers: see `TitansLM`.
+    the same run, seed and path goes on from there (a `Reading`: from the last beginning of a stretch that was kept), to
+    the same result; it raises ValueError where the file belongs to another training. When training ends the file goes.
+    progress: show a bar with loss and share of right answers. mixers: see `TitansLM`.
     """
     seed = check_integer("seed", seed, minimum=0)
     torch.manual_seed(seed)
@@ -121,7 +168,7 @@ def train(
     if path is not None and path.exists():
         _resume(path, run, seed, trained, optimizer)
     bar = tqdm(total=run.steps, initial=trained.steps, disable=not progress, unit="step")
-    began = time.perf_counter() - trained.seconds
+    began, kept = time.perf_counter() - trained.seconds, trained.steps
     try:
         with bar:
             while trained.steps < run.steps and not _reached(run, trained):
@@ -131,11 +178,12 @@ def train(
                 _, loss, share = trained.history[-1]
                 bar.update()
                 bar.set_postfix({"loss": f"{loss:.2f}"} | ({} if share is None else {"right": f"{share:.0%}"}))
-                if path is not None and trained.steps % 100 == 0:
+                if path is not None and trained.steps >= kept + KEPT_EVERY and run.begins(seed, trained.steps):
                     _keep(path, run, seed, trained, optimizer)
+                    kept = trained.steps
             _fill(bar, trained.steps)
     except KeyboardInterrupt:
-        if path is not None:
+        if path is not None and run.begins(seed, trained.steps):
             _keep(path, run, seed, trained, optimizer)
         raise
     if path is not None:
@@ -197,7 +245,9 @@ def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimize
     batch = run.batch(seed, trained.steps)
     for group in optimizer.param_groups:
         group["lr"] = run.rate(trained.steps)
-    loss = trained.model(batch.tokens, labels=batch.labels).loss
+    state = None if trained.state is None or run.begins(seed, trained.steps) else trained.state.detach()
+    output = trained.model(batch.tokens, state, labels=batch.labels)
+    loss, trained.state = output.loss, output.state
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(trained.model.parameters(), run.clip)

@@ -203,28 +203,39 @@ def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
 
 
 TEXT = {"dim": 128, "layers": 2, "heads": 4, "segment_len": 64, "window": 64, "memory_layers": (2,)}
-MAC_STEPS = 1600
+TEXT_STEPS = 1600
 
 
 def of_text(files: tuple[str, ...] = ()) -> TextRecipe:
-    """Language models of one size, each read with 512 bytes a step; of Python's standard library, or of files."""
-    task = Text(files)
+    """Language models of one size, 4,096 bytes a step, of Python's standard library or of files.
 
-    def run(steps: int, **changes: Any) -> Reading:
-        return Reading(replace(small(task, **TEXT), **changes), task, (512, 512), steps, rows=8, warm_up=50)
+    A window of 512 is where a step of attention takes as long as one of MAC, and as many operations; attention in
+    segments takes 1 / 2.1 of that.
+    """
+    task = Text(files)
+    mac = small(task, **TEXT)
+    attention = replace(mac, variant="attention", memory_layers=None)
+
+    def single(config: TitansConfig, steps: int = TEXT_STEPS, tokens: int = 512) -> Run:
+        return Run(config, task, (tokens, tokens), steps, rows=4096 // tokens, warm_up=50)
 
     return TextRecipe(
-        "The source of Python's standard library, byte by byte: MAC, and the same model without its memory. Trained on "
-        "stretches of 1 to 16 pieces of 512 bytes with the state carried, in one run on single pieces.",
+        "The source of Python's standard library, byte by byte: MAC, trained on stretches of 1 to 16 pieces of 512 "
+        "bytes with the state carried, and on single pieces; and without a memory: attention in segments of 64, for as many "
+        "steps and for as long, and in a window of 512.",
         {
-            "mac": run(MAC_STEPS),
+            "mac": Reading(mac, task, (512, 512), TEXT_STEPS, rows=8, warm_up=50),
+            "mac, single pieces": single(mac),
+            "attention": single(attention),
+            "attention, as long": single(attention, round(2.1 * TEXT_STEPS)),
+            "window of 512": single(replace(attention, sliding=True, window=512), tokens=1024),
         },
         measured=(64, 256, 1024, 4096, 16384),
         shipped=("mac",),
     )
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     "recall-live": Recipe(
         "Six pairs are told and asked for beyond the attention segment, with the memory and without it.",
         {"mac": LIVE, "attention": changed(LIVE, variant="attention")},
@@ -343,6 +354,7 @@ RECIPES = {
         parts=PARTS,
         whole="full",
     ),
+    "text": of_text(),
 }
 
 

@@ -23,7 +23,6 @@ from titans.config import TitansConfig
 from titans.model import IGNORED_LABEL, ModelState, TitansLM
 from titans.tasks import Batch, Task
 
-KEPT_EVERY = 50  # steps between two files of an unfinished training
 WEIGHT_DECAY = 0.01  # AdamW's own
 EVALUATION_SEED = 1_000_003  # no seed of training: what is measured was never trained on
 
@@ -80,10 +79,6 @@ class Run:
         fall = 0.55 + 0.45 * math.cos(math.pi * step / self.steps)
         return self.learning_rate * min(1.0, (step + 1) / (self.warm_up + 1)) * fall
 
-    def begins(self, seed: int, step: int) -> bool:
-        """Whether a step reads something new, and not what comes behind that which the step before it has read."""
-        return True
-
     def batch(self, seed: int, step: int) -> Batch:
         """What a step trains on: the same for the same seed and step, whether or not training was
         interrupted."""
@@ -91,6 +86,10 @@ class Run:
         low, high = self.between
         between = int(torch.randint(low, high + 1, (), generator=random))
         return self.task.at(step / self.steps).sample(self.rows, between, random)
+
+    def state(self, trained: Trained, seed: int) -> ModelState | None:
+        """What a step begins with; None: every row has read nothing."""
+        return None
 
     def identity(self, seed: int) -> str:
         """All that decides the result, as text, to tell whose an unfinished training is."""
@@ -102,7 +101,9 @@ class Reading(Run):
     """A model to be trained on long stretches, read in pieces, one a step, with the state carried from piece to piece
     and detached: what a piece writes gets gradients from that piece alone.
 
-    between: tokens of a piece. pieces: of a stretch; each number of them gets as many steps as any other.
+    Every row reads stretches of its own, one behind the other, so that a step has pieces from all places.
+    between: tokens of a piece, whole segments and chunks. pieces: of a stretch; each number of them gets as many steps
+        as any other.
     """
 
     pieces: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -113,29 +114,51 @@ class Reading(Run):
         if not pieces:
             raise ValueError("pieces must be at least one number, got none")
         object.__setattr__(self, "pieces", pieces)
-        if self.between[0] != self.between[1]:
-            raise ValueError(f"between must be one number of tokens, twice, got {self.between}")
-
-    def begins(self, seed: int, step: int) -> bool:
-        return self._stretch(seed, step)[0] == step
+        whole = math.lcm(self.config.segment_len, self.config.chunk_size)
+        if self.between[0] != self.between[1] or self.between[0] % whole:
+            raise ValueError(f"between must be one number, twice, and a multiple of {whole}, got {self.between}")
 
     def batch(self, seed: int, step: int) -> Batch:
-        """The next piece of `rows` stretches."""
-        first, pieces = self._stretch(seed, step)
-        size, random = self.between[0], torch.Generator().manual_seed(seed * 10_000_019 + first)
-        whole = self.task.sample(self.rows, pieces * size, random)
-        piece = slice((step - first) * size, (step - first + 1) * size)
-        return Batch(whole.tokens[:, piece], whole.labels[:, piece])
+        """The next piece of every row's stretch."""
+        size, parts = self.between[0], []
+        for row in range(self.rows):
+            first, pieces = self._stretch(seed, row, step)
+            random = torch.Generator().manual_seed((seed * 1009 + row) * 10_000_019 + first)
+            whole = self.task.sample(1, pieces * size, random)
+            parts.append([tensor[:, (step - first) * size :][:, :size] for tensor in whole])
+        return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
-    def _stretch(self, seed: int, step: int) -> tuple[int, int]:
-        """The step at which a step's stretch begins, and how many pieces that has."""
-        random, chances = torch.Generator().manual_seed(seed), torch.tensor([1 / number for number in self.pieces])
+    def state(self, trained: Trained, seed: int) -> ModelState:
+        """What a step begins with: rows whose stretch begins have read nothing."""
+        if trained.state is None:
+            return trained.model.initial_state(self.rows)
+        fresh = [self._stretch(seed, row, trained.steps)[0] == trained.steps for row in range(self.rows)]
+        return _renewed(trained.state.detach(), trained.model.initial_state(self.rows), torch.tensor(fresh))
+
+    def _stretch(self, seed: int, row: int, step: int) -> tuple[int, int]:
+        """The step at which a row's stretch begins, and how many pieces that has."""
+        random = torch.Generator().manual_seed(seed * 1009 + row)
+        chances = torch.tensor([1 / number for number in self.pieces])
         first = 0
         while True:
             pieces = self.pieces[int(torch.multinomial(chances, 1, generator=random))]
             if step < first + pieces:
                 return first, pieces
             first += pieces
+
+
+def _renewed(state: ModelState, initial: ModelState, rows: Tensor) -> ModelState:
+    """A state in which some rows, [batch] of truth values, begin anew; at the start of a segment and a chunk.
+
+    Raises ValueError for a mixer that carries more than its memory and its convolutions from segment to segment.
+    """
+    begin, mixed = initial.tensors(), []
+    for name, tensor in state.tensors().items():
+        if name not in begin and "rule_state" not in name:
+            raise ValueError(f"config must be of a model whose rows can begin anew, it carries {name}")
+        new = begin.get(name, torch.zeros_like(tensor))  # what a rule carries begins with zero
+        mixed.append(torch.where(rows.view(-1, *[1] * (tensor.ndim - 1)), new, tensor))
+    return state.with_tensors(mixed)
 
 
 @dataclass
@@ -156,9 +179,9 @@ def train(
     """Train a model. The same run and seed give the same model on the same machine.
 
     path: where to keep the unfinished training. Interrupted (Ctrl-C, or worse), the next call with
-    the same run, seed and path goes on from there (a `Reading`: from the last beginning of a stretch that was kept), to
-    the same result; it raises ValueError where the file belongs to another training. When training ends the file goes.
-    progress: show a bar with loss and share of right answers. mixers: see `TitansLM`.
+    the same run, seed and path goes on from there, to the same result; it raises ValueError where
+    the file belongs to another training. When training ends the file goes. progress: show a bar
+    with loss and share of right answers. mixers: see `TitansLM`.
     """
     seed = check_integer("seed", seed, minimum=0)
     torch.manual_seed(seed)
@@ -168,7 +191,7 @@ def train(
     if path is not None and path.exists():
         _resume(path, run, seed, trained, optimizer)
     bar = tqdm(total=run.steps, initial=trained.steps, disable=not progress, unit="step")
-    began, kept = time.perf_counter() - trained.seconds, trained.steps
+    began = time.perf_counter() - trained.seconds
     try:
         with bar:
             while trained.steps < run.steps and not _reached(run, trained):
@@ -178,12 +201,11 @@ def train(
                 _, loss, share = trained.history[-1]
                 bar.update()
                 bar.set_postfix({"loss": f"{loss:.2f}"} | ({} if share is None else {"right": f"{share:.0%}"}))
-                if path is not None and trained.steps >= kept + KEPT_EVERY and run.begins(seed, trained.steps):
+                if path is not None and trained.steps % 100 == 0:
                     _keep(path, run, seed, trained, optimizer)
-                    kept = trained.steps
             _fill(bar, trained.steps)
     except KeyboardInterrupt:
-        if path is not None and run.begins(seed, trained.steps):
+        if path is not None:
             _keep(path, run, seed, trained, optimizer)
         raise
     if path is not None:
@@ -245,8 +267,7 @@ def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimize
     batch = run.batch(seed, trained.steps)
     for group in optimizer.param_groups:
         group["lr"] = run.rate(trained.steps)
-    state = None if trained.state is None or run.begins(seed, trained.steps) else trained.state.detach()
-    output = trained.model(batch.tokens, state, labels=batch.labels)
+    output = trained.model(batch.tokens, run.state(trained, seed), labels=batch.labels)
     loss, trained.state = output.loss, output.state
     optimizer.zero_grad()
     loss.backward()
@@ -291,6 +312,8 @@ def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.op
     for place, parameter in enumerate(trained.model.parameters()):
         values = optimizer.state.get(parameter, {})
         more |= {f"{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    if isinstance(run, Reading) and trained.state is not None:
+        more |= {f"state.{name}": tensor for name, tensor in trained.state.tensors().items()}
     facts = {"run": run.identity(seed), "seconds": trained.seconds, "steps": trained.steps, "history": trained.history}
     save_checkpoint(path, trained.model, facts, more)
 
@@ -304,6 +327,10 @@ def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.
         )
     trained.model.load_state_dict(model.state_dict())
     parameters = list(trained.model.parameters())  # in the model's order, whatever groups the optimizer has
+    carried = {name: more.pop(name) for name in list(more) if name.startswith("state.")}
+    if carried:
+        like = trained.model(run.batch(seed, 0).tokens).state
+        trained.state = like.with_tensors([carried[f"state.{name}"] for name in like.tensors()])
     for name, tensor in more.items():
         place, _, value = name.partition(".")
         optimizer.state[parameters[int(place)]][value] = tensor

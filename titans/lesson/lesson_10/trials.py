@@ -1,0 +1,157 @@
+"""What lesson 10 measures: compressors on the same files, what the memory brings and where, what it holds."""
+
+import lzma
+import random
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from titans.corpus import Text, as_bytes, bits
+from titans.lesson.kit.cards import columns, space
+from titans.lesson.kit.host import say
+from titans.model import ModelState, TitansLM
+from titans.observe import closed
+
+PIECE = 1024  # bytes that are read at once
+WORD = re.compile(rb"[A-Za-z_][A-Za-z_0-9]{3,}")  # a name of four letters or more
+
+ROWS = {
+    "mac": "MAC",
+    "mac, single pieces": "MAC、1区間ずつ",
+    "attention": "アテンション",
+    "attention, as long": "アテンション、同じ時間",
+    "window of 512": "512のウィンドウ",
+}  # runs of the recipe, in Japanese
+
+
+# ---- Without a model -------------------------------------------------------------------------------------------------
+
+
+def held_out(tokens: int) -> Tensor:
+    """The first bytes of every held-out file of the standard library that has so many: [files, tokens]."""
+    return torch.stack(list(Text().long_files(tokens).values()))
+
+
+def counted(files: Tensor) -> dict[str, float]:
+    """Bits a byte without a network: all bytes alike, by how often each occurs in what is trained on, by the byte
+    before it, and as two compressors make of each file."""
+    trained = torch.cat(list(Text().part("train").values())).long()
+    pairs = torch.bincount(trained[:-1] * 256 + trained[1:], minlength=256**2).view(256, 256).double() + 0.01
+    alone = (pairs.sum(0) / pairs.sum()).log2()
+    after = (pairs / pairs.sum(1, keepdim=True)).log2()
+    read = files.long()
+    packed = {name: sum(len(pack(bytes(row.tolist()))) for row in files) for name, pack in PACKERS.items()}
+    return {
+        "256 bytes, all alike": 8.0,
+        "how often each byte occurs": -float(alone[read].mean()),
+        "after the byte before it": -float(after[read[:, :-1], read[:, 1:]].mean()),
+    } | {name: 8 * size / files.numel() for name, size in packed.items()}
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "zlib": lambda data: zlib.compress(data, 9),
+    "xz": lambda data: lzma.compress(data, format=lzma.FORMAT_RAW, filters=RAW),
+}
+RAW = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
+
+
+# ---- By place --------------------------------------------------------------------------------------------------------
+
+
+def table(card: dict[str, Any]) -> str:
+    """Bits a byte of every run of the recipe, by place: the median of the seeds and, in brackets, the worst."""
+    names = {run: say(run, ROWS[run]) for run in card["runs"]}
+    ends = list(next(iter(card["runs"].values()))["bits"])
+    width = max(map(columns, names.values()))
+    head = "".join(f"{f'–{int(end):,}':>14}" for end in ends)
+    lines = [" " * width + head]
+    for run, name in names.items():
+        found = card["runs"][run]["bits"]
+        cells = (f"{found[end]['median']:.2f} ({found[end]['worst']:.2f})" for end in ends)
+        lines.append(name + space(name, width) + "".join(f"{cell:>14}" for cell in cells))
+    return "\n".join(lines)
+
+
+# ---- The share of the memory -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def read(model: TitansLM, files: Tensor, state: ModelState | None = None) -> ModelState:
+    """The state after some bytes."""
+    for part in files.long().split(PIECE, dim=1):
+        state = model(part, state).state
+    assert state is not None
+    return state
+
+
+@torch.no_grad()
+def memory_cases(model: TitansLM, files: Tensor, at: int) -> dict[str, Tensor]:
+    """Bits of the bytes behind place `at`, a border of segments, [files, rest]: where the memory is as it is there,
+    where it begins anew, where it is another file's, and where it was never written."""
+    before, rest = files[:, :at], files[:, at:]
+    state, never = read(model, before), closed(model)
+    return {
+        "as it is": bits(model, rest, state),
+        "begun anew": bits(model, rest),
+        "another file's": bits(model, rest, state.select(torch.arange(len(files)).roll(1))),
+        "never written": bits(never, rest, read(never, before)),
+    }
+
+
+def what_was_read(files: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """The same bytes as they are, and with a part of what is in them taken out; of the same size all."""
+    return {
+        "as they are": files,
+        "lines shuffled": _each(files, lambda data: shuffled(data, seed)),
+        "names renamed": _each(files, lambda data: renamed(data, seed)),
+        "names alone": _each(files, only_names),
+    }
+
+
+def _each(files: Tensor, change: Callable[[bytes], bytes]) -> Tensor:
+    return torch.stack([as_bytes(change(bytes(row.tolist()))) for row in files])
+
+
+def shuffled(data: bytes, seed: int) -> bytes:
+    """The lines in another order."""
+    lines = data.split(b"\n")
+    random.Random(seed).shuffle(lines)
+    return b"\n".join(lines)
+
+
+def renamed(data: bytes, seed: int) -> bytes:
+    """Every name of four letters or more replaced by another as long, the same one wherever it stands."""
+    pick, names = random.Random(seed), {}
+
+    def other(found: re.Match[bytes]) -> bytes:
+        name = found.group()
+        if name not in names:
+            names[name] = bytes(pick.choice(b"abcdefghijklmnopqrstuvwxyz") for _ in name)
+        return names[name]
+
+    return WORD.sub(other, data)
+
+
+def only_names(data: bytes) -> bytes:
+    """Everything but the names of four letters or more made blank."""
+    kept = bytearray(b" " * len(data))
+    for found in WORD.finditer(data):
+        kept[found.start() : found.end()] = found.group()
+    return bytes(kept)
+
+
+def known_names(file: Tensor, at: int, apart: int) -> dict[str, Tensor]:
+    """Which bytes behind place `at` are of a name of four letters or more: one that has not been read before ("new"),
+    one that was last read more than `apart` bytes ago ("met again"), or less ("just met"); [rest] of truth values."""
+    data, last = bytes(file.tolist()), {}
+    kinds = {kind: torch.zeros(len(data), dtype=torch.bool) for kind in ("new", "met again", "just met")}
+    for found in WORD.finditer(data):
+        name, place = found.group(), found.start()
+        kind = "new" if name not in last else "met again" if place - last[name] > apart else "just met"
+        kinds[kind][place : found.end()] = True
+        last[name] = found.end()
+    return {kind: where[at:] for kind, where in kinds.items()}

@@ -88,18 +88,47 @@ def read(model: TitansLM, files: Tensor, state: ModelState | None = None) -> Mod
     return state
 
 
+def borders(files: Tensor, before: int, after: int) -> tuple[Tensor, Tensor]:
+    """What stands before and behind several places of each file, [rows, before] and [rows, after]; rows of one file
+    stand apart, those of one place together."""
+    places = range(2048, files.shape[1] - after + 1, 2048)
+    rows = [(files[:, place - before : place], files[:, place : place + after]) for place in places]
+    first, second = (torch.cat(parts) for parts in zip(*rows, strict=True))
+    return first, second
+
+
 @torch.no_grad()
-def memory_cases(model: TitansLM, files: Tensor, at: int) -> dict[str, Tensor]:
-    """Bits of the bytes behind place `at`, a border of segments, [files, rest]: where the memory is as it is there,
-    where it begins anew, where it is another file's, and where it was never written."""
-    before, rest = files[:, :at], files[:, at:]
-    state, never = read(model, before), closed(model)
+def memory_cases(model: TitansLM, files: Tensor, before: int = 1024, after: int = 1024) -> dict[str, Tensor]:
+    """Bits of the bytes behind some borders of segments, [rows, after - 1]: where the memory there is as it is after
+    `before` bytes, where it begins anew, where it is another file's, and where it is never written."""
+    context, rest = borders(files, before, after)
+    state, never = read(model, context), closed(model)
     return {
         "as it is": bits(model, rest, state),
         "begun anew": bits(model, rest),
-        "another file's": bits(model, rest, state.select(torch.arange(len(files)).roll(1))),
-        "never written": bits(never, rest, read(never, before)),
+        "another file's": bits(model, rest, state.select(torch.arange(len(context)).roll(1))),
+        "never written": bits(never, rest, read(never, context)),
     }
+
+
+@torch.no_grad()
+def span(model: TitansLM, files: Tensor, lengths: tuple[int, ...], after: int = 64) -> dict[int, float]:
+    """Bits a byte in the first segment behind a border, by how many bytes were read before it."""
+    found = {}
+    for before in lengths:
+        context, rest = borders(files, before, after)
+        found[before] = float(bits(model, rest, read(model, context) if before else None).mean())
+    return found
+
+
+@torch.no_grad()
+def by_content(model: TitansLM, files: Tensor, before: int = 512, after: int = 64) -> dict[str, float]:
+    """Bits a byte in the first segment behind a border, by what was read before it."""
+    context, rest = borders(files, before, after)
+    found = {name: bits(model, rest, read(model, what)) for name, what in what_was_read(context).items()}
+    found["another file"] = bits(model, rest, read(model, context.roll(1, dims=0)))
+    found["nothing"] = bits(model, rest)
+    return {name: float(costs.mean()) for name, costs in found.items()}
 
 
 def what_was_read(files: Tensor, seed: int = 0) -> dict[str, Tensor]:

@@ -25,13 +25,11 @@ FAR = 800.0  # exp of it is no number of float64 any more
 
 
 def _bits_cases(seed: int) -> list[tuple[Tensor, Tensor]]:
-    """Logits and bytes; one case's logits are all large, another's differ a lot. In a case of more than one byte some
-    byte is the likeliest of its place."""
+    """Logits and bytes; one case's logits are all large, another's differ a lot."""
     draw, pick, cases = random_draw(seed), Random(seed), []
     for tokens, size, far in zip(pick.sample(range(4, 10), 3), (1.0, 4.0, 2.0), (0.0, 0.0, FAR), strict=True):
         logits = size * draw(tokens, BYTES) + far
         read = torch.tensor([pick.randrange(BYTES) for _ in range(tokens)])
-        read[2] = logits[1].argmax()
         cases.append((logits, read))
     return cases
 
@@ -47,8 +45,8 @@ def _of(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 OWN_LOGITS = (
-    "Each byte is looked up in the logits of its own place. They were computed with that byte already read, and predict "
-    "the next one.",
+    "Each byte is looked up in the logits of its own place. They come from a model that has read that byte already, "
+    "and predict the next one.",
     "各バイトを、その場所のロジットで調べています。そのロジットは、そのバイトを読んだ後のもので、次のバイトの予測です。",
 )
 
@@ -77,8 +75,8 @@ BITS = Exercise(
         "own logits, without the last": Mistake(lambda logits, tokens: _of(logits[:-1], tokens[:-1]), *OWN_LOGITS),
         "shifted the wrong way": Mistake(
             lambda logits, tokens: _of(logits[1:], tokens[:-1]),
-            "Shifted the wrong way: these logits predict a byte that was read before them. Logits t belong to byte t + 1.",
-            "ずらす向きが逆です。ロジットより前に読んだバイトを調べています。ロジット t が予測するのは、バイト t + 1 です。",
+            "Shifted the wrong way: each byte is looked up where it has long been read. Logits t predict byte t + 1.",
+            "ずらす向きが逆で、もう読んだ後のロジットで調べています。ロジット t が予測するのは、バイト t + 1 です。",
         ),
         "first byte counted": Mistake(
             lambda logits, tokens: torch.cat((torch.full((1,), 8.0), _bits_truth(logits, tokens))),
@@ -103,7 +101,8 @@ BITS = Exercise(
         ),
         "softmax over tokens": Mistake(
             lambda logits, tokens: -logits[:-1].log_softmax(0).gather(1, tokens[1:, None])[:, 0] / math.log(2),
-            "The softmax goes over the tokens. At each place the chances of the 256 bytes sum to 1: take the last dimension.",
+            "The softmax goes over the tokens. At each place the chances of the 256 bytes sum to 1: take the last "
+            "dimension.",
             "ソフトマックスをトークンの方向にとっています。和が1になるのは、各場所での256個のバイトの確率です。"
             "最後の次元の方向にとってください。",
         ),
@@ -124,8 +123,8 @@ BITS = Exercise(
         ),
         "entropy": Mistake(
             lambda logits, tokens: torch.distributions.Categorical(logits=logits[:-1]).entropy() / math.log(2),
-            "That is the entropy, the cost that the model expects; tokens does not occur in it. Look up the byte that came.",
-            "それはエントロピー、つまりモデルが見込むコストで、tokens が使われていません。"
+            "That is the entropy, the cost that the model expects, whatever comes. Look up the byte that came.",
+            "それはエントロピー、つまり、何が来るかを見ずにモデルが見込むコストです。"
             "実際に来たバイトの確率を調べてください。",
         ),
     },
@@ -172,7 +171,7 @@ def _learned_cases(seed: int) -> list[tuple[str, Tensor, Tensor, int]]:
     pick, draw = Random(seed), random_draw(seed)
     while True:
         cases = [_learned_case(pick, draw, n) for n in pick.sample(range(2, 6), 3)]
-        found = [_learned_truth, *(slip.answer for slip in LEARNED.mistakes.values())]
+        found = [_learned_truth, *(slip.answer for slip in BY_MEMORY.mistakes.values())]
         if len({repr([answer(*case) for case in cases]) for answer in found}) == len(found):
             return cases
 
@@ -200,7 +199,7 @@ def _saved(text: str, on: Tensor, off: Tensor) -> dict[str, float]:
 
 
 def _largest(scored: Scored, of: Callable[[dict[str, float], int], Iterable[str]] | None = None) -> Callable[..., Any]:
-    """For each name, in the order of the text, whether it is among the n of the largest score, or those that `of` takes."""
+    """For each name, in the order of the text, whether it is among the n of the largest score, or those of `of`."""
 
     def learned(text: str, on: Tensor, off: Tensor, n: int) -> list[bool]:
         score = scored(text, on, off)
@@ -262,7 +261,7 @@ def _facts(case: tuple[str, Tensor, Tensor, int]) -> dict[str, str]:
     return {word: f"n = {n}, bits saved: {saved[word]:.2f}, rank {ranked.index(word) + 1}" for word in saved}
 
 
-LEARNED = Exercise(
+BY_MEMORY = Exercise(
     _learned_cases,
     _learned_truth,
     {
@@ -327,8 +326,8 @@ LEARNED = Exercise(
         ),
         "first word lost": Mistake(
             _largest(_first_word_lost),
-            "The name that begins the text is lost. With first = 0 the slice [first - 1 : end - 1] begins at −1, which is "
-            "the last entry.",
+            "The name that begins the text is lost. With first = 0 the slice [first - 1 : end - 1] begins at −1, the "
+            "last entry.",
             "テキストの最初にある名前が抜けています。first = 0 のとき、[first - 1 : end - 1] は −1、"
             "つまり最後の値から始まってしまいます。",
         ),
@@ -358,10 +357,10 @@ LEARNED = Exercise(
             "keys の中の key のように、長い名前の一部も数えています。"
             "英数字と _ が続く限りを、1つの名前としてください。",
         ),
-        "the smallest": Mistake(
-            _largest(_saved, lambda score, n: sorted(score, key=lambda word: score[word])[1 : n + 1]),
-            "The order is turned, and begins at 1: the largest come first.",
-            "順序が逆で、しかも1から始まっています。大きいものが先です。",
+        "largest left out": Mistake(
+            _largest(_saved, lambda score, n: sorted(score, key=lambda word: -score[word])[1 : n + 1]),
+            "The name with the largest saving is left out: a list begins at 0.",
+            "節約の最も大きい名前が抜けています。リストは0から始まります。",
         ),
         "one too many": Mistake(
             _largest(_saved, lambda score, n: sorted(score, key=lambda word: -score[word])[: n + 1]),
@@ -374,8 +373,8 @@ LEARNED = Exercise(
             "すべての名前が入っています。求めるのは、節約の大きい n 個です。",
         ),
     },
-    "Correct. What the memory holds of a text shows where taking it away makes the text dearer.",
-    "正解です。メモリがテキストの何を覚えているかは、メモリへの書き込みを止めたときに、コストがどこで増えるかに表れます。",
+    "Correct: for these names the text would have cost more, had the memory written nothing.",
+    "正解です。メモリに何も書き込まなければ、このテキストは、これらの名前のところでもっとコストがかかっていました。",
     names=_facts,
 )
 
@@ -419,7 +418,7 @@ def first_letters(text: str, n: int) -> list[int]:
     return [found.start() for found in re.finditer(r"\w+", text)][:n]
 
 
-def found(named: Sequence[Iterable[int]], wanted: Sequence[Places], by: int = 0) -> float:
+def share_found(named: Sequence[Iterable[int]], wanted: Sequence[Places], by: int = 0) -> float:
     """The share of the wanted places that are named, each place moved `by` bytes; the mean over passages."""
     shares = [len({p + by for p in places} & want) / len(want) for places, want in zip(named, wanted, strict=True)]
     return sum(shares) / len(shares)
@@ -465,8 +464,8 @@ def _places(guess: Callable[[str, int], Any], text: str, n: int) -> Places:
 
 def _judge(texts: Sequence[str], named: Sequence[Places], wanted: Sequence[Places]) -> Verdict:
     n, chance = len(wanted[0]), 1 / DEAREST
-    share, letters = found(named, wanted), found([first_letters(text, n) for text in texts], wanted)
-    moved = {by: found(named, wanted, by) for by in (-1, 1)}
+    share, letters = share_found(named, wanted), share_found([first_letters(text, n) for text in texts], wanted)
+    moved = {by: share_found(named, wanted, by) for by in (-1, 1)}
     by = max(moved, key=lambda by: moved[by])
     english = (
         f"Your places hold {share:.0%} of the dearest bytes. Chance finds {chance:.0%}, the first letters of words "
@@ -495,8 +494,8 @@ def _kind(share: float, chance: float, by: int, moved: float, used: float) -> tu
         side, ja = ("after", "後ろ") if by > 0 else ("before", "前")
         return (
             "one off",
-            f"The byte {side} each of your places costs more ({moved:.0%}). Dear is the byte that could not be foreseen, "
-            "not what made it so.",
+            f"Moved by one, to the byte {side}, your places would hold more of the dearest: {moved:.0%}. Dear is the "
+            "byte itself that cannot be foreseen.",
             f"挙げた場所の1つ{ja}のバイトのほうが、よく当たります（{moved:.0%}）。"
             "コストが高いのは、予測できなかったバイトそのものです。",
         )

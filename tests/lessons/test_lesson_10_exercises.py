@@ -49,20 +49,19 @@ def by_memory(text, bits_on, bits_off, n):
     return sorted(saved, key=saved.get, reverse=True)[:n]
 
 
-def test_exercise_2_finds_a_name_that_only_this_file_has(model):
-    """A made-up name stands twenty times in a text whose other words are common: without what the memory writes it is
-    the dearest to read again."""
-    text = "import os\n\n\n" + "".join(
-        f"def first_{n}(self):\n    return self.qavlitz_rojub + {n}\n\n" for n in range(20)
-    )
+def test_exercise_2_deals_out_what_the_memory_saved_on_all_bytes_of_names(model):
+    text = "import os\n\n\n" + "".join(f"def first_{n}(self):\n    return self.last_{n} + {n}\n\n" for n in range(6))
     tokens = as_bytes(text).long()[None]
     on, off = bits(model, tokens)[0], bits(closed(model), tokens)[0]
-    assert by_memory(text, on, off, 3)[0] == "qavlitz_rojub"
-    assert off.sum() > on.sum()
+    inside = torch.tensor([letter.isalnum() or letter == "_" for letter in text])[1:]
+    names = exercises.BY_MEMORY.names((text, on, off, 3))
+    saved = {name: float(re.search(r"saved: (-?[\d.]+)", facts)[1]) for name, facts in names.items()}
+    assert sum(saved.values()) == pytest.approx(float((off - on)[inside].sum()), abs=0.01 * len(saved))
+    assert by_memory(text, on, off, 3) == sorted(saved, key=saved.get, reverse=True)[:3]
 
 
 def test_a_name_in_pieces_is_none_of_the_names():
-    verdict = exercises.BY_MEMORY.check(lambda text, on, off, n: re.findall("[a-z]+", text)[:n] + ["find all"])
+    verdict = exercises.BY_MEMORY.check(lambda text, on, off, n: ["find all"])
     assert verdict.outcome == "type"
     assert "none of the names that there are" in verdict.english
 
@@ -73,7 +72,7 @@ def test_what_decides_on_a_name_is_said():
     assert re.search(r"'\w+' belongs in the list: n = \d, bits saved: -?[\d.]+, rank 1\.", verdict.english)
 
 
-# ---- Exercise 3 --------------------------------------------------------------------------------------------------------
+# ---- Exercise 3 ------------------------------------------------------------------------------------------------------
 
 
 def rarest(text, n):

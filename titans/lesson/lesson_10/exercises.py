@@ -1,4 +1,4 @@
-"""The exercises of lesson 10: the bits of each byte, the names for which a memory saves most of them, and where they
+"""The exercises of lesson 10: the bits of each byte, the names for which a memory saves most, and where the bits
 are spent."""
 
 import math
@@ -279,8 +279,8 @@ BY_MEMORY = Exercise(
         ),
         "mean of places": Mistake(
             _largest(_places_of(lambda several: sum(several) / len(several))),
-            "You average over the places where a name stands. Sum over them: what was read often can be saved often.",
-            "名前の現れる場所で平均をとっています。合計してください。何度も現れる名前は、何度も節約できます。",
+            "You average over the places where a name stands. Sum over them: what is saved at each adds up.",
+            "名前の現れる場所で平均をとっています。合計してください。節約は、場所ごとに積み重なります。",
         ),
         "first letter only": Mistake(
             _largest(_by_word(lambda saved, word: float(saved[0]))),
@@ -299,10 +299,8 @@ BY_MEMORY = Exercise(
         ),
         "first place only": Mistake(
             _largest(_places_of(lambda several: several[0])),
-            "Only the first place of a name is counted, where the memory cannot know it from this text yet. "
-            "Sum over all places.",
-            "名前が最初に現れる場所しか数えていません。そこでは、メモリはまだこのテキストからその名前を知ることができません。"
-            "すべての場所を合計してください。",
+            "Only the first place of a name is counted. Sum over all places where it stands.",
+            "名前が最初に現れる場所しか数えていません。名前の現れるすべての場所を合計してください。",
         ),
         "last place only": Mistake(
             _largest(_places_of(lambda several: several[-1])),
@@ -373,8 +371,8 @@ BY_MEMORY = Exercise(
             "すべての名前が入っています。求めるのは、節約の大きい n 個です。",
         ),
     },
-    "Correct: for these names the text would have cost more, had the memory written nothing.",
-    "正解です。メモリに何も書き込まなければ、このテキストは、これらの名前のところでもっとコストがかかっていました。",
+    "Correct: the names for which the two predictions differ most, in favour of the memory.",
+    "正解です。2つの予測が、メモリに有利な向きに最も大きく分かれた名前です。",
     names=_facts,
 )
 
@@ -439,7 +437,7 @@ def check_spikes(guess: Callable[[str, int], Any]) -> Verdict:
 def _places(guess: Callable[[str, int], Any], text: str, n: int) -> Places:
     """What a guess names, as places of the text."""
     given = returned(guess, (text, n))
-    (places,) = values(list(given) if isinstance(given, set | frozenset | range) else given, 1)
+    (places,) = values(list(given) if isinstance(given, set | frozenset | range) else given, 1, (n,))
     if places.ndim != 1:
         raise RefusedError(
             "shape",
@@ -490,7 +488,9 @@ def _judge(texts: Sequence[str], named: Sequence[Places], wanted: Sequence[Place
 def _kind(share: float, chance: float, by: int, moved: float, used: float) -> tuple[str, str, str]:
     """What to say first about a share that is too small. moved: the share, had each place been moved `by`; used: the
     share of the places that it might name."""
-    if moved >= 1.5 * max(share, chance * used):
+    if used < 0.5:
+        return "few", "You may name more places: n of them.", "もっと多くの場所を挙げられます。n 個までです。"
+    if moved >= 1.5 * max(share, chance):
         side, ja = ("after", "後ろ") if by > 0 else ("before", "前")
         return (
             "one off",
@@ -499,13 +499,12 @@ def _kind(share: float, chance: float, by: int, moved: float, used: float) -> tu
             f"挙げた場所の1つ{ja}のバイトのほうが、よく当たります（{moved:.0%}）。"
             "コストが高いのは、予測できなかったバイトそのものです。",
         )
-    if used < 0.5:
-        return "few", "You may name more places: n of them.", "もっと多くの場所を挙げられます。n 個までです。"
-    if share < 0.5 * chance * used:
+    if share < 0.5 * chance:
         return (
-            "the surest",
-            "Fewer than by chance: here the model is surest. Turn your rule round.",
-            "でたらめより少なくなっています。モデルがよく予測できる場所を挙げています。規則を逆にしてみてください。",
+            "turned round",
+            "Fewer than by chance: the dear bytes are among those that you left out. Turn your rule round.",
+            "でたらめより少なくなっています。コストの高いバイトは、挙げなかったほうにあります。"
+            "規則を逆にしてみてください。",
         )
     if share < 1.5 * chance:
         return (
@@ -515,7 +514,7 @@ def _kind(share: float, chance: float, by: int, moved: float, used: float) -> tu
         )
     return (
         "first letters",
-        "More than chance, and no better than the first letters of words. Which bytes are dear inside words and "
+        "More than chance, but not much more than the first letters of words. Which bytes are dear inside words and "
         "between them?",
         "でたらめよりは多いのですが、単語の最初の文字を挙げるのとあまり変わりません。"
         "単語の中や、単語と単語の間では、どのバイトのコストが高いでしょうか。",

@@ -103,7 +103,7 @@ BITS = Exercise(
             lambda logits, tokens: -logits[:-1].log_softmax(0).gather(1, tokens[1:, None])[:, 0] / math.log(2),
             "The softmax goes over the tokens. At each place the chances of the 256 bytes sum to 1: take the last "
             "dimension.",
-            "ソフトマックスをトークンの方向にとっています。和が1になるのは、各場所での256個のバイトの確率です。"
+            "softmax をトークンの方向にとっています。和が1になるのは、各場所での256個のバイトの確率です。"
             "最後の次元の方向にとってください。",
         ),
         "mean": Mistake(

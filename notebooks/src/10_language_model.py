@@ -31,15 +31,19 @@
 # **必要な知識**：レッスン07（MAC）とレッスン09（状態）。
 
 # %%
+import math
+import re
+from collections import Counter
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from titans import TitansLM
 from titans.checkpoints import load_checkpoint
 from titans.corpus import Text, bits
 from titans.lesson import predict, progress, start
-from titans.lesson.kit import cards
+from titans.lesson.kit import cards, interventions
 from titans.lesson.lesson_10 import exercises, pictures, trials
 from titans.lesson.lesson_10.lab import text_lab
 from titans.recipes import RECIPES
@@ -124,8 +128,54 @@ assert max(packed) < after < alone < 8
 # `zlib` と `xz` は、始めるときには Python について何も知りません。得をするのは、前に出てきたものがまた出てきたときだけです。
 # つまり、これも1つのメモリで、しかもすべてを残しておくメモリです。この数字が、これから越えるべき目標になります。
 
+# %% [markdown] lang="en"
+# ### Exercise 1: bits
+#
+# A byte that got the chance $p$ costs $-\log_2 p$ bits: 0 where the model was certain of it, 8 where it found all 256
+# bytes equally likely. `logits[t]` is what the model says once it has read byte `t`: it predicts byte `t + 1`. Return
+# what each byte costs, but for the first, which nothing predicts. (The chances are the softmax of the logits.)
+
+# %% [markdown] lang="ja"
+# ### 演習1：ビット
+#
+# 確率 $p$ を与えられたバイトのコストは $-\log_2 p$ ビットです。モデルが確信していれば0、256通りのバイトがどれも同じくらい
+# ありそうだと見ていれば8になります。`logits[t]` は、モデルがバイト `t` まで読んだところで出すもので、バイト `t + 1` の予測です。
+# 最初のバイトには予測がないので、それを除いた各バイトのコストを返してください（確率は、ロジットの softmax です）。
+
+
 # %%
-bits_exercise = exercises  # placeholder for exercise 1
+def bits(logits, tokens):
+    return ...  # [tokens - 1], from logits [tokens, 256]
+
+
+exercises.BITS.check(bits)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# Bring the two to the same length first: the last logits predict a byte that is not there, and the first byte has no
+# logits. `log_softmax(-1)` gives natural logarithms, and does not overflow where `exp` would.
+#
+# </details>
+
+# %% [markdown] lang="ja"
+# <details><summary>ヒント</summary>
+#
+# まず、2つの長さをそろえます。最後のロジットが予測するバイトはここにはなく、最初のバイトを予測するロジットもありません。
+# `log_softmax(-1)` は自然対数を返します。`exp` が大きくなりすぎるところでも計算できます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def bits(logits, tokens):
+#     logarithms = logits[:-1].log_softmax(-1) / math.log(2)
+#     return -logarithms.gather(1, tokens[1:, None])[:, 0]
+# ```
+#
+# </details>
 
 # %% [markdown] lang="en"
 # ## 2. Trained to last
@@ -206,3 +256,380 @@ print(trials.table(card))
 
 # %%
 pictures.by_place(card)
+
+# %% [markdown] lang="en"
+# PLACES-TEXT
+
+# %% [markdown] lang="ja"
+# PLACES-TEXT-JA
+
+# %%
+PLACES_ASSERTS = ...
+
+# %% [markdown] lang="en"
+# ## 3. What the memory brings
+#
+# Take the trained MAC, and take its memory away at a border of segments, where attention sees nothing of what was before. There are some
+# hundred such borders in the held-out files; before each, 1,024 bytes were read. Behind it the model goes on with its memory *as it is*;
+# with one *begun anew*; with the memory of *another file*; and a copy of the model reads all with a memory that is *never written*.
+#
+# **Predict before you run.** Which of the four costs most? And how long does it take a memory that begins anew to catch up: 64 bytes,
+# 1,024, or never?
+
+# %% [markdown] lang="ja"
+# ## 3. メモリの取り分
+#
+# 訓練した MAC のメモリを、セグメントの境目で取り除きます。境目では、アテンションから前のものは何も見えません。
+# 取り置いたファイルには、そのような境目が百ほどあり、どの境目の前でも1,024バイトを読んでいます。
+# 境目の後は、メモリが**そのまま**（as it is）、**新しく始める**（begun anew）、**別のファイルのもの**（another file's）の3通りで続けます。
+# もう1つ、メモリに**一度も書かない**（never written）モデルのコピーにも、すべてを読ませます。
+#
+# **実行する前に予想してみましょう。** 4つのうち、代価がいちばん大きいのはどれでしょうか。
+# また、新しく始めたメモリは、64バイトで追いつくでしょうか。1,024バイトかかるでしょうか。それとも追いつかないでしょうか。
+
+# %%
+predict("...")
+
+# %% tags=["nbval-ignore-output"]
+model, _, _ = load_checkpoint("text/mac")
+cases = trials.memory_cases(model, files)
+for name, costs in cases.items():
+    print(f"{name:16} {costs.mean():.2f} bits a byte")
+
+# %%
+pictures.after_a_border(cases)
+
+# %% [markdown] lang="en"
+# Never written costs most, a third of a bit on every byte. But beware of that number: the model was *trained* with a memory and
+# leans on it. The one that was trained without, *attention* in the table above, costs only about a tenth more than MAC. Leaving out
+# after training and before it are two questions (lesson 08).
+#
+# The other two curves are the surprise. A new memory costs a fifth of a bit in the first segment, little in the next, and nothing after
+# two hundred bytes or so. Another file's costs more than none at first: what it holds misleads. So there *is* something in the memory that
+# belongs to this file. But it is not what was read a thousand bytes ago.
+#
+# How far back does it reach? Read only so many bytes before the border, and look at the 64 behind it.
+#
+# **Predict before you run.** With 2,048 bytes read before, how much better than with 64?
+
+# %% [markdown] lang="ja"
+# いちばん高くつくのは、一度も書かない場合で、どのバイトも3分の1ビットほど増えます。ただし、この数字には注意が必要です。
+# このモデルはメモリ付きで**訓練**されていて、メモリに頼っているからです。メモリなしで訓練したもの（上の表のアテンション）は、
+# MAC より0.1ビットほど多いだけです。訓練の後で外すことと、外したまま訓練することは、別の問いなのです（レッスン08）。
+#
+# 意外なのは、ほかの2本の線です。新しいメモリでは、最初のセグメントで5分の1ビットほど増えますが、次のセグメントでは少しだけで、200バイトほどの後は、まったく増えません。
+# 別のファイルのメモリは、最初は、ないよりも悪くなります。入っているものが、かえって誤りのもとになるのです。
+# つまり、メモリには、たしかにこのファイルのものが入っています。しかし、それは1,000バイト前に読んだものではありません。
+#
+# どこまで前に届いているのでしょうか。境目の前に読むバイト数を変えて、境目の後の64バイトを見てみましょう。
+#
+# **実行する前に予想してみましょう。** 前に2,048バイト読むと、64バイトだけ読む場合より、どれだけよくなるでしょうか。
+
+# %%
+predict("...")
+
+# %% tags=["nbval-ignore-output"]
+lengths = (0, 64, 128, 256, 512, 1024, 2048)
+reach = trials.span(model, files, lengths)
+known = trials.names_read_before(files, lengths)
+for length, cost in reach.items():
+    share = known[length]
+    print(f"{length:5} bytes: {cost:.2f} bits; {share:.0%} of names")
+
+# %% [markdown] lang="en"
+# Four fifths of the gain come from the 64 bytes just before the border, and from 512 on there is none. It is not that there is nothing more to
+# find: the last column is the share of names (of four letters or more) in those 64 bytes that stand in what was read, and it grows and
+# grows.
+#
+# So on this text, in this model, the "long-term memory" is a bridge over the border of a segment. Facts in lessons 00, 07 and 09 lasted for
+# ten thousands of bytes. Why not here? The first suspect is the forgetting gate. If it were the reason, a memory that forgets nothing
+# must reach further.
+#
+# **Predict before you run.** $\alpha = 0$, all else as it is: what will 2,048 bytes cost?
+
+# %% [markdown] lang="ja"
+# 得の5分の4は、境目の直前の64バイトによるもので、512バイトから先は増えません。それより前に、役に立つものがないわけではありません。
+# 右の列は、その64バイトの中の名前（4文字以上）のうち、前に読んだものの中にもある割合で、これは増え続けています。
+#
+# つまり、この文章と、このモデルでは、「長期メモリ」は、セグメントの境目を越えるための橋です。
+# レッスン00、07、09の事実は、何万バイトもの間、残っていました。ここでは、なぜ残らないのでしょうか。
+# まず疑わしいのは、忘却のゲート（gate）です。もしそれが理由なら、何も忘れないメモリは、もっと前まで届くはずです。
+#
+# **実行する前に予想してみましょう。** $\alpha = 0$ とし、ほかはそのままにすると、2,048バイト読んだ場合の代価はどうなるでしょうか。
+
+# %%
+predict("...")
+
+# %% tags=["nbval-ignore-output"]
+with interventions.held(model, alpha=0.0):
+    kept = trials.span(model, files, (64, 256, 2048))
+for length, cost in kept.items():
+    print(f"{length:5} bytes: {cost:.2f} bits, nothing forgotten")
+assert reach[0] - reach[64] > 0.6 * (reach[0] - reach[2048])
+assert kept[2048] > kept[64] > reach[2048]
+
+# %% [markdown] lang="en"
+# It gets worse, and the worse the more was read. What is old is not useful and kept back by the gate; it is in the way, and the gate clears it off.
+# This explanation falls.
+#
+# Nor is it that training could not see that far: gradients went back 512 bytes, and the reach ends before that. What is left is what
+# distinguishes text from the tasks of the other lessons: there a few pairs were written and noise was let pass. Here *every* byte is a pair
+# to be written, and a matrix of 128 features is asked to hold hundreds. Whether a larger or deeper memory reaches further, or a
+# longer training, we have not measured; `titans.recipes` is there to try it.
+
+# %% [markdown] lang="ja"
+# かえって悪くなり、多く読むほど、ますます悪くなります。古いものは、役に立つのにゲートに消されているのではありません。
+# 邪魔になるので、ゲートが片づけているのです。この説明は退けられました。
+#
+# 訓練がそこまで見えなかったから、というのでもありません。勾配は512バイト前まで戻りますが、メモリの届く範囲は、その手前で終わっています。
+# 残るのは、ほかのレッスンの課題と文章の違いです。課題では、いくつかのペアが書き込まれるだけで、雑音は素通りしました。
+# ここでは、**どの**バイトも書き込むべきペアで、128次元の行列に、何百ものペアを入れようとしています。
+# もっと大きなメモリや深いメモリ、あるいは長い訓練なら、もっと前まで届くのかどうかは、測っていません。`titans.recipes` で試すことができます。
+
+# %% [markdown] lang="en"
+# ## 4. What is in it
+#
+# Now let us take the text before the border apart, and leave it as long as it was: its *lines shuffled*; every *name replaced* by another, the
+# same one wherever it stands; the *names alone*, all else blank; *another file*; nothing.
+#
+# **Predict before you run.** If the memory has learned the names of this file, which of these brings the most of the gain? If it has learned
+# where in a line, in a list, in an indented block we are, which?
+
+# %% [markdown] lang="ja"
+# ## 4. 何が入っているか
+#
+# 今度は、境目の前の文章を、長さを変えずに分解してみます。**行の順をでたらめにする**（lines shuffled）、**名前を別のものに替える**（names renamed。
+# 同じ名前は、いつも同じものに替えます）、**名前だけ残して**ほかは空白にする（names alone）、**別のファイル**（another file）、何もなし（nothing）です。
+#
+# **実行する前に予想してみましょう。** メモリがこのファイルの名前を覚えたのなら、得がいちばん残るのはどれでしょうか。
+# 行や、リストや、字下げしたブロックのどこにいるかを覚えたのなら、どれでしょうか。
+
+# %%
+predict("...")
+
+# %% tags=["nbval-ignore-output"]
+content = trials.by_content(model, files)
+gain = content["nothing"] - content["as they are"]
+for name, cost in content.items():
+    share = (content["nothing"] - cost) / gain
+    print(f"{name:15} {cost:.2f} bits, {share:4.0%} of the gain")
+
+# %% [markdown] lang="en"
+# Half of the gain goes when the lines are shuffled: it was in what stood *just* before, where we are. Half goes when the names are others: so
+# names do count. But the names by themselves bring nothing at all. What the memory holds is neither a list of names nor a
+# place, but names *in their place*: what came after what. Another file is worse than nothing: the memory does not know that it is not this
+# one.
+
+# %% [markdown] lang="ja"
+# 行の順を変えると、得の半分がなくなります。その半分は、**直前**に何があったか、つまり、今どこにいるかによるものでした。
+# 名前を替えても、半分がなくなります。ですから、名前は効いています。しかし、名前だけでは、何も得られません。
+# メモリに入っているのは、名前の一覧でも、場所でもなく、何の後に何が来たかという、**場所の中の名前**なのです。
+# 別のファイルは、何もないよりも悪くなります。メモリには、それがこのファイルでないことがわからないからです。
+
+# %%
+half = 0.25 * gain, 0.75 * gain
+for name in ("lines shuffled", "names renamed"):
+    assert half[0] < content[name] - content["as they are"] < half[1]
+assert abs(content["names alone"] - content["nothing"]) < 0.2 * gain
+assert content["another file"] > content["nothing"] + 0.2 * gain
+
+# %% [markdown] lang="en"
+# ### Exercise 2: for which names?
+#
+# The same text was read twice: once with the memory as it is, which cost `bits_on`, and once with another, which cost
+# `bits_off` (both as in exercise 1, without the first byte). A name is a run of letters, digits and `_` that is as long
+# as can be. For each name sum the bits that the memory saved, over all of its bytes and all places where it stands, and
+# return the `n` names with the largest sums. `text` has one character for each byte.
+
+# %% [markdown] lang="ja"
+# ### 演習2：どの名前で？
+#
+# 同じテキストを2回読みました。1回目はメモリをそのまま使い、コストは `bits_on`、2回目は別のメモリを使い、コストは `bits_off`
+# でした（どちらも演習1と同じく、最初のバイトの値はありません）。名前とは、英数字と `_` が続く限りの並びのことです。
+# メモリによって節約できたビットを、名前ごとに、そのすべてのバイトと、現れるすべての場所について合計し、
+# 合計の大きい順に `n` 個の名前を返してください。`text` の1文字は1バイトです。
+
+
+# %%
+def by_memory(text, bits_on, bits_off, n):
+    return ...  # a list of names
+
+
+exercises.BY_MEMORY.check(by_memory)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# `re.finditer(r"\w+", text)` finds the names; `found[0]` is the name, and `found.span()` its first place and the place
+# after its last. Put a 0 before the differences: then entry `t` belongs to byte `t`, and a slice finds its bytes.
+#
+# </details>
+
+# %% [markdown] lang="ja"
+# <details><summary>ヒント</summary>
+#
+# 名前は `re.finditer(r"\w+", text)` で見つかります。`found[0]` が名前、`found.span()` が、最初の場所と、最後の次の場所です。
+# 差の先頭に0を1つ加えておくと、値 `t` がバイト `t` のものになり、スライスで取り出せます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def by_memory(text, bits_on, bits_off, n):
+#     saving = F.pad(bits_off - bits_on, (1, 0))
+#     saved = Counter()
+#     for found in re.finditer(r"\w+", text):
+#         first, end = found.span()
+#         saved[found[0]] += saving[first:end].sum().item()
+#     return [name for name, _ in saved.most_common(n)]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## 5. Surprise over text
+#
+# LAB-TEXT
+
+# %% [markdown] lang="ja"
+# ## 5. 文章の上の驚き
+#
+# LAB-TEXT-JA
+
+# %%
+lab = text_lab()
+lab
+
+# %% [markdown] lang="en"
+# ### Exercise 3: predict where it is dear
+#
+# From the text alone, without the model: which bytes cost it most? `guess(text, n)` names `n` places, a tenth of the
+# text, of passages that it has not seen; `text` has one character for each byte. The check lets the model read them and
+# counts how many of the `n` dearest bytes you named. The first letters of words find more than twice what chance does.
+# Find a fifth more than they.
+
+# %% [markdown] lang="ja"
+# ### 演習3：コストの高いところを予想する
+#
+# モデルを使わず、テキストだけから予想してください。コストが最も高いのは、どのバイトでしょうか。
+# `guess(text, n)` は、初めて見るテキストについて、全体の1割にあたる `n` 個の場所を返します。`text` の1文字は1バイトです。
+# チェックでは、同じテキストをモデルに読ませ、コストの高い順に `n` 個のバイトのうち、いくつ当たったかを数えます。
+# 単語の最初の文字を挙げるだけで、でたらめの2倍以上が当たります。それを2割以上、上回ってください。
+
+
+# %%
+def guess(text, n):
+    return ...  # a list of places, from 0 to len(text) - 1
+
+
+exercises.check_spikes(guess)
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# The verdict shows three bytes that you missed, each between « and ». Start from a rule that gives each character a
+# number: `sorted(range(len(text)), key=...)[:n]` takes the smallest. Dear is what a reader would not bet on. What would
+# you bet on if you knew nothing about a place but how often each character stands in the text?
+#
+# </details>
+
+# %% [markdown] lang="ja"
+# <details><summary>ヒント</summary>
+#
+# チェックの結果には、外したバイトが3つ、« と » に挟まれて表示されます。文字ごとに数を決める規則から始めましょう。
+# `sorted(range(len(text)), key=...)[:n]` で、その数の小さいものから取れます。コストが高いのは、読み手なら賭けないような文字です。
+# ある場所について、テキストの中で各文字が何回現れるかしか知らないとしたら、どの文字に賭けますか。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# def guess(text, n):
+#     places = range(len(text))
+#     return sorted(places, key=lambda place: text.count(text[place]))[:n]
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
+# ## 6. It writes
+#
+# A language model can go on from where it is. It does so from its state, and that does not grow: the next byte costs as much after a
+# megabyte as after a line (lesson 09).
+
+# %% [markdown] lang="ja"
+# ## 6. 書かせてみる
+#
+# 言語モデルは、読み終えたところから続きを書けます。続きは状態から書かれ、状態は大きくなりません。
+# 次の1バイトにかかる手間は、1メガバイト読んだ後でも、1行読んだ後でも同じです（レッスン09）。
+
+# %% tags=["nbval-ignore-output"]
+prompt = page[None, :3072].long()
+state = trials.read(model, prompt[:, :-1])
+made, after = model.generate(
+    prompt[:, -1:], 300, state, temperature=0.7, seed=0
+)
+print(bytes(prompt[0, -200:].tolist()).decode(), end="")
+print("⟦" + bytes(made[0, 1:].tolist()).decode(errors="replace") + "⟧")
+
+# %%
+sizes = [sum(t.numel() for t in s.tensors().values()) for s in (state, after)]
+print("numbers in the state:", max(sizes))
+assert max(sizes) <= 70_000
+
+# %% [markdown] lang="en"
+# It has learned the look of Python, some of its words, and none of its sense: a million parameters, seven million bytes read.
+#
+# ### Through Hugging Face
+#
+# The same weights in the class that `transformers` knows (it needs the extra `hf`): the same logits, `generate`, `save_pretrained`, and a cache
+# that is this library's state.
+
+# %% [markdown] lang="ja"
+# Python らしい見た目と、いくつかの単語は覚えましたが、意味はわかっていません。パラメータは約50万で、読んだのは約700万バイトです。
+#
+# ### Hugging Face から使う
+#
+# 同じ重みを、`transformers` のクラスに入れます（追加の `hf` が必要です）。ロジット（logit）は同じで、`generate` も `save_pretrained` も使え、
+# キャッシュは、このライブラリの状態です。
+
+# %%
+hub = trials.for_hugging_face(model)
+if hub is not None:
+    start_of_file = page[None, :512].long()
+    theirs = hub(input_ids=start_of_file).logits
+    assert torch.allclose(theirs, model(start_of_file).logits, atol=1e-4)
+    written = hub.generate(start_of_file, max_new_tokens=20, do_sample=False)
+    ours, _ = model.generate(start_of_file, 20)
+    print("the same text:", torch.equal(written, ours))
+
+# %% [markdown] lang="en"
+# ## 7. Your own text
+#
+# `python -m titans.recipes text --file my_novel.txt` trains all of this on a text of yours (any UTF-8, some hundred thousand bytes at
+# least; the last eighth of each file is held out) and prints the same table. `--runs mac --seeds 0` does one model, which takes about ten minutes.
+# Interrupted, it goes on from where it was. The checkpoint lands in `checkpoints/text/`, and `load_checkpoint` reads it.
+
+# %% [markdown] lang="ja"
+# ## 7. 自分の文章で
+#
+# `python -m titans.recipes text --file my_novel.txt` とすると、このすべてを、手元の文章で訓練し（UTF-8 なら何でもかまいませんが、少なくとも数十万バイト。
+# 各ファイルの最後の8分の1を取り置きます）、同じ表を表示します。`--runs mac --seeds 0` を付けると、モデル1つだけになり、10分ほどで終わります。
+# 途中で止めても、次は続きから始まります。チェックポイントは `checkpoints/text/` に入り、`load_checkpoint` で読み込めます。
+
+# %% [markdown] lang="en"
+# ## Summary
+#
+# SUMMARY
+
+# %% [markdown] lang="ja"
+# ## まとめ
+#
+# SUMMARY-JA
+
+# %% tags=["nbval-ignore-output"]
+progress()

@@ -173,14 +173,40 @@ def only_names(data: bytes) -> bytes:
     return bytes(kept)
 
 
-def known_names(file: Tensor, at: int, apart: int) -> dict[str, Tensor]:
-    """Which bytes behind place `at` are of a name of four letters or more: one that has not been read before ("new"),
-    one that was last read more than `apart` bytes ago ("met again"), or less ("just met"); [rest] of truth values."""
-    data, last = bytes(file.tolist()), {}
-    kinds = {kind: torch.zeros(len(data), dtype=torch.bool) for kind in ("new", "met again", "just met")}
-    for found in WORD.finditer(data):
-        name, place = found.group(), found.start()
-        kind = "new" if name not in last else "met again" if place - last[name] > apart else "just met"
-        kinds[kind][place : found.end()] = True
-        last[name] = found.end()
-    return {kind: where[at:] for kind, where in kinds.items()}
+def names_read_before(files: Tensor, lengths: tuple[int, ...], after: int = 64) -> dict[int, float]:
+    """The share of the names of four letters or more in the first segment behind a border that stand in the last so many
+    bytes before it too."""
+    found = {}
+    for before in lengths:
+        pairs = zip(*(part.tolist() for part in borders(files, before, after)), strict=True)
+        known = [(set(WORD.findall(bytes(old))), WORD.findall(bytes(new))) for old, new in pairs]
+        found[before] = sum(name in old for old, new in known for name in new) / sum(len(new) for _, new in known)
+    return found
+
+
+# ---- Through Hugging Face --------------------------------------------------------------------------------------------
+
+
+def for_hugging_face(model: TitansLM) -> Any:
+    """The same model as a `TitansMACForCausalLM`; None, and what is missing printed, where transformers is not there."""
+    try:
+        from titans import TitansMACConfig, TitansMACForCausalLM
+    except ImportError as error:
+        print(error)
+        return None
+    c = model.config
+    config = TitansMACConfig(
+        num_tokens=c.vocab_size,
+        d_model=c.dim,
+        depth=c.layers,
+        num_heads=c.heads,
+        segment_len=c.segment_len,
+        neural_memory_segment_len=c.chunk_size,
+        num_memory_layers=c.memory_depth,
+        neural_memory_layers=c.memory_layers,
+        num_longterm_mem_tokens=c.memory_tokens,
+        persistent_size=c.persistent_tokens,
+    )
+    other = TitansMACForCausalLM(config)
+    other.model.load_state_dict(model.state_dict())
+    return other.eval()

@@ -120,9 +120,13 @@ def bits(model: TitansLM, tokens: Tensor, state: ModelState | None = None, piece
     return torch.cat(found, dim=1)
 
 
+def bits_anew(model: TitansLM, tokens: Tensor, every: int) -> Tensor:
+    """As `bits`, with a state that begins anew every so many bytes; NaN for the first byte of each."""
+    costs = bits(model, tokens.reshape(-1, every))
+    return F.pad(costs, (1, 0), value=math.nan).view(len(tokens), -1)[:, 1:]
+
+
 def by_place(costs: Tensor, ends: tuple[int, ...]) -> dict[str, float]:
-    """The mean of `bits` at the places up to each end and from the end before it."""
-    starts = (0, *ends[:-1])
-    return {
-        str(end): float(costs[:, max(start - 1, 0) : end - 1].mean()) for start, end in zip(starts, ends, strict=True)
-    }
+    """The mean of `bits` at the places up to each end and from the end before it, but for NaN."""
+    bands = {end: slice(max(start - 1, 0), end - 1) for start, end in zip((0, *ends[:-1]), ends, strict=True)}
+    return {str(end): float(costs[:, band].nanmean()) for end, band in bands.items()}

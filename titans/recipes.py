@@ -26,7 +26,7 @@ from titans.attention import KeysValues, Seen
 from titans.blocks import MAC, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
-from titans.corpus import Text, bits, by_place
+from titans.corpus import Text, bits, bits_anew, by_place
 from titans.model import TitansLM
 from titans.tasks import (
     MixedRecall,
@@ -42,6 +42,7 @@ from titans.tasks import (
 from titans.training import Reading, Run, share_right, train
 
 SEEDS = (0, 1, 2)
+ANEW = 512  # bytes of text after which a state may begin anew, when it is measured what it is worth
 STORED = torch.float16
 
 
@@ -89,9 +90,9 @@ class Recipe:
         """The names of the results."""
         return set(self.tests(task))
 
-    def measure(self, run: Run, model: TitansLM) -> dict[str, float]:
-        """The result of each test."""
-        return {name: share_right(model, *test, self.rows) for name, test in self.tests(run.task).items()}
+    def measure(self, run: Run, model: TitansLM) -> dict[str, dict[str, float]]:
+        """The result of each test, under its name on the card."""
+        return {"right": {name: share_right(model, *test, self.rows) for name, test in self.tests(run.task).items()}}
 
     def ships(self, run: str) -> bool:
         """Whether the first seed's checkpoint of a run comes with the package."""
@@ -101,7 +102,8 @@ class Recipe:
 @dataclass(frozen=True)
 class TextRecipe(Recipe):
     """Runs that read real text; measured are the bits that a byte of the held-out files costs, by its place in the
-    file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read.
+    file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read. For MAC once
+    more with a state that begins anew every `ANEW` bytes.
 
     shipped: runs whose first seed's checkpoint comes with the package.
     """
@@ -112,10 +114,13 @@ class TextRecipe(Recipe):
     def names(self, task: Task) -> set[str]:
         return {str(end) for end in self.measured}
 
-    def measure(self, run: Run, model: TitansLM) -> dict[str, float]:
+    def measure(self, run: Run, model: TitansLM) -> dict[str, dict[str, float]]:
         assert isinstance(run.task, Text)
-        files = run.task.long_files(self.measured[-1])
-        return by_place(bits(model, torch.stack(list(files.values()))), self.measured)
+        files = torch.stack(list(run.task.long_files(self.measured[-1]).values()))
+        found = {"bits": by_place(bits(model, files), self.measured)}
+        if run.config.variant == "mac":
+            found["anew"] = by_place(bits_anew(model, files, ANEW), self.measured)
+        return found
 
     def ships(self, run: str) -> bool:
         return run in self.shipped
@@ -221,8 +226,8 @@ def of_text(files: tuple[str, ...] = ()) -> TextRecipe:
 
     return TextRecipe(
         "The source of Python's standard library, byte by byte: MAC, trained on stretches of 1 to 16 pieces of 512 "
-        "bytes with the state carried, and on single pieces; and without a memory: attention in segments of 64, for as many "
-        "steps and for as long, and in a window of 512.",
+        "bytes with the state carried, and on single pieces; and without a memory: attention in segments of 64, for as "
+        "many steps and for as long, and in a window of 512.",
         {
             "mac": Reading(mac, task, (512, 512), TEXT_STEPS, rows=8, warm_up=50),
             "mac, single pieces": single(mac),
@@ -405,9 +410,9 @@ def _one(recipe: Recipe, name: str, seed: int, path: Path, whole: Path | None) -
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
-    facts[recipe.result] = recipe.measure(run, trained.model)
+    facts |= recipe.measure(run, trained.model)
     if whole is not None and (model := without(load_checkpoint(whole)[0], run.config, mixers)) is not None:
-        facts["after"] = recipe.measure(run, model)
+        facts["after"] = recipe.measure(run, model)[recipe.result]
     facts["history"] = [(step, round(loss, 4), share) for step, loss, share in trained.history]
     save_checkpoint(path, trained.model, facts, dtype=STORED)
     return facts
@@ -432,7 +437,7 @@ def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> Titans
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
     card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
-    for kind, worst in (("right", min), ("after", min), ("bits", max)):
+    for kind, worst in (("right", min), ("after", min), ("bits", max), ("anew", max)):
         if kind in found[0]:
             card[kind] = {test: _spread([facts[kind][test] for facts in found], worst) for test in found[0][kind]}
     return card

@@ -31,17 +31,13 @@
 # **必要な知識**：レッスン07（MAC）とレッスン09（状態）。
 
 # %%
-import math
-import re
-from collections import Counter
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 
-from titans import TitansLM
+from titans import TitansLM, corpus
 from titans.checkpoints import load_checkpoint
-from titans.corpus import Text, bits
+from titans.corpus import Text
 from titans.lesson import predict, progress, start
 from titans.lesson.kit import cards, interventions
 from titans.lesson.lesson_10 import exercises, pictures, trials

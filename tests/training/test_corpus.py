@@ -31,7 +31,9 @@ def test_what_is_held_out_depends_on_the_name_alone():
     names = ("heapq.py", "ipaddress.py", "pathlib.py", "shutil.py", "xmlrpc/server.py")
     assert all(map(is_held_out, names))
     assert not any(map(is_held_out, ("argparse.py", "ast.py", "asyncio/events.py", "json/decoder.py", "typing.py")))
-    assert set(TEXT.part("held out")) == {name for part in ("train", "held out") for name in TEXT.part(part) if is_held_out(name)}
+    assert set(TEXT.part("held out")) == {
+        name for part in ("train", "held out") for name in TEXT.part(part) if is_held_out(name)
+    }
 
 
 def test_a_stretch_is_a_piece_of_a_file_that_is_trained_on():
@@ -98,4 +100,3 @@ def test_by_place_counts_every_byte_but_the_first_once():
     found = by_place(costs, (4, 8, 16))
     assert found == {"4": 2.0, "8": 5.5, "16": 11.5}
     assert (3 * found["4"] + 4 * found["8"] + 8 * found["16"]) / 15 == pytest.approx(float(costs.mean()))
-

@@ -16,7 +16,9 @@ def by_place(card: dict[str, Any]) -> Picture:
     base = {end: runs["attention, as long"]["bits"][end]["median"] for end in ends}
     figure = new_figure(3.6)
     axes = tidy(figure.add_subplot(), "", say("place in the file", "ファイルの中の位置"))
-    axes.set_ylabel(say("bits a byte, more than\nattention as long", "同じ時間のアテンションより\n何ビット多いか"), fontsize=9)
+    axes.set_ylabel(
+        say("bits a byte, more than\nattention as long", "同じ時間のアテンションより\n何ビット多いか"), fontsize=9
+    )
     curves = {
         say(run, ROWS[run]): (range(len(ends)), [found["bits"][end]["median"] - base[end] for end in ends])
         for run, found in runs.items()
@@ -30,7 +32,7 @@ def by_place(card: dict[str, Any]) -> Picture:
     single = runs["mac, single pieces"]["bits"][last]["median"] - base[last]
     return Picture(
         figure,
-        alt=f"Bits a byte beyond attention trained for as long, against the place in the file, a line for each run. MAC: "
+        alt="Bits a byte beyond attention trained for as long, against the place in the file, a line for each run. MAC: "
         f"{gap[first]:+.2f} in the first {first} bytes, {gap[last]:+.2f} in the last; trained on single pieces "
         f"{single:+.2f} in the last.",
         alt_ja=f"ファイルの中の位置に対する、同じ時間だけ訓練したアテンションとの差（1バイト当たりのビット数）。"
@@ -50,7 +52,9 @@ def after_a_border(cases: dict[str, Tensor], width: int = 64) -> Picture:
         "never written": say("never written", "一度も書かない"),
     }
     figure = new_figure(3.2)
-    axes = tidy(figure.add_subplot(), "", say("bytes since the memory was taken away", "メモリを取り除いてからのバイト数"))
+    axes = tidy(
+        figure.add_subplot(), "", say("bytes since the memory was taken away", "メモリを取り除いてからのバイト数")
+    )
     axes.set_ylabel(say("bits a byte more", "1バイト当たり何ビット増えるか"), fontsize=9)
     base, curves, means = cases["as it is"], {}, {}
     for case, name in names.items():

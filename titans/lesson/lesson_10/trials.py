@@ -52,11 +52,11 @@ def counted(files: Tensor) -> dict[str, float]:
     } | {name: 8 * size / files.numel() for name, size in packed.items()}
 
 
+RAW: list[dict[str, int]] = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "zlib": lambda data: zlib.compress(data, 9),
     "xz": lambda data: lzma.compress(data, format=lzma.FORMAT_RAW, filters=RAW),
 }
-RAW = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
 # ---- By place --------------------------------------------------------------------------------------------------------
@@ -174,8 +174,8 @@ def only_names(data: bytes) -> bytes:
 
 
 def names_read_before(files: Tensor, lengths: tuple[int, ...], after: int = 64) -> dict[int, float]:
-    """The share of the names of four letters or more in the first segment behind a border that stand in the last so many
-    bytes before it too."""
+    """The share of the names of four letters or more in the first segment behind a border that stand in the last so
+    many bytes before it too."""
     found = {}
     for before in lengths:
         pairs = zip(*(part.tolist() for part in borders(files, before, after)), strict=True)
@@ -188,7 +188,7 @@ def names_read_before(files: Tensor, lengths: tuple[int, ...], after: int = 64) 
 
 
 def for_hugging_face(model: TitansLM) -> Any:
-    """The same model as a `TitansMACForCausalLM`; None, and what is missing printed, where transformers is not there."""
+    """The same model as a `TitansMACForCausalLM`; without transformers None, and what is missing is printed."""
     try:
         from titans import TitansMACConfig, TitansMACForCausalLM
     except ImportError as error:

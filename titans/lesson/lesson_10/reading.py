@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from titans.checkpoints import load_checkpoint
-from titans.corpus import as_bytes
 from titans.lesson.kit.watching import memory_of
 from titans.model import TitansLM
 from titans.observe import closed, observed
@@ -44,7 +43,7 @@ def read(text: str, frozen: int | None = None) -> Reading:
 
     0 writes nothing at all, None all of it.
     """
-    tokens = as_bytes(text).long()[None]
+    tokens = torch.tensor([*text.encode()], dtype=torch.long)[None]
     end = tokens.shape[1] if frozen is None else frozen
     logits, calls, state = [], [], None
     for model, part in ((trained(), tokens[:, :end]), (never_writing(), tokens[:, end:])):

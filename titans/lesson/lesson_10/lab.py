@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from titans.lesson.kit.figures import BLUE, GREY, new_figure
+from titans.lesson.kit.figures import BLACK, BLUE, GREY, new_figure
 from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count, switch
 from titans.lesson.lesson_10.lines import PAID, SAVED, Lines, byte_sign, cells, families
@@ -100,7 +100,9 @@ class Expected:
         axes.axis("off")
         axes.set(xlim=(0, 1), ylim=(BEST + 1.1, -1))
         self.title = axes.text(0, -0.5, "", fontsize=9, weight="bold", va="center", color=colour)
-        self.bars = [axes.add_patch(Rectangle((0.2, n + 0.15), 0, 0.7, facecolor=colour)) for n in range(BEST)]
+        self.bars = [Rectangle((0.2, n + 0.15), 0, 0.7, facecolor=colour, edgecolor=BLACK) for n in range(BEST)]
+        for bar in self.bars:
+            axes.add_patch(bar)
         self.names, self.shares = (
             [axes.text(x, n + 0.5, "", fontsize=9, ha=side, va="center", parse_math=False) for n in range(BEST + 1)]
             for x, side in ((0.15, "right"), (1.0, "right"))
@@ -108,22 +110,23 @@ class Expected:
         self.moving = [self.title, *self.bars, *self.names, *self.shares]
 
     def draw(self, title: str, reading: Reading, place: int, came: int | None) -> None:
-        """came: the byte at the place, which is named bold; None where nothing was expected."""
+        """came: the byte at the place, which is named bold, its bar framed; None where nothing was expected."""
         self.title.set_text(title)
         for artist in self.moving[1:]:
             artist.set_visible(came is not None)
         if came is None:
             return
         expected = [*best(reading, place), (came, float(reading.chances[place, came]))]
-        for bar, (_, share) in zip(self.bars, expected, strict=False):
-            bar.set_width(0.52 * share)
+        for bar, (byte, chance) in zip(self.bars, expected, strict=False):
+            bar.set_width(0.52 * chance)
+            bar.set_linewidth(1.5 if byte == came else 0)
         for n, (name, share, (byte, chance)) in enumerate(zip(self.names, self.shares, expected, strict=True)):
             name.set_text(byte_sign(byte) if n < BEST else say("came: ", "実際：") + byte_sign(byte))
-            name.set_ha("right" if n < BEST else "left")
+            name.set_horizontalalignment("right" if n < BEST else "left")
             name.set_x(0.15 if n < BEST else 0.0)
             share.set_text(f"{chance:.1%}")
             for words in (name, share):
-                words.set_weight("bold" if byte == came else "normal")
+                words.set_fontweight("bold" if byte == came else "normal")
 
 
 class TextDrawing(Drawing):
@@ -134,8 +137,9 @@ class TextDrawing(Drawing):
         self.figure = new_figure(5.1)
         self.lines = Lines(self.figure.add_axes((0.006, 0.07, 0.599, 0.852)))
         self.heading = self.figure.text(0.008, 0.965, "", fontsize=10, weight="bold", va="center")
-        self.scale = self.figure.add_axes((0.13, 0.022, 0.2, 0.03)).pcolormesh(np.ones((1, 64, 3)))
-        self.scale.axes.set(xticks=(), yticks=())
+        scale = self.figure.add_axes((0.13, 0.022, 0.2, 0.03))
+        self.scale = scale.imshow(np.ones((1, 64, 3)), aspect="auto")
+        scale.set(xticks=(), yticks=())
         self.ends = [
             self.figure.text(x, 0.036, "", fontsize=8, ha=side, va="center")
             for x, side in ((0.122, "right"), (0.337, "left"))
@@ -154,8 +158,13 @@ class TextDrawing(Drawing):
         marks = say("underlined: compared   |: a segment begins", "下線：比べる部分　|：セグメントの始まり")
         self.figure.text(0.625, 0.04, marks, fontsize=8, va="center", color=GREY)
         words = [self.heading, *self.ends, *self.table, self.readout]
-        frame = list(self.scale.axes.spines.values())
-        self.moving = [*self.lines.moving, self.scale, *frame, *words, *(a for e in self.expected for a in e.moving)]
+        self.moving = [
+            *self.lines.moving,
+            self.scale,
+            *scale.spines.values(),
+            *words,
+            *(a for e in self.expected for a in e.moving),
+        ]
 
     def draw(self, text: str, own: str, colour: str, place: int, freeze: bool, start: int) -> None:
         chosen = passage(text, own)
@@ -166,7 +175,7 @@ class TextDrawing(Drawing):
         compared = [span for name, span in chosen.spans.items() if name != "between"]
         segment = trained().config.segment_len
         self.lines.draw(chosen.text, values, colours, limits, compared, segment, frozen, place)
-        self.scale.set_array(colours(np.linspace(0, 1, 64))[None, :, :3])
+        self.scale.set_data(colours(np.linspace(0, 1, 64))[None, :, :3])
         self._words(text, colour, limits, frozen, text == "own" and cut(own) != own)
         for words, column in zip(self.table, table(means(chosen, frozen)), strict=True):
             words.set_text(column)
@@ -179,16 +188,15 @@ class TextDrawing(Drawing):
             expected.draw(title if data else "", reading, place, came)
 
     def _words(self, text: str, colour: str, limits: tuple[float, float], frozen: int | None, shortened: bool) -> None:
-        heading = say(
-            f"{TEXTS[text][0]}, coloured by {MEASURES[colour][0]}", f"{TEXTS[text][1]}、色：{MEASURES[colour][1]}"
-        )
+        name, by = say(*TEXTS[text]), say(*MEASURES[colour])
         if shortened:
-            heading = say(f"first {LONGEST:,} bytes of ", f"最初の{LONGEST:,}バイト：") + heading
+            name += say(f" ({LONGEST:,} bytes of it)", f"（先頭の{LONGEST:,}バイト）")
+        heading = say(f"{name}, coloured by {by}", f"{name}、色：{by}")
         self.heading.set_text(heading + (say("; ", "、") + _frozen(frozen) if frozen is not None else ""))
         low, high = limits
         ends = (f"{low:g}", f"{high:.3g}" + (say(" or more", "以上") if colour in ("bits", "saved") else ""))
         if colour == "saved":
-            ends = (say("cost more: −4", "損：−4"), say("+4: saved", "+4：節約"))
+            ends = (say("cost more: −4", "高くついた：−4"), say("+4: saved", "+4：節約"))
         for words, end in zip(self.ends, ends, strict=True):
             words.set_text(end)
 
@@ -263,10 +271,12 @@ def _controls() -> dict[str, Any]:
         layout=widgets.Layout(width="600px"),
     )
     last = len(passage("repeated").text) - 1
+    texts: list[Any] = [(say(*names), kind) for kind, names in TEXTS.items()]
+    measures: list[Any] = [(say(*names), measure) for measure, names in MEASURES.items()]
     return {
-        "text": choice(say("text", "テキスト"), [(say(*names), kind) for kind, names in TEXTS.items()], "repeated"),
+        "text": choice(say("text", "テキスト"), texts, "repeated"),
         "own": box,
-        "colour": choice(say("colour", "色"), [(say(*names), name) for name, names in MEASURES.items()], "bits"),
+        "colour": choice(say("colour", "色"), measures, "bits"),
         "place": count(say("byte", "バイト"), 400, 0, last),
         "freeze": switch(say("freeze", "凍結")),
         "start": count(say("from byte", "凍結の開始"), 64, 0, last),

@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path as Folder
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -79,16 +79,21 @@ def cells(text: str) -> Cells:
 
 def _wrapped(text: str, breaks: bool) -> Cells:
     """Cells from left to right; a character's bytes are not parted."""
-    row, column, places, signs, nth = 0, 0, [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    signs: list[str] = []
+    nth: list[tuple[int, int]] = []
+    row = column = 0
     for character in text:
         size = len(character.encode())
         if column + size > COLUMNS:
             row, column = row + 1, 0
-        places += [(row, column + n) for n in range(size)]
+        rows += [row] * size
+        columns += range(column, column + size)
         signs += [sign(character)] * size
         nth += [(n + 1, size) for n in range(size)]
         row, column = (row + 1, 0) if breaks and character == "\n" else (row, column + size)
-    return Cells(*np.array(places, dtype=int).reshape(-1, 2).T, signs, nth)
+    return Cells(np.array(rows, dtype=int), np.array(columns, dtype=int), signs, nth)
 
 
 @cache
@@ -101,7 +106,9 @@ def _outline(character: str) -> tuple[Path, float]:
 @lru_cache(maxsize=16)
 def outlines(text: str) -> Path:
     """All of a text's letters in their cells, those of several bytes in the middle of theirs; spaces are left white."""
-    found, vertices, codes = cells(text), [np.empty((0, 2))], [np.empty(0, dtype=np.uint8)]
+    found = cells(text)
+    vertices: list[Any] = [np.empty((0, 2))]
+    codes: list[Any] = [np.empty(0, dtype=np.uint8)]
     for row, column, shown, (n, size) in zip(found.rows, found.columns, found.signs, found.nth, strict=True):
         if n == 1 and shown != SIGNS[" "]:
             path, width = _outline(shown)
@@ -140,11 +147,16 @@ class Lines:
         edges = np.linspace(0, right, COLUMNS + 1), np.linspace(top, 0, ROWS + 1)
         self.picture = axes.pcolormesh(*edges, np.ones((ROWS, COLUMNS, 3)), antialiased=False)
         axes.set(xlim=(-1, right + 1), ylim=(-1, top + 1))
-        self.segments = axes.add_collection(LineCollection([], colors=GREY, linewidths=0.8), autolim=False)
-        self.spans = axes.add_collection(LineCollection([], colors=BLUE, linewidths=1), autolim=False)
-        self.frozen = axes.add_collection(LineCollection([], colors=RED, linewidths=2.6), autolim=False)
-        self.letters = axes.add_patch(PathPatch(Path(np.empty((0, 2))), facecolor=BLACK, linewidth=0))
-        self.cursor = axes.add_patch(Rectangle((0, 0), WIDE, HIGH, fill=False, edgecolor=BLACK, linewidth=1.6))
+        self.segments, self.spans, self.frozen = (
+            LineCollection([], colors=colour, linewidths=width)
+            for colour, width in ((GREY, 0.8), (BLUE, 1), (RED, 2.6))
+        )
+        self.letters = PathPatch(Path(np.empty((0, 2))), facecolor=BLACK, linewidth=0)
+        self.cursor = Rectangle((0, 0), WIDE, HIGH, fill=False, edgecolor=BLACK, linewidth=1.6)
+        for strokes in (self.segments, self.spans, self.frozen):
+            axes.add_collection(strokes, autolim=False)
+        for patch in (self.letters, self.cursor):
+            axes.add_patch(patch)
         self.moving = [self.picture, self.segments, self.spans, self.letters, self.frozen, self.cursor]
 
     def draw(

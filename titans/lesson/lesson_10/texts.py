@@ -1,7 +1,7 @@
 """Texts for lesson 10's lab: each with the stretches of it that are to be compared."""
 
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -68,9 +68,9 @@ SPANS = {
     "first": ("1st reading", "1回目"),
     "between": ("in between", "その間"),
     "second": ("2nd reading", "2回目"),
-    "name 1": ("name, 1st time", "名前（1回目）"),
-    "name 2": ("name, 2nd time", "名前（2回目）"),
-    "name 3": ("name, 3rd time", "名前（3回目）"),
+    "name 1": ("1st time", "名前1回目"),
+    "name 2": ("2nd time", "名前2回目"),
+    "name 3": ("3rd time", "名前3回目"),
 }
 
 
@@ -85,7 +85,8 @@ def passage(kind: str, own: str = "") -> Passage:
     """A text of `TEXTS`; own: the reader's, cut behind `LONGEST` bytes, between two characters."""
     if kind == "own":
         return Passage(cut(own), {})
-    return {"repeated": repeated, "name": name_again, "file": of_a_file}[kind]()
+    made: dict[str, Callable[[], Passage]] = {"repeated": repeated, "name": name_again, "file": of_a_file}
+    return made[kind]()
 
 
 def cut(text: str) -> str:

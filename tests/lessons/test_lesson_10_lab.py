@@ -33,7 +33,10 @@ ODD = {
     "lines": "\n" * 3000,
     "wide": "長" * 900,
 }
-OF_ALL = {**{kind: texts.passage(kind).text for kind in ("repeated", "name", "file")}, "Japanese": ODD["Japanese"]}
+OF_ALL = {
+    **{kind: texts.passage(kind).text for kind in ("repeated", "other", "name", "file")},
+    "Japanese": ODD["Japanese"],
+}
 
 
 def same(one, other, within: float = 1e-4) -> bool:
@@ -143,6 +146,16 @@ def test_the_second_reading_has_the_places_of_the_first():
     segment = reading.trained().config.segment_len
     assert [end % segment for end in (*first, *second)] == [0] * 4
     assert second[0] - first[1] > 2 * segment
+
+
+def test_another_passage_differs_in_the_first_reading_alone():
+    (text, spans), (other, marked) = texts.repeated(), texts.other_first()
+    first, second = spans["first"], spans["second"]
+    assert (marked["another"], marked["passage"]) == (first, second)
+    assert other[: first[0]] + other[first[1] :] == text[: first[0]] + text[first[1] :]
+    assert other[slice(*first)] == texts.OTHER != texts.PASSAGE
+    off, alone = (reading.read(one, 0).bits[slice(*second)] for one in (text, other))
+    assert same(off, alone, 1e-3)  # with writes off, what was read before is all the same
 
 
 def test_without_writing_nothing_of_the_first_reading_is_left():
@@ -322,7 +335,7 @@ def test_every_control_of_the_lab_changes_its_picture():
         "place": [0, 1, 577],
         "start": [0, 300],
         "freeze": [False],
-        "text": ["name", "file", "own"],
+        "text": ["other", "name", "file", "own"],
     }
     for name, values in others.items():
         before, start = lab.png, lab.controls[name].value
@@ -373,7 +386,7 @@ def test_any_text_is_shown(name, language):
         assert left_in_english(lab.figure) == []
     words = drawn(lab)[1]
     shortened = {"en": "1,000 bytes of it", "ja": "先頭の1,000バイト"}[language] in words
-    assert shortened == (name in ("long", "lines", "wide"))
+    assert shortened == (len(ODD[name].encode(errors="replace")) > texts.LONGEST)
     if name == "empty":
         assert {"en": "An empty text", "ja": "テキストが空です"}[language] in words
         assert not any(bar.get_visible() for one in lab.draw.__self__.expected for bar in one.bars)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 LONGEST = 1000  # bytes of a text of one's own
 FILE, BEGINS, SHOWN = "xml/sax/saxutils.py", "class XMLGenerator", 600  # of a file that is held out
 
-# Beginning, passage and what lies between are 64, 128 and 192 bytes long: so the second reading has the same places in
+# Beginning, passage (and the other one) and what lies between are 64, 128 and 192 bytes long: so the second reading has the same places in
 # the segments of attention as the first, and attention sees the same bytes at both.
 BEGINNING = '''"""Crates of fruit, as they come in."""
 
@@ -20,6 +20,11 @@ PASSAGE = """def sort_crates(crates, most):
     for crate in sorted(crates, key=size):
         if crate.ripe > most:
             yield crate
+"""
+OTHER = """def open_gate(tide, boats=None):
+    while tide.level < 1.5:
+        tide.wait()
+    return [boat.name for boat in boats or ()]
 """
 BETWEEN = '''
 class Boats:
@@ -60,6 +65,7 @@ def main(argv=None):
 
 TEXTS = {
     "repeated": ("a passage twice", "2回現れる一節"),
+    "other": ("another first", "別の一節の後"),
     "name": ("a name again", "再び現れる名前"),
     "file": ("a file", "ファイル"),
     "own": ("your text", "自分のテキスト"),
@@ -68,6 +74,8 @@ SPANS = {
     "first": ("1st reading", "1回目"),
     "between": ("in between", "その間"),
     "second": ("2nd reading", "2回目"),
+    "another": ("another one", "別の一節"),
+    "passage": ("the passage", "あの一節"),
     "name 1": ("1st time", "名前1回目"),
     "name 2": ("2nd time", "名前2回目"),
     "name 3": ("3rd time", "名前3回目"),
@@ -85,7 +93,12 @@ def passage(kind: str, own: str = "") -> Passage:
     """A text of `TEXTS`; own: the reader's, cut behind `LONGEST` bytes, between two characters."""
     if kind == "own":
         return Passage(cut(own), {})
-    made: dict[str, Callable[[], Passage]] = {"repeated": repeated, "name": name_again, "file": of_a_file}
+    made: dict[str, Callable[[], Passage]] = {
+        "repeated": repeated,
+        "other": other_first,
+        "name": name_again,
+        "file": of_a_file,
+    }
     return made[kind]()
 
 
@@ -101,6 +114,13 @@ def repeated() -> Passage:
     )
     spans = {"first": (first, between), "between": (between, second), "second": (second, end)}
     return Passage(BEGINNING + PASSAGE + BETWEEN + PASSAGE + AFTER, spans)
+
+
+def other_first() -> Passage:
+    """The same with another passage in place of the first reading: what the second owes to having read anything."""
+    text, spans = repeated()
+    (first, between), second = spans["first"], spans["second"]
+    return Passage(text[:first] + OTHER + text[between:], {"another": (first, between), "passage": second})
 
 
 def name_again() -> Passage:

@@ -16,7 +16,7 @@ from titans.lesson.kit.host import say
 from titans.lesson.kit.live import Drawing, LivePicture, choice, count, switch
 from titans.lesson.lesson_10.lines import PAID, SAVED, Lines, byte_sign, cells, families
 from titans.lesson.lesson_10.reading import Reading, read, trained
-from titans.lesson.lesson_10.texts import LONGEST, SPANS, TEXTS, Passage, cut, passage
+from titans.lesson.lesson_10.texts import LONGEST, SPANS, TEXTS, Passage, passage
 
 MEASURES = {
     "bits": ("bits", "ビット"),
@@ -176,7 +176,7 @@ class TextDrawing(Drawing):
         segment = trained().config.segment_len
         self.lines.draw(chosen.text, values, colours, limits, compared, segment, frozen, place)
         self.scale.set_data(colours(np.linspace(0, 1, 64))[None, :, :3])
-        self._words(text, colour, limits, frozen, text == "own" and cut(own) != own)
+        self._words(text, colour, limits, frozen, text == "own" and len(own.encode(errors="replace")) > LONGEST)
         for words, column in zip(self.table, table(means(chosen, frozen)), strict=True):
             words.set_text(column)
         self.readout.set_text(readout(chosen.text, place, frozen) if data else _nothing())

@@ -9,8 +9,8 @@ from typing import NamedTuple
 LONGEST = 1000  # bytes of a text of one's own
 FILE, BEGINS, SHOWN = "xml/sax/saxutils.py", "class XMLGenerator", 600  # of a file that is held out
 
-# Beginning, passage (and the other one) and what lies between are 64, 128 and 192 bytes long: so the second reading has the same places in
-# the segments of attention as the first, and attention sees the same bytes at both.
+# Beginning, passage (and the other one) and what lies between are 64, 128 and 192 bytes long: so the second reading has
+# the same places in the segments of attention as the first, and attention sees the same bytes at both.
 BEGINNING = '''"""Crates of fruit, as they come in."""
 
 from math import ceil

@@ -32,7 +32,7 @@ def by_place(card: dict[str, Any]) -> Picture:
     single = runs["mac, single pieces"]["bits"][last]["median"] - base[last]
     return Picture(
         figure,
-        alt="Bits a byte beyond attention trained for as long, against the place in the file, a line for each run. MAC: "
+        alt="Bits a byte beyond attention trained for as long, against the place in the file, a line a run. MAC: "
         f"{gap[first]:+.2f} in the first {first} bytes, {gap[last]:+.2f} in the last; trained on single pieces "
         f"{single:+.2f} in the last.",
         alt_ja=f"ファイルの中の位置に対する、同じ時間だけ訓練したアテンションとの差（1バイト当たりのビット数）。"

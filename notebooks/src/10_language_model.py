@@ -255,9 +255,36 @@ pictures.by_place(card)
 
 # %% [markdown] lang="en"
 # PLACES-TEXT
+#
+# And the MAC that never saw more than 512 bytes falls apart: at the end of a file it costs PLACES more than twice what it cost at
+# its start, nearly as much as counting pairs of bytes. **A memory must be trained to last.**
+#
+# If it is the *carried state* that breaks it, the cure is simple: let the state begin anew every 512 bytes, and the model is as it was in training.
+#
+# **Predict before you run.** Both MACs, with a state that begins anew every 512 bytes: who wins now, and how much does the other lose
+# of what it had carried so far?
 
 # %% [markdown] lang="ja"
 # PLACES-TEXT-JA
+#
+# そして、512バイトより長いものを見なかった MAC は、崩れてしまいます。**長く続くメモリには、そのための訓練が要るのです。**
+#
+# 壊しているのが**引き継いだ状態**なら、直し方は簡単です。512バイトごとに状態を新しく始めれば、訓練のときと同じになります。
+#
+# **実行する前に予想してみましょう。** 2つの MAC の状態を、512バイトごとに新しく始めます。勝つのはどちらでしょうか。
+# また、ずっと引き継いできたほうは、それでどれだけ失うでしょうか。
+
+# %%
+predict("...")
+
+# %%
+print(trials.table(card, "anew"))
+
+# %% [markdown] lang="en"
+# ANEW-TEXT
+
+# %% [markdown] lang="ja"
+# ANEW-TEXT-JA
 
 # %%
 PLACES_ASSERTS = ...

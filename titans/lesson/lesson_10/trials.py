@@ -62,15 +62,18 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 # ---- By place --------------------------------------------------------------------------------------------------------
 
 
-def table(card: dict[str, Any]) -> str:
-    """Bits a byte of every run of the recipe, by place: the median of the seeds and, in brackets, the worst."""
-    names = {run: say(run, ROWS[run]) for run in card["runs"]}
-    ends = list(next(iter(card["runs"].values()))["bits"])
+def table(card: dict[str, Any], kind: str = "bits") -> str:
+    """Bits a byte of the recipe's runs, by place: the median of the seeds and, in brackets, the worst.
+
+    kind: "bits", or "anew", with a state that begins anew every 512 bytes, which not every run has.
+    """
+    names = {run: say(run, ROWS[run]) for run, found in card["runs"].items() if kind in found}
+    ends = list(card["runs"]["mac"][kind])
     width = max(map(columns, names.values()))
     head = "".join(f"{f'–{int(end):,}':>14}" for end in ends)
     lines = [" " * width + head]
     for run, name in names.items():
-        found = card["runs"][run]["bits"]
+        found = card["runs"][run][kind]
         cells = (f"{found[end]['median']:.2f} ({found[end]['worst']:.2f})" for end in ends)
         lines.append(name + space(name, width) + "".join(f"{cell:>14}" for cell in cells))
     return "\n".join(lines)

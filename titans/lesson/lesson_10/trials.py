@@ -5,6 +5,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -125,22 +126,24 @@ def span(model: TitansLM, files: Tensor, lengths: tuple[int, ...], after: int = 
 
 
 @torch.no_grad()
-def by_content(model: TitansLM, files: Tensor, before: int = 512, after: int = 64) -> dict[str, float]:
-    """Bits a byte in the first segment behind a border, by what was read before it."""
+def by_content(model: TitansLM, files: Tensor, kept: int, before: int = 512, after: int = 64) -> dict[str, float]:
+    """Bits a byte in the first segment behind a border, by what was read before it; the last `kept` bytes of that are
+    as they are."""
     context, rest = borders(files, before, after)
-    found = {name: bits(model, rest, read(model, what)) for name, what in what_was_read(context).items()}
-    found["another file"] = bits(model, rest, read(model, context.roll(1, dims=0)))
-    found["nothing"] = bits(model, rest)
-    return {name: float(costs.mean()) for name, costs in found.items()}
+    found = {}
+    for name, changed in what_was_read(context).items():
+        what = torch.cat((changed[:, : before - kept], context[:, before - kept :]), dim=1)
+        found[name] = float(bits(model, rest, read(model, what)).mean())
+    return found
 
 
-def what_was_read(files: Tensor, seed: int = 0) -> dict[str, Tensor]:
-    """The same bytes as they are, and with a part of what is in them taken out; of the same size all."""
+def what_was_read(context: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """The same bytes as they are, and changed in one respect; of the same size all."""
     return {
-        "as they are": files,
-        "lines shuffled": _each(files, lambda data: shuffled(data, seed)),
-        "names renamed": _each(files, lambda data: renamed(data, seed)),
-        "names alone": _each(files, only_names),
+        "as they are": context,
+        "lines shuffled": _each(context, lambda data: shuffled(data, seed)),
+        "names renamed": _each(context, lambda data: renamed(data, seed)),
+        "another file": context.roll(1, dims=0),
     }
 
 
@@ -156,24 +159,27 @@ def shuffled(data: bytes, seed: int) -> bytes:
 
 
 def renamed(data: bytes, seed: int) -> bytes:
-    """Every name of four letters or more replaced by another as long, the same one wherever it stands."""
+    """Every name of four letters or more replaced by another as long from the files that are trained on, the same one
+    wherever it stands."""
     pick, names = random.Random(seed), {}
 
     def other(found: re.Match[bytes]) -> bytes:
         name = found.group()
         if name not in names:
-            names[name] = bytes(pick.choice(b"abcdefghijklmnopqrstuvwxyz") for _ in name)
+            names[name] = pick.choice(_names().get(len(name), [name]))
         return names[name]
 
     return WORD.sub(other, data)
 
 
-def only_names(data: bytes) -> bytes:
-    """Everything but the names of four letters or more made blank."""
-    kept = bytearray(b" " * len(data))
-    for found in WORD.finditer(data):
-        kept[found.start() : found.end()] = found.group()
-    return bytes(kept)
+@cache
+def _names() -> dict[int, list[bytes]]:
+    """All names of four letters or more in the files that are trained on, by their length."""
+    found: dict[int, set[bytes]] = {}
+    for file in Text().part("train").values():
+        for name in WORD.findall(bytes(file.tolist())):
+            found.setdefault(len(name), set()).add(name)
+    return {length: sorted(names) for length, names in found.items()}
 
 
 def names_read_before(files: Tensor, lengths: tuple[int, ...], after: int = 64) -> dict[int, float]:

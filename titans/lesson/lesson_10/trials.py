@@ -102,7 +102,7 @@ def borders(files: Tensor, before: int, after: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def memory_cases(model: TitansLM, files: Tensor, before: int = 1024, after: int = 1024) -> dict[str, Tensor]:
+def memory_cases(model: TitansLM, files: Tensor, before: int = 512, after: int = 512) -> dict[str, Tensor]:
     """Bits of the bytes behind some borders of segments, [rows, after - 1]: where the memory there is as it is after
     `before` bytes, where it begins anew, where it is another file's, and where it is never written."""
     context, rest = borders(files, before, after)

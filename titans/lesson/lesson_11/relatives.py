@@ -6,7 +6,7 @@ Loops take tokens in order, q, k, v [tokens, dim], and one number a token for ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
-from titans import DeepMemory, Gates, MemoryState, chunked_scan
+from titans import DeepMemory, Gates, MemoryState, chunked_scan, recurrent_scan
 from titans.lesson.kit.cards import columns, space
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.host import say
@@ -264,16 +264,47 @@ def _with_ones(e: Example) -> Tensor:
     return titans(q, k, F.pad(e.v, (0, 1)), e.beta / 2, M=M)[:, :-1]
 
 
-def _bias_learns(net: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Run:
+def _bias_learns(net: Callable[[Tensor, Tensor, Tensor], Tensor], batch: int = 1) -> Run:
     """The loop of an inner model whose bias is written as its matrix is, from zero."""
 
     def run(e: Example) -> Tensor:
         def whole(W: Tensor, x: Tensor) -> Tensor:
             return net(W[:, :-1], W[:, -1], x)
 
-        return ttt(e.q, e.k, e.v, e.beta / 2, 1, whole, F.pad(e.M, (0, 1)))
+        return ttt(e.q, e.k, e.v, e.beta / 2, batch, whole, F.pad(e.M, (0, 1)))
 
     return run
+
+
+class TTTLinear:
+    """TTT-Linear's inner model as a memory that `recurrent_scan` takes: M(x) = x + scale LN(W x + b) + shift.
+
+    W and b are written; scale and shift, [dim], stay what the outer loop made them.
+    """
+
+    heads = 1
+
+    def __init__(self, M: Tensor, scale: Tensor, shift: Tensor) -> None:
+        self.dim = len(scale)
+        self.scale, self.shift = scale, shift
+        self.first = (M[None], torch.zeros_like(shift)[None, None])
+        self.shapes = [weight.shape for weight in self.first]
+        self.signature = f"TTT-Linear {self.dim}"
+
+    def initial_state(self, batch: int) -> MemoryState:
+        weights = tuple(weight.expand(batch, *weight.shape).clone() for weight in self.first)
+        return MemoryState(weights, weights, signature=self.signature)
+
+    def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
+        W, b = weights
+        return x + self.scale * F.layer_norm(x @ W.mT + b, (self.dim,)) + self.shift
+
+
+def _own_memory(e: Example) -> Tensor:
+    memory, zero = TTTLinear(e.M, e.scale, e.shift), 0 * e.beta
+    gates = Gates(*(gate[None, None] for gate in (e.beta / 2, zero, zero)))
+    q, k, v = (x[None, None] for x in (e.q, e.k, e.v))
+    return recurrent_scan(memory, memory.initial_state(1), q, k, v, gates, BATCH)[0][0, 0]
 
 
 def _ttt_with(net: Net, batch: int = 1, zero: bool = False) -> Run:
@@ -281,9 +312,7 @@ def _ttt_with(net: Net, batch: int = 1, zero: bool = False) -> Run:
 
 
 def _titans_with(chunk: int = 1, zero: bool = False, residual: bool = False) -> Run:
-    return lambda e: titans(
-        e.q, e.k, e.v, e.beta / 2, chunk=chunk, M=None if zero else e.M, residual=residual
-    )
+    return lambda e: titans(e.q, e.k, e.v, e.beta / 2, chunk=chunk, M=None if zero else e.M, residual=residual)
 
 
 TTT_PARTS = [
@@ -324,17 +353,24 @@ TTT_PARTS = [
     ),
     Rung(
         ("LN with a scale per feature", "LN に成分ごとの倍率"),
-        ("no setting; its mean taken", "当てはまる設定なし（平均で代用）"),
+        ("none: the mean taken instead", "設定なし（平均で代用）"),
         lambda e: _ttt_with(wrapped(e.scale, e.shift))(e),
         _one_scale,
         _titans_with(residual=True),
     ),
     Rung(
         ("LN around a bias", "LN の内側のバイアス"),
-        ("no setting; left out", "当てはまる設定なし（外す）"),
+        ("none: left out", "設定なし（外す）"),
         _bias_learns(lambda W, b, x: x + F.layer_norm(W @ x + b, x.shape)),
         _titans_with(residual=True),
         _titans_with(residual=True),
+    ),
+    Rung(
+        ("all of TTT-Linear", "TTT-Linear のすべて"),
+        ("a memory of your own", "自分で書いたメモリ"),
+        lambda e: _bias_learns(lambda W, b, x: wrapped(e.scale, e.shift, b)(W, x), BATCH)(e),
+        _own_memory,
+        _titans_with(BATCH, residual=True),
     ),
 ]
 
@@ -359,7 +395,12 @@ def ladder(rungs: list[Rung] = LADDER, seed: int = 0) -> list[Row]:
 
 def table(rows: list[Row]) -> str:
     """The rows of a ladder: name, what changes, the error with it and without it."""
-    heads = [say("relative", "変種"), say("what changes", "変えるところ"), say("error", "誤差"), say("without", "変えないと")]
+    heads = [
+        say("relative", "変種"),
+        say("what changes", "変えるところ"),
+        say("error", "誤差"),
+        say("without", "変えないと"),
+    ]
     cells = [heads]
     for row in rows:
         exact = say("exact", "一致") if row.error < 1e-12 else f"{row.error:.1%}"
@@ -390,6 +431,14 @@ def ghost(alpha: float, same_gates: bool = True, dim: int = 8) -> float:
     return float(titans(keys, keys, v, theta, alpha=forget)[1] @ old)
 
 
+def same_gates(alpha: float, seed: int = 0) -> float:
+    """How far Titans with theta = beta / 2 and the same alpha, one number for all tokens, is from Gated DeltaNet."""
+    e = example(seed=seed)
+    e = e._replace(alpha=torch.full_like(e.alpha, alpha))
+    rung = next(rung for rung in LADDER if rung.names[0] == "Gated DeltaNet")
+    return relative_error(rung.left_out(e), rung.loop(e))
+
+
 # ---- What each rung is good for --------------------------------------------------------------------------------------
 
 
@@ -402,7 +451,7 @@ class Told(NamedTuple):
     wanted: Tensor
 
 
-SEEDS, DIM = 20, 16  # the first half of the streams chooses the gates, the second is measured
+SEEDS, DIM = 40, 16  # the first half of the streams chooses the gates, the second is measured
 
 
 def _pairs(draw: Callable[..., Tensor], count: int) -> tuple[Tensor, Tensor]:
@@ -422,6 +471,19 @@ def retold(seed: int = 1) -> Told:
     k, old = _pairs(draw, 8)
     _, new = _pairs(draw, 8)
     return Told(torch.cat((k, k), 1), torch.cat((old, new), 1), k, new)
+
+
+def uneven(seed: int = 1) -> Told:
+    """The same, with keys of lengths 0.5 to 3."""
+    told = retold(seed)
+    lengths = (0.5 + 2.5 * torch.linspace(0, 1, 8, dtype=torch.float64))[:, None]
+    return told._replace(k=told.k * lengths.repeat(2, 1), q=told.q * lengths)
+
+
+def only_new(seed: int = 1) -> Told:
+    """The second half of `retold` alone: the same questions, and no old value that could be in the way."""
+    told = retold(seed)
+    return told._replace(k=told.q, v=told.wanted)
 
 
 def crowded(seed: int = 2, last: int = 64) -> Told:
@@ -459,6 +521,7 @@ def noisy(seed: int = 4, times: int = 8, noise: float = 1.0) -> Told:
 STREAMS: dict[tuple[str, str], Callable[[], Told]] = {
     ("few", "少数"): few,
     ("retold", "言い直し"): retold,
+    ("uneven", "長さ不揃い"): uneven,
     ("crowded", "多数"): crowded,
     ("recent", "最後の8つ"): recent,
     ("drifting", "変化"): drifting,
@@ -473,7 +536,7 @@ class Setting(NamedTuple):
     alphas: tuple[float, ...] = (0.0,)
     etas: tuple[float, ...] = (0.0,)
     chunk: int = 1  # 0: the whole stream
-    gated_delta: bool = False
+    kind: str = ""  # "Gated DeltaNet" or "Longhorn": whose theta and values are handed over
 
 
 BETAS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -483,7 +546,8 @@ SETTINGS: dict[tuple[str, str], Setting] = {
     ("linear attention", "線形アテンション"): Setting(BETAS, chunk=0),
     ("gated (Mamba-2)", "ゲート付き（Mamba-2）"): Setting(BETAS, ALPHAS, chunk=0),
     ("DeltaNet", "DeltaNet"): Setting(BETAS),
-    ("Gated DeltaNet", "Gated DeltaNet"): Setting(BETAS, ALPHAS, gated_delta=True),
+    ("Longhorn", "Longhorn"): Setting((*BETAS, 2.0, 4.0, 8.0, 16.0), kind="Longhorn"),
+    ("Gated DeltaNet", "Gated DeltaNet"): Setting(BETAS, ALPHAS, kind="Gated DeltaNet"),
     ("TTT, chunks of 8", "TTT、8トークン"): Setting(BETAS, chunk=8),
     ("Titans, eta = 0", "Titans、eta = 0"): Setting(BETAS, ALPHAS),
     ("Titans", "Titans"): Setting(BETAS, ALPHAS, ETAS),
@@ -491,8 +555,8 @@ SETTINGS: dict[tuple[str, str], Setting] = {
 
 
 def recall_error(setting: Setting, told: Told) -> tuple[float, tuple[float, float, float]]:
-    """The mean |answer - wanted|^2 over the second half of the streams, with the gates (beta, alpha, eta) that the first
-    half chose. 1 is what no answer costs where the wanted have length 1."""
+    """The mean |answer - wanted|^2 over the second half of the streams, with the gates (beta, alpha, eta) that the
+    first half chose. 1 is what no answer costs where the wanted have length 1."""
     grid = torch.cartesian_prod(*(torch.tensor(part, dtype=torch.float64) for part in setting[:3]))
     grid = grid.reshape(-1, 3)
     errors = (_answers(setting, told, grid) - told.wanted).square().sum(-1).mean(-1)  # [gates, seeds]
@@ -508,8 +572,10 @@ def _answers(setting: Setting, told: Told, grid: Tensor) -> Tensor:
     count, tokens = len(grid), told.k.shape[1]
     beta, alpha, eta = grid.repeat_interleave(SEEDS, 0).mT[:, :, None, None].expand(-1, -1, 1, tokens)
     k, v = (x.repeat(count, 1, 1)[:, None] for x in (told.k, told.v))
-    if setting.gated_delta:
+    if setting.kind == "Gated DeltaNet":
         beta, v = beta * (1 - alpha), v / (1 - alpha)[..., None]
+    if setting.kind == "Longhorn":
+        beta = beta / (1 + beta * k.square().sum(-1))
     memory = one_matrix(DIM)
     gates = Gates(beta / 2, eta, alpha)
     _, state = chunked_scan(memory, memory.initial_state(len(k)), k, k, v, gates, setting.chunk or tokens)
@@ -524,3 +590,25 @@ def recall_table() -> str:
     for names, setting in SETTINGS.items():
         cells.append([say(*names)] + [f"{recall_error(setting, one)[0]:.2f}" for one in told.values()])
     return _aligned(cells, left=1)
+
+
+def at_the_border(alpha: float, beta: float = 0.75) -> dict[str, float]:
+    """The recall error on `recent` where forgetting happens once, when the asked eight pairs begin: in Gated DeltaNet's
+    order, in the paper's order with the same gates, and in the paper's order one token earlier."""
+    told = recent()
+    tokens, first = told.k.shape[1], told.k.shape[1] - 8
+    place = torch.arange(tokens)
+    on, before = ((place == at).double()[None, None].expand(SEEDS, 1, -1) * alpha for at in (first, first - 1))
+    memory, found = one_matrix(DIM), {}
+    k, v, step = told.k[:, None], told.v[:, None], torch.full_like(on, beta)
+    runs = {
+        "error after forgetting": (step * (1 - on), on, v / (1 - on)[..., None]),
+        "error before": (step, on, v),
+        "a token earlier": (step, before, v),
+    }
+    for name, (theta, forget, values) in runs.items():
+        gates = Gates(theta / 2, torch.zeros_like(theta), forget)
+        state = chunked_scan(memory, memory.initial_state(SEEDS), k, k, values, gates, 1)[1]
+        answers = told.q @ state.weights[0][:, 0].detach().mT
+        found[name] = float((answers - told.wanted).square().sum(-1).mean())
+    return found

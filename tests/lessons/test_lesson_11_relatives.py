@@ -1,9 +1,11 @@
-"""Lesson 11, Titans' relatives: each loop is the library with the parameters that are told, and what each is good for."""
+"""Lesson 11, Titans' relatives: each loop is the library with its parameters, and what each is good for."""
 
 from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.func import grad
 
 from titans import recurrent_scan
 from titans.lesson.kit.cards import columns
@@ -70,6 +72,27 @@ def test_with_the_same_gates_a_retold_key_still_answers_minus_alpha_of_its_old_v
     assert relatives.ghost(alpha, same_gates=False) == pytest.approx(0, abs=1e-12)
 
 
+def test_a_scale_of_each_feature_would_need_values_that_depend_on_the_memory():
+    """With these values the gradient is the plain norm's; another memory needs others, unless all scales are one."""
+    e = relatives.example()
+    k, v = e.k[0], e.v[0]
+    needed = {"own": [], "one": []}
+    for name, scale in (("own", e.scale), ("one", e.scale.mean().expand(e.scale.shape))):
+        for M in (e.M, e.M.flip(0)):
+            normal = F.layer_norm(M @ k, k.shape)
+            theta = scale.square().mean()
+            values = k + normal - scale * (scale * normal + k + e.shift - v) / theta
+            nets = relatives.wrapped(scale, e.shift), relatives.wrapped()
+            losses = [
+                lambda W, net=net, v=v: (net(W, k) - v).square().sum() for net, v in zip(nets, (v, values), strict=True)
+            ]
+            have, want = (grad(loss)(M) for loss in losses)
+            assert torch.allclose(have, theta * want, atol=1e-12)
+            needed[name].append(values)
+    assert not torch.allclose(*needed["own"], atol=0.01)
+    assert torch.allclose(*needed["one"])
+
+
 # ---- What each is good for -------------------------------------------------------------------------------------------
 
 
@@ -113,10 +136,12 @@ def test_the_order_of_error_and_forgetting_does_not_show_while_little_is_forgott
 
 def test_the_order_shows_where_a_gate_clears_the_memory_at_once():
     never, cleared = relatives.at_the_border(0.0), relatives.at_the_border(0.99)
-    after, before, earlier = cleared.values()
-    assert len({round(value, 10) for value in never.values()}) == 1
-    assert after < earlier < before < never["error before"]
+    after, before, earlier, unwritten, empty = cleared.values()
+    assert len({round(value, 10) for value in list(never.values())[:3]}) == 1
+    assert after < earlier < before < never["before"]
     assert before - after > 0.015
+    assert after == pytest.approx(empty, abs=0.001)
+    assert unwritten == pytest.approx(empty, abs=0.001)
 
 
 def test_momentum_is_worth_little_here():
@@ -136,8 +161,12 @@ def test_tables_fit_and_stand_in_columns(language):
     speak(language)
     try:
         tables = [relatives.table(relatives.ladder(rungs)) for rungs in (LADDER, TTT_PARTS)]
+        others = [relatives.recall_table(), relatives.border_table()]
     finally:
         speak("en")
+    for text in others:
+        assert len({columns(line) for line in text.splitlines()}) == 1
+        assert max(map(columns, text.splitlines())) <= 100
     for text in tables:
         widths = [columns(line) for line in text.splitlines()]
         assert max(widths) <= 100

@@ -343,7 +343,7 @@ TTT_PARTS = [
         _titans_with(),
     ),
     Rung(
-        ("LN with one scale, a shift", "LN に1つの倍率とずれ"),
+        ("LN with one scale, an offset", "LN に1つの倍率とずれ"),
         ("theta, v and y changed", "theta、v、y を変える"),
         lambda e: _ttt_with(wrapped(e.scale.mean(), e.shift))(e),
         _one_scale,
@@ -394,7 +394,7 @@ def ladder(rungs: list[Rung] = LADDER, seed: int = 0) -> list[Row]:
 def table(rows: list[Row]) -> str:
     """The rows of a ladder: name, what changes, the error with it and without it."""
     heads = [
-        say("relative", "変種"),
+        say("relative", "モデル"),
         say("what changes", "変えるところ"),
         say("error", "誤差"),
         say("without", "変えないと"),
@@ -605,7 +605,7 @@ def at_the_border(alpha: float, beta: float = 0.75) -> dict[str, float]:
     runs = {
         say("error after", "忘却後の誤差"): (step * keep, alpha * on, v / keep[..., None]),
         say("before", "忘却前"): (step, alpha * on, v),
-        say("a token earlier", "1つ前で"): (step, alpha * before, v),
+        say("a token earlier", "1トークン前"): (step, alpha * before, v),
         say("unwritten", "書かずに"): (step * (1 - before), alpha * before, v),
         say("empty", "空から"): (step * late, 0 * on, v),
     }

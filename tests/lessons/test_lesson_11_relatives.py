@@ -1,7 +1,5 @@
 """Lesson 11, Titans' relatives: each loop is the library with its parameters, and what each is good for."""
 
-from functools import cache
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,9 +18,8 @@ SETTING = {names[0]: setting for names, setting in SETTINGS.items()}
 STREAM = {names[0]: make for names, make in STREAMS.items()} | {"only new": relatives.only_new}
 
 
-@cache
 def error(rung, stream):
-    return relatives.recall_error(SETTING[rung], STREAM[stream]())[0]
+    return relatives.recall_error(SETTING[rung], STREAM[stream])[0]
 
 
 @pytest.mark.parametrize("seed", range(3))

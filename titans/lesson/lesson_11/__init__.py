@@ -1,0 +1,1 @@
+"""Lesson 11: what came before Titans and after it, as settings of one memory."""

@@ -77,7 +77,9 @@ def nowhere(places: str, folder: Path = NOTEBOOKS) -> Iterator[str]:
             continue
         if where and where not in map(anchor, headings(path)):
             yield target
-        if path.suffix == ".py" and not re.search(rf"\b(class|def) {label.strip('`')}\b", path.read_text("utf-8")):
+        if path.suffix == ".py" and not re.search(
+            rf"\b(class|def) {label.strip('`')}\b", path.read_text(encoding="utf-8")
+        ):
             yield f"{label} in {name}"
         if path.suffix == ".ipynb":
             sections = SECTION.findall(behind)

@@ -1,1 +1,1 @@
-"""Lesson 11: what came before Titans and after it, as settings of one memory."""
+"""Lesson 11: relatives, one choice swapped at a time, decisions and misprints, what it costs, what nobody has shown."""

@@ -1,0 +1,1 @@
+"""Lesson 11: what came after Titans, one choice at a time."""

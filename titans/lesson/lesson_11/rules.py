@@ -1,5 +1,5 @@
 """The inner rule with one choice swapped: another loss, another retention, another optimiser, a window of tokens; and a
-memory of polynomial keys.
+memory of polynomial keys. Beside some stands the control that tells the reason for what it does from another.
 
 Each rule goes into `recurrent_scan(..., rule=rule)`, works on any memory, and is the paper's `Momentum` but for the one
 choice in its name. What a rule carries starts at zero.
@@ -137,54 +137,73 @@ class Adam:
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Newton and Schulz's iteration: the same singular vectors, every singular value near 1 (0.7 to 1.2; those below
-    about a thousandth of the largest stay smaller). matrix: [..., out, in]."""
+    """Newton and Schulz's iteration: the same singular vectors, and singular values near 1 (0.7 to 1.2 unless they were
+    below about a hundredth of the largest). matrix: [..., out, in]."""
     a, b, c = QUINTIC
-    x = matrix / (torch.linalg.matrix_norm(matrix)[..., None, None] + 1e-12)
+    x = normalised(matrix)
     for _ in range(steps):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
     return x
 
 
+def normalised(matrix: Tensor) -> Tensor:
+    """The matrix with norm 1: what `orthogonal` is without being orthogonal."""
+    return matrix / (torch.linalg.matrix_norm(matrix)[..., None, None] + 1e-12)
+
+
 @dataclass(frozen=True)
 class Muon:
-    """S_t is made orthogonal before it is added: S_t = eta_t S_{t-1} + u_t,  M_t = (1 - alpha_t) M_{t-1} - theta_t NS(S_t).
+    """Momentum is made orthogonal before it is added: S_t = eta_t S_{t-1} + u_t and
+    M_t = (1 - alpha_t) M_{t-1} - theta_t NS(S_t).
 
-    window: how many tokens' losses are summed in u_t (see `Window`); more than one is ATLAS' rule.
+    tokens: how many losses are summed in u_t (see `Window`); with more than one this is ATLAS' rule.
+    direction: what stands for NS.
     """
 
-    window: int = 1
+    tokens: int = 1
+    direction: Callable[[Tensor], Tensor] = orthogonal
 
     @property
     def signature(self) -> str:
-        return f"Muon over {self.window}"
+        return f"Muon over {self.tokens}, {self.direction.__name__}"
 
     def shapes(self, memory: Memory) -> Sequence[Sequence[int]]:
         """S_t, and the keys and values of the tokens before."""
-        return [*memory.shapes, *Window(self.window).past(memory)]
+        return [*memory.shapes, *past_pairs(memory, self.tokens)]
 
     def step(
         self, memory: Memory, weights: Weights, carried: Carried, at: Weights, token: Tokens
     ) -> tuple[Weights, Carried]:
         """M_t; S_t and the window."""
-        momentum, (k, v) = carried[: len(weights)], Window(self.window).pairs(carried[len(weights) :], token)
+        momentum, (k, v) = carried[: len(weights)], with_past(carried[len(weights) :], token)
         theta, eta, alpha = token.gates.by_layer()
         gradients = surprise(memory, at, k, v)
         momentum = tuple(e * s + u for e, s, u in zip(eta, momentum, gradients, strict=True))
-        new = zip(alpha, weights, theta, momentum, strict=True)
-        return tuple((1 - a) * w - th * orthogonal(s) for a, w, th, s in new), (*momentum, k[:, :, 1:], v[:, :, 1:])
+        steps = zip(alpha, weights, theta, map(self.direction, momentum), strict=True)
+        return tuple((1 - a) * w - th * step for a, w, th, step in steps), (*momentum, k[:, :, 1:], v[:, :, 1:])
 
 
 # ---- A window of tokens ----------------------------------------------------------------------------------------------
 
 
+def past_pairs(memory: Memory, tokens: int) -> list[tuple[int, int, int]]:
+    """The shapes of the keys and values before this token in a window of so many."""
+    return [(memory.heads, tokens - 1, memory.dim)] * 2
+
+
+def with_past(past: Carried, token: Tokens) -> tuple[Tensor, Tensor]:
+    """The keys and values of the window, oldest first: [batch, heads, tokens, dim] each."""
+    k, v = (torch.cat(both, dim=2) for both in zip(past, (token.k, token.v), strict=True))
+    return k, v
+
+
 @dataclass(frozen=True)
 class Window:
-    """ATLAS' Omega rule: the surprise is the gradient of the losses of the last `tokens` pairs, summed, each at M now.
+    """ATLAS' Omega rule: the surprise is the gradient of the losses of the last `tokens` pairs, summed, all at M now.
 
-    It carries S_t and the keys and values of the tokens before; zeros, before there are any, have no gradient in a
-    memory that answers zero with zero.
+    It carries S_t and the keys and values of the tokens before. Before there are any these are zeros, which have no
+    gradient in a memory that answers zero with zero.
     """
 
     tokens: int = 8
@@ -193,50 +212,79 @@ class Window:
     def signature(self) -> str:
         return f"window of {self.tokens}"
 
-    def past(self, memory: Memory) -> list[tuple[int, int, int]]:
-        """Of the keys and values of the tokens before."""
-        return [(memory.heads, self.tokens - 1, memory.dim)] * 2
-
-    def pairs(self, past: Carried, token: Tokens) -> tuple[Tensor, Tensor]:
-        """The keys and values of the window, oldest first: [batch, heads, tokens, dim] each."""
-        k, v = (torch.cat(both, dim=2) for both in zip(past, (token.k, token.v), strict=True))
-        return k, v
-
     def shapes(self, memory: Memory) -> Sequence[Sequence[int]]:
         """S_t, and the keys and values of the tokens before."""
-        return [*memory.shapes, *self.past(memory)]
+        return [*memory.shapes, *past_pairs(memory, self.tokens)]
 
     def step(
         self, memory: Memory, weights: Weights, carried: Carried, at: Weights, token: Tokens
     ) -> tuple[Weights, Carried]:
         """M_t; S_t and the window."""
-        momentum, (k, v) = carried[: len(weights)], self.pairs(carried[len(weights) :], token)
+        momentum, (k, v) = carried[: len(weights)], with_past(carried[len(weights) :], token)
         new, momentum = descend(weights, momentum, surprise(memory, at, k, v), token.gates)
         return new, (*momentum, k[:, :, 1:], v[:, :, 1:])
+
+
+@dataclass(frozen=True)
+class StaleWindow:
+    """The control of `Window`: the same sum over the last `tokens` pairs, but of the gradients as they were when each
+    pair was told. It carries S_t and these gradients, [heads, tokens - 1, out * in] a layer."""
+
+    tokens: int = 8
+
+    @property
+    def signature(self) -> str:
+        return f"stale window of {self.tokens}"
+
+    def shapes(self, memory: Memory) -> Sequence[Sequence[int]]:
+        """S_t, and the gradients of the tokens before."""
+        return [*memory.shapes, *[(heads, self.tokens - 1, out * into) for heads, out, into in memory.shapes]]
+
+    def step(
+        self, memory: Memory, weights: Weights, carried: Carried, at: Weights, token: Tokens
+    ) -> tuple[Weights, Carried]:
+        """M_t; S_t and the gradients."""
+        momentum, past = carried[: len(weights)], carried[len(weights) :]
+        now = [gradient.flatten(2)[:, :, None] for gradient in surprise(memory, at, token.k, token.v)]
+        told = [torch.cat(both, dim=2) for both in zip(past, now, strict=True)]
+        gradients = tuple(u.sum(2).view_as(w) for u, w in zip(told, weights, strict=True))
+        new, momentum = descend(weights, momentum, gradients, token.gates)
+        return new, (*momentum, *[u[:, :, 1:] for u in told])
 
 
 # ---- Another memory --------------------------------------------------------------------------------------------------
 
 
-class PolynomialMemory:
-    """A matrix on the key and its products: M(x) = W phi(x), phi(x) = [x, x x^T] / sqrt(2), as long as a key of
-    length 1. It starts at zero."""
+def products(x: Tensor) -> Tensor:
+    """[x, x x^T] / sqrt(2), each product of two features once: as long as x where that has length 1.
+    [..., dim] -> [..., dim + dim (dim + 1) / 2]."""
+    one, other = torch.triu_indices(x.shape[-1], x.shape[-1])
+    twice = torch.where(one == other, 1.0, 2**0.5).to(x)  # x_i x_j stands for x_j x_i too
+    return torch.cat((x, twice * x[..., one] * x[..., other]), dim=-1) / 2**0.5
 
-    def __init__(self, dim: int) -> None:
-        self.dim, self.heads, self.signature = dim, 1, f"polynomial {dim=}"
-        self.shapes = [torch.Size((1, dim, dim + dim * (dim + 1) // 2))]
+
+def mixtures(x: Tensor) -> Tensor:
+    """The control of `products`: as many features, but each a fixed random sum of x's."""
+    dim, count = x.shape[-1], x.shape[-1] * (x.shape[-1] + 1) // 2
+    mix = torch.randn(dim, count, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * count**-0.5
+    return torch.cat((x, x @ mix.to(x)), dim=-1) / 2**0.5
+
+
+class FeatureMemory:
+    """A matrix on features of the key: M(x) = W phi(x). It starts at zero.
+
+    phi: [..., dim] -> [..., features], as `products` (ATLAS' polynomial keys).
+    """
+
+    def __init__(self, dim: int, phi: Callable[[Tensor], Tensor] = products) -> None:
+        self.dim, self.heads, self.phi, self.signature = dim, 1, phi, f"{phi.__name__} {dim=}"
+        self.shapes = [torch.Size((1, dim, phi(torch.zeros(dim)).numel()))]
 
     def initial_state(self, batch: int) -> MemoryState:
         """Zeros, in float64."""
         weights = (torch.zeros(batch, *self.shapes[0], dtype=torch.float64),)
         return MemoryState(weights, weights, signature=self.signature)
 
-    def features(self, x: Tensor) -> Tensor:
-        """phi(x), each product of two features once: [..., dim] -> [..., dim + dim (dim + 1) / 2]."""
-        one, other = torch.triu_indices(self.dim, self.dim)
-        twice = torch.where(one == other, 1.0, 2**0.5).to(x)  # x_i x_j stands for x_j x_i too
-        return torch.cat((x, twice * x[..., one] * x[..., other]), dim=-1) / 2**0.5
-
     def read(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """W phi(x): [batch, 1, tokens, dim]."""
-        return self.features(x) @ weights[0].mT
+        return self.phi(x) @ weights[0].mT

@@ -2,7 +2,6 @@
 advantage away."""
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -51,14 +50,18 @@ def noisy(generator: Generator, noise: float = 1.0) -> Stream:
     return stream._replace(v=stream.v + noise * units(generator, len(stream.v)))
 
 
-def knowledge(generator: Generator, known: bool = True) -> Stream:
-    """M_0 knows 6 pairs that are never told; then 60 pairs that nobody asks for, and 4 that are asked for with the 6."""
-    keys, values = units(generator, 6), units(generator, 6)
-    k, v = units(generator, 64), units(generator, 64)
-    start = (torch.linalg.pinv(keys) @ values).T
+def knowledge(generator: Generator, known: bool = True, noise: int = 48) -> Stream:
+    """M_0 knows 6 pairs. Then `noise` pairs come that nobody asks for, then 4 that are told four times; asked for are
+    these 4 and the 6, whose keys lie in one half of the features, those of the 4 in the other."""
+    halves = torch.cat((units(generator, 6), units(generator, 4))).view(10, 2, DIM // 2)
+    keys = torch.cat((F.pad(halves[:6, 0], (0, DIM // 2)), F.pad(halves[6:, 1], (DIM // 2, 0))))
+    keys, values = F.normalize(keys, dim=-1), units(generator, 10)
+    start = (torch.linalg.pinv(keys[:6]) @ values[:6]).T
+    late = told(keys[6:], values[6:], 4, generator)
+    k, v = (torch.cat((units(generator, 48)[:noise], part)) for part in (late.k, late.v))
     if not known:
-        return Stream(k, v, k[-4:], v[-4:], torch.zeros_like(start))
-    return Stream(k, v, torch.cat((keys, k[-4:])), torch.cat((values, v[-4:])), start)
+        return late._replace(k=k, v=v)
+    return Stream(k, v, keys, values, start)
 
 
 def scaled(generator: Generator, smallest: float = 0.05, rotated: bool = False) -> Stream:
@@ -70,21 +73,23 @@ def scaled(generator: Generator, smallest: float = 0.05, rotated: bool = False) 
     return told(keys, values, 8, generator)
 
 
-def once(generator: Generator, shared: float = 1.0) -> Stream:
-    """12 pairs told once, their keys alike: they share a direction."""
+def once(generator: Generator, shared: float = 1.0, orthogonal: bool = False) -> Stream:
+    """12 pairs told once, their keys alike: they share a direction. Or keys at right angles."""
     direction, own, values = units(generator, 1), units(generator, 12), units(generator, 12)
-    return told(F.normalize(own + shared * direction, dim=-1), values, 1, generator)
+    keys = torch.linalg.qr(own.T).Q.T if orthogonal else F.normalize(own + shared * direction, dim=-1)
+    return told(keys, values, 1, generator)
 
 
-def drifting(generator: Generator, speed: float = 0.1) -> Stream:
-    """v_t = A_t k_t with new keys always, while A wanders; asked for with keys that were never told."""
+def drifting(generator: Generator, new: bool = True) -> Stream:
+    """v_t = A_t k_t with new keys always, while A wanders; asked for with keys that were never told, or with the last
+    ones that were."""
     A, k = torch.eye(DIM, dtype=torch.float64), units(generator, 96)
     values = []
     for key in k:
-        A = A + speed * torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * DIM**-0.5
+        A = A + 0.1 * torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * DIM**-0.5
         A = A / A.norm() * DIM**0.5
         values.append(A @ key)
-    q = units(generator, 16)
+    q = units(generator, 16) if new else k[-16:]
     return Stream(k, torch.stack(values), q, q @ A.T, torch.zeros_like(A))
 
 
@@ -95,13 +100,12 @@ def many(generator: Generator, pairs: int = 40) -> Stream:
 
 STREAMS: dict[str, Callable[[Generator], Stream]] = {
     "plain": plain,
-    "outliers": outliers,
-    "knowledge": knowledge,
+    "outlier": outliers,
+    "known": knowledge,
     "scaled": scaled,
-    "rotated": partial(scaled, rotated=True),
-    "noisy": noisy,
     "once": once,
-    "drifting": drifting,
+    "noisy": noisy,
+    "drift": drifting,
     "many": many,
 }
 

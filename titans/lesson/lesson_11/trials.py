@@ -1,4 +1,4 @@
-"""What lesson 11 measures of the choices: how wrong each is at the end of each stream, with gates of its own."""
+"""What lesson 11 measures of the choices: how wrong each is at the end of each stream, with the best gates for it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,15 +9,27 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from titans.lesson.lesson_11.rules import Adam, AnotherLoss, Muon, PolynomialMemory, TowardsStart, Window, absolute, huber
+from titans.lesson.lesson_11.rules import (
+    Adam,
+    AnotherLoss,
+    FeatureMemory,
+    Muon,
+    StaleWindow,
+    TowardsStart,
+    Window,
+    absolute,
+    huber,
+    mixtures,
+    normalised,
+)
 from titans.lesson.lesson_11.streams import DIM, STREAMS, Stream, draw
 from titans.memory import DeepMemory, Memory
 from titans.recurrence import Momentum, recurrent_scan
 from titans.scan import Gates, Rule
 
-THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0)
 ETAS = (0.0, 0.5, 0.9)
-ALPHAS = (0.0, 0.01, 0.05)
+ALPHAS = (0.0, 0.02, 0.1)
 GRID = tuple(product(THETAS, ETAS, ALPHAS))  # the same for every choice
 TUNED, MEASURED = range(4), range(100, 107)  # seeds
 
@@ -47,28 +59,90 @@ def deep() -> Memory:
 
 CHOICES = {
     "default": Choice(Momentum(), matrix),
-    "loss |e|": Choice(AnotherLoss(absolute), matrix),
-    "loss Huber": Choice(AnotherLoss(huber), matrix),
-    "towards M_0": Choice(TowardsStart(), matrix),
+    "|e|": Choice(AnotherLoss(absolute), matrix),
+    "Huber": Choice(AnotherLoss(huber), matrix),
+    "to M_0": Choice(TowardsStart(), matrix),
     "Adam": Choice(Adam(), matrix),
     "Muon": Choice(Muon(), matrix),
     "window": Choice(Window(), matrix),
-    "Muon + window": Choice(Muon(8), matrix),
+    "Muon+window": Choice(Muon(8), matrix),
     "deep": Choice(Momentum(), deep),
-    "polynomial": Choice(Momentum(), lambda: PolynomialMemory(DIM)),
+    "polynomial": Choice(Momentum(), lambda: FeatureMemory(DIM)),
+}
+CONTROLS = {
+    "normalised": Choice(Muon(1, normalised), matrix),
+    "normalised+window": Choice(Muon(8, normalised), matrix),
+    "stale window": Choice(StaleWindow(), matrix),
+    "mixtures": Choice(Momentum(), lambda: FeatureMemory(DIM, mixtures)),
 }
 
 
 @torch.no_grad()
-def errors(choice: Choice, streams: Stream, grid: Sequence[tuple[float, float, float]]) -> Tensor:
-    """|M(q) - wanted| / |wanted| at the end, on average over the questions: [grid, seeds]. What diverges is infinite."""
+def errors(
+    choice: Choice, streams: Stream, grid: Sequence[tuple[float, float, float]], falling: bool = False
+) -> Tensor:
+    """|M(q) - wanted| / |wanted| at the end, on average over the questions: [grid, seeds]. What diverges is infinite.
+
+    falling: theta falls to zero along the stream instead of staying.
+    """
     memory, (seeds, tokens, _) = choice.memory(), streams.k.shape
     rows = Stream(*(part.repeat(len(grid), *[1] * (part.ndim - 1))[:, None] for part in streams))
     gates = torch.tensor(grid, dtype=torch.float64).repeat_interleave(seeds, 0)
     theta, eta, alpha = (gate[:, None, None].expand(-1, 1, tokens) for gate in gates.unbind(1))
+    theta = theta * torch.linspace(1, 0 if falling else 1, tokens, dtype=torch.float64)
     state = memory.initial_state(len(gates))
     if choice.starts_anywhere:
         state = replace(state, weights=(rows.start,), chunk_weights=(rows.start,))
     _, state = recurrent_scan(memory, state, rows.k, rows.k, rows.v, Gates(theta, eta, alpha), rule=choice.rule)
     wrong = (memory.read(state.weights, rows.q) - rows.wanted).norm(dim=-1) / rows.wanted.norm(dim=-1)
     return wrong.mean((1, 2)).nan_to_num(nan=torch.inf).view(len(grid), seeds)
+
+
+class Result(NamedTuple):
+    """The error in each stream measured [seeds], and the gates (theta, eta, alpha) that were best in the others."""
+
+    errors: Tensor
+    gates: tuple[float, float, float]
+
+    @property
+    def median(self) -> float:
+        """Of the seeds."""
+        return float(self.errors.median())
+
+    @property
+    def worst(self) -> float:
+        """Of the seeds."""
+        return float(self.errors.max())
+
+    def wins(self, other: "Result") -> int:
+        """In how many of the streams the error is smaller than another's."""
+        return int((self.errors < other.errors).sum())
+
+    def __str__(self) -> str:
+        """Median, worst, and the gates, as lessons print them."""
+        theta, eta, alpha = self.gates
+        return f"{self.median:.2f}, worst {self.worst:.2f} (θ = {theta}, η = {eta}, α = {alpha})"
+
+
+@cache
+def measured(name: str, make: Callable[[Generator], Stream], falling: bool = False) -> Result:
+    """A choice or control on streams, with the gates of GRID that have the smallest mean error on other seeds."""
+    choice = {**CHOICES, **CONTROLS}[name]
+    tuned = errors(choice, draw(make, TUNED), GRID, falling).mean(1)
+    gates = GRID[int(tuned.argmin())]
+    return Result(errors(choice, draw(make, MEASURED), [gates], falling)[0], gates)
+
+
+def cell(name: str, stream: str) -> str:
+    """The median error, with a star where it beats the default rule in every stream measured, and a minus sign where it
+    loses to it in every one."""
+    result, default = (measured(one, STREAMS[stream]) for one in (name, "default"))
+    better, worse = result.wins(default), default.wins(result)
+    mark = "*" if better == len(MEASURED) else "-" if worse == len(MEASURED) else " "
+    return f"{result.median:.2f}{mark}"
+
+
+def table(names: Sequence[str] = tuple(CHOICES), streams: Sequence[str] = tuple(STREAMS)) -> str:
+    """Choices below one another, streams beside one another, each `cell` of them."""
+    rows = [[name, *(cell(name, stream) for stream in streams)] for name in names]
+    return "\n".join(f"{name:<11}" + "".join(f"{entry:>8}" for entry in row) for name, *row in [["", *streams], *rows])

@@ -132,8 +132,8 @@ class Adam:
             s, s1 = self.beta * s + (1 - self.beta) * u.square(), self.beta * s1 + (1 - self.beta)
             step = m / (m1 + self.tiny) / ((s / s1).sqrt() + self.tiny)
             new.append(((1 - alpha) * w - theta * step, m, s, m1, s1))
-        weights, *parts = zip(*new, strict=True)
-        return tuple(weights), tuple(tensor for part in parts for tensor in part)
+        weights, *averages = zip(*new, strict=True)
+        return weights, tuple(tensor for average in averages for tensor in average)
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -70,11 +70,11 @@ def scaled(generator: Generator, smallest: float = 0.05, rotated: bool = False) 
     keys, values = units(generator, 12) * sizes, units(generator, 12)
     turn = torch.linalg.qr(torch.randn(DIM, DIM, generator=generator, dtype=torch.float64)).Q
     keys = F.normalize(keys @ turn if rotated else keys, dim=-1)
-    return told(keys, values, 8, generator)
+    return told(keys, values, 6, generator)
 
 
-def once(generator: Generator, shared: float = 1.0, orthogonal: bool = False) -> Stream:
-    """12 pairs told once, their keys alike: they share a direction. Or keys at right angles."""
+def once(generator: Generator, shared: float = 2.0, orthogonal: bool = False) -> Stream:
+    """12 pairs told once, their keys alike: `shared` of one direction for 1 of its own. Or keys at right angles."""
     direction, own, values = units(generator, 1), units(generator, 12), units(generator, 12)
     keys = torch.linalg.qr(own.T).Q.T if orthogonal else F.normalize(own + shared * direction, dim=-1)
     return told(keys, values, 1, generator)
@@ -83,7 +83,7 @@ def once(generator: Generator, shared: float = 1.0, orthogonal: bool = False) ->
 def drifting(generator: Generator, new: bool = True) -> Stream:
     """v_t = A_t k_t with new keys always, while A wanders; asked for with keys that were never told, or with the last
     ones that were."""
-    A, k = torch.eye(DIM, dtype=torch.float64), units(generator, 96)
+    A, k = torch.eye(DIM, dtype=torch.float64), units(generator, 64)
     values = []
     for key in k:
         A = A + 0.1 * torch.randn(DIM, DIM, generator=generator, dtype=torch.float64) * DIM**-0.5
@@ -93,9 +93,9 @@ def drifting(generator: Generator, new: bool = True) -> Stream:
     return Stream(k, torch.stack(values), q, q @ A.T, torch.zeros_like(A))
 
 
-def many(generator: Generator, pairs: int = 40) -> Stream:
-    """More pairs than a key has features."""
-    return told(units(generator, pairs), units(generator, pairs), 120 // pairs, generator)
+def many(generator: Generator, pairs: int = 32) -> Stream:
+    """Twice as many pairs as a key has features."""
+    return told(units(generator, pairs), units(generator, pairs), 96 // pairs, generator)
 
 
 STREAMS: dict[str, Callable[[Generator], Stream]] = {

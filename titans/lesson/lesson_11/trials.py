@@ -26,6 +26,7 @@ from titans.lesson.lesson_11.streams import DIM, STREAMS, Stream, draw
 from titans.memory import DeepMemory, Memory
 from titans.recurrence import Momentum, recurrent_scan
 from titans.scan import Gates, Rule
+from titans.state import MemoryState
 
 THETAS = (0.003, 0.01, 0.03, 0.1, 0.3, 0.5, 1.0)
 ETAS = (0.0, 0.5, 0.9)
@@ -40,10 +41,12 @@ class Choice(NamedTuple):
     rule: Rule
     memory: Callable[[], Memory]
 
-    @property
-    def starts_anywhere(self) -> bool:
-        """Whether it is a matrix memory, whose M_0 a stream can give."""
-        return self.memory is matrix
+    def start(self, weights: Tensor) -> tuple[Memory, MemoryState]:
+        """The memory and its state before the first token, a row for each of `weights` [rows, 1, DIM, DIM]: a matrix
+        memory starts from these."""
+        memory = self.memory()
+        state = memory.initial_state(len(weights))
+        return memory, replace(state, weights=(weights,), chunk_weights=(weights,)) if self.memory is matrix else state
 
 
 def matrix() -> Memory:
@@ -85,14 +88,12 @@ def errors(
 
     falling: theta falls to zero along the stream instead of staying.
     """
-    memory, (seeds, tokens, _) = choice.memory(), streams.k.shape
+    seeds, tokens, _ = streams.k.shape
     rows = Stream(*(part.repeat(len(grid), *[1] * (part.ndim - 1))[:, None] for part in streams))
+    memory, state = choice.start(rows.start)
     gates = torch.tensor(grid, dtype=torch.float64).repeat_interleave(seeds, 0)
     theta, eta, alpha = (gate[:, None, None].expand(-1, 1, tokens) for gate in gates.unbind(1))
     theta = theta * torch.linspace(1, 0 if falling else 1, tokens, dtype=torch.float64)
-    state = memory.initial_state(len(gates))
-    if choice.starts_anywhere:
-        state = replace(state, weights=(rows.start,), chunk_weights=(rows.start,))
     _, state = recurrent_scan(memory, state, rows.k, rows.k, rows.v, Gates(theta, eta, alpha), rule=choice.rule)
     wrong = (memory.read(state.weights, rows.q) - rows.wanted).norm(dim=-1) / rows.wanted.norm(dim=-1)
     return wrong.mean((1, 2)).nan_to_num(nan=torch.inf).view(len(grid), seeds)
@@ -134,12 +135,11 @@ def measured(name: str, make: Callable[[Generator], Stream], falling: bool = Fal
 
 
 def cell(name: str, stream: str) -> str:
-    """The median error, with a star where it beats the default rule in every stream measured, and a minus sign where it
-    loses to it in every one."""
-    result, default = (measured(one, STREAMS[stream]) for one in (name, "default"))
-    better, worse = result.wins(default), default.wins(result)
-    mark = "*" if better == len(MEASURED) else "-" if worse == len(MEASURED) else " "
-    return f"{result.median:.2f}{mark}"
+    """The median error; with a star where it is smaller than the default rule's by a tenth or more in every stream
+    measured, and with a minus sign where the default's is smaller than this one's by as much in every one."""
+    result, default = (measured(one, STREAMS[stream]).errors for one in (name, "default"))
+    better, worse = (result < 0.9 * default).all(), (default < 0.9 * result).all()
+    return f"{result.median():.2f}{'*' if better else '-' if worse else ' '}"
 
 
 def table(names: Sequence[str] = tuple(CHOICES), streams: Sequence[str] = tuple(STREAMS)) -> str:

@@ -72,15 +72,16 @@ class ChoiceDrawing(Drawing):
     """Left, the error of each pair as it is told; right, that of each question at the end; default and swapped."""
 
     def __init__(self) -> None:
-        self.figure = new_figure(3.5)
+        self.figure = new_figure(3.4)
         y = say("error |M(k) − v| / |v|", "誤差 |M(k) − v| / |v|")
         left = tidy(self.figure.add_axes((0.07, 0.15, 0.53, 0.6)), x=say("token", "トークン"), y=y)
         right = tidy(self.figure.add_axes((0.66, 0.15, 0.32, 0.6)), x=say("question", "質問"))
-        for axes, title, last in (
-            (left, say("just before it is written", "書き込まれる直前"), 100),
-            (right, say("asked at the end", "最後にたずねたとき"), 33),
+        for axes, title in (
+            (left, say("just before it is written", "書き込まれる直前")),
+            (right, say("asked at the end", "最後にたずねたとき")),
         ):
-            axes.set(ylim=(-0.05, TOP), xlim=(-1, last))
+            axes.set(ylim=(-0.05, TOP), xlim=(-0.02, 1.02))
+            axes.set_xticks([0, 1], [say("first", "最初"), say("last", "最後")])
             axes.set_title(title, fontsize=9, loc="left")
             axes.axhline(1, color=GREY, linewidth=0.8, linestyle=":")
         looks = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
@@ -106,7 +107,7 @@ class ChoiceDrawing(Drawing):
             gates = measured(name, STREAMS[stream]).gates if best else (theta, eta, alpha)
             found = told(name, stream, gates)
             for line, errors in ((self.curves[row], found.before), (self.ends[row], found.end)):
-                line.set_data(range(len(errors)), errors.clamp(max=10 * TOP))
+                line.set_data(torch.linspace(0, 1, len(errors)), errors.clamp(max=10 * TOP))
                 off += int((errors > TOP).sum())
             label = say(
                 "{} {}: error at the end {:.2f}   (θ = {}, η = {}, α = {})",
@@ -130,7 +131,7 @@ def choice_lab() -> LivePicture:
         "best": switch(say("each its best", "それぞれ最良")),
     }
     best = {"theta": 0.3, "eta": 0.0, "alpha": 0.0, "best": True}
-    cases = (("outlier", "Huber"), ("once", "window"), ("drift", "polynomial"))
+    cases = (("outlier", "Huber"), ("once", "Muon+window"), ("drift", "polynomial"))
     return LivePicture(
         ChoiceDrawing(),
         controls,
@@ -140,6 +141,12 @@ def choice_lab() -> LivePicture:
         "question at the end; blue circles for the default rule, orange squares for the one with a choice swapped.",
         shows_ja="選択実験室。左は、それぞれのペアの、書き込まれる直前の誤差、右は、最後にたずねたときの、質問ごとの誤差を示した図。"
         "青い丸が既定の規則、オレンジの四角が、1か所を替えた規則です。",
-        alt="ALT",
-        alt_ja="ALT",
+        alt="Three states, each rule with its best gates. Among outliers the default stays near error 1 and ends at 0.83; "
+        "with Huber's loss all but the outliers fall toward 0, and it ends at 0.18. With 12 keys that are alike, each told "
+        "once, the default ends at 0.92, Muon over a window of 8 at 0.54. While a linear map drifts, polynomial keys err "
+        "more than the default on keys that were never told: 0.52 against 0.39.",
+        alt_ja="3つの状態で、どちらの規則のゲートも、それぞれ最良のものです。外れ値のあるストリームでは、既定の規則の誤差は1の近くにとどまり、"
+        "最後は0.83です。Huber の損失では、外れ値のほかは0に近づき、最後は0.18です。似たキーを1回ずつ、12個伝えるストリームでは、"
+        "既定の規則が0.92、8トークンの窓と Muon が0.54です。線形写像が移り変わるストリームでは、"
+        "伝えていないキーでの誤差は、多項式のキーのほうが大きく、既定の0.39に対して0.52です。",
     )

@@ -141,12 +141,13 @@ def choice_lab() -> LivePicture:
         "question at the end; blue circles for the default rule, orange squares for the one with a choice swapped.",
         shows_ja="選択実験室。左は、それぞれのペアの、書き込まれる直前の誤差、右は、最後にたずねたときの、質問ごとの誤差を示した図。"
         "青い丸が既定の規則、オレンジの四角が、1か所を替えた規則です。",
-        alt="Three states, each rule with its best gates. Among outliers the default stays near error 1 and ends at 0.83; "
-        "with Huber's loss all but the outliers fall toward 0, and it ends at 0.18. With 12 keys that are alike, each told "
-        "once, the default ends at 0.92, Muon over a window of 8 at 0.54. While a linear map drifts, polynomial keys err "
-        "more than the default on keys that were never told: 0.52 against 0.39.",
-        alt_ja="3つの状態で、どちらの規則のゲートも、それぞれ最良のものです。外れ値のあるストリームでは、既定の規則の誤差は1の近くにとどまり、"
-        "最後は0.83です。Huber の損失では、外れ値のほかは0に近づき、最後は0.18です。似たキーを1回ずつ、12個伝えるストリームでは、"
-        "既定の規則が0.92、8トークンの窓と Muon が0.54です。線形写像が移り変わるストリームでは、"
-        "伝えていないキーでの誤差は、多項式のキーのほうが大きく、既定の0.39に対して0.52です。",
+        alt="Three states, each rule with its best gates. Among outliers the default stays near error 1 and ends at "
+        "0.83; with Huber's loss all but the outliers fall toward 0, and it ends at 0.18. With 12 keys that are alike, "
+        "each told once, the default ends at 0.92, Muon over a window of 8 at 0.54. While a linear map drifts, "
+        "polynomial keys err more than the default on keys that were never told: 0.52 against 0.39.",
+        alt_ja="3つの状態で、どちらの規則のゲートも、それぞれ最良のものです。外れ値のあるストリームでは、"
+        "既定の規則の誤差は1の近くにとどまり、最後は0.83です。Huber の損失では、外れ値のほかは0に近づき、最後は0.18です。"
+        "似たキーを1回ずつ、12個伝えるストリームでは、既定の規則が0.92、8トークンの窓と Muon が0.54です。"
+        "線形写像が移り変わるストリームでは、伝えていないキーでの誤差は、多項式のキーのほうが大きく、"
+        "既定の0.39に対して0.52です。",
     )

@@ -307,6 +307,19 @@ def test_polynomial_keys_hold_more_pairs_by_products_and_say_less_of_new_keys():
     assert median("polynomial", told) < 1.05 * median("default", told)
 
 
+@pytest.mark.parametrize("name", list(trials.CHOICES))
+def test_a_rule_or_a_memory_of_the_readers_is_told_from_every_other(name):
+    """The default is told from Muon and so on; forgetting to M_0 too, since M_0 is not zero there."""
+    choice = trials.CHOICES[name]
+    mine = choice.memory() if name in ("deep", "polynomial") else choice.rule
+    assert trials.same(mine, name)
+    others = [other for other in trials.CHOICES if other not in (name, "deep", "polynomial")]
+    if name in ("deep", "polynomial"):
+        assert not trials.same(mine, "polynomial" if name == "deep" else "deep")
+    else:
+        assert [other for other in others if trials.same(mine, other)] == []
+
+
 # ---- The lab ---------------------------------------------------------------------------------------------------------
 
 

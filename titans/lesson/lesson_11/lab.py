@@ -146,7 +146,8 @@ def choice_lab() -> LivePicture:
         "each told once, the default ends at 0.92, Muon over a window of 8 at 0.54. While a linear map drifts, "
         "polynomial keys err more than the default on keys that were never told: 0.52 against 0.39.",
         alt_ja="3つの状態で、どちらの規則のゲートも、それぞれ最良のものです。外れ値のあるストリームでは、"
-        "既定の規則の誤差は1の近くにとどまり、最後は0.83です。Huber の損失では、外れ値のほかは0に近づき、最後は0.18です。"
+        "既定の規則の誤差は1の近くにとどまり、最後は0.83です。"
+        "Huber の損失では、外れ値のほかは0に近づき、最後は0.18です。"
         "似たキーを1回ずつ、12個伝えるストリームでは、既定の規則が0.92、8トークンの窓と Muon が0.54です。"
         "線形写像が移り変わるストリームでは、伝えていないキーでの誤差は、多項式のキーのほうが大きく、"
         "既定の0.39に対して0.52です。",

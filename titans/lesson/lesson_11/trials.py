@@ -146,3 +146,24 @@ def table(names: Sequence[str] = tuple(CHOICES), streams: Sequence[str] = tuple(
     """Choices below one another, streams beside one another, each `cell` of them."""
     rows = [[name, *(cell(name, stream) for stream in streams)] for name in names]
     return "\n".join(f"{name:<11}" + "".join(f"{entry:>8}" for entry in row) for name, *row in [["", *streams], *rows])
+
+
+def compare(make: Callable[[Generator], Stream], *names: str, falling: bool = False) -> str:
+    """Choices and controls on streams of one kind, a line each: median, worst, gates."""
+    return "\n".join(f"{name:<18}{measured(name, make, falling)}" for name in names)
+
+
+@torch.no_grad()
+def same(mine: Rule | Memory, name: str) -> bool:
+    """Whether a rule or a memory of the reader's does what a choice does, to 1e-10 in every answer, on random pairs, from
+    a random M_0 and with gates between 0 and 1."""
+    choice, generator = CHOICES[name], torch.Generator().manual_seed(0)
+    tokens = draw(STREAMS["plain"], range(3))
+    k, v = tokens.k[:, None], tokens.v[:, None]
+    first = torch.randn(3, 1, DIM, DIM, generator=generator, dtype=torch.float64)
+    shares = torch.rand(3, *k.shape[:3], generator=generator, dtype=torch.float64)
+    gates, answers = Gates(0.2 * shares[0], shares[1], 0.1 * shares[2]), []
+    for one in (choice, Choice(mine, choice.memory) if isinstance(mine, Rule) else Choice(choice.rule, lambda: mine)):
+        memory, state = one.start(first)
+        answers.append(recurrent_scan(memory, state, k, k, v, gates, rule=one.rule)[0])
+    return bool((answers[0] - answers[1]).abs().max() < 1e-10)

@@ -155,7 +155,7 @@ def compare(make: Callable[[Generator], Stream], *names: str, falling: bool = Fa
 
 @torch.no_grad()
 def same(mine: Rule | Memory, name: str) -> bool:
-    """Whether a rule or a memory of the reader's does what a choice does, to 1e-10 in every answer, on random pairs, from
+    """Whether a rule or a memory of the reader's answers as a choice does, to 1e-10, on random pairs, from
     a random M_0 and with gates between 0 and 1."""
     choice, generator = CHOICES[name], torch.Generator().manual_seed(0)
     tokens = draw(STREAMS["plain"], range(3))

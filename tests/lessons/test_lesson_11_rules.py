@@ -279,6 +279,16 @@ def test_muon_gains_where_keys_share_a_direction_and_by_being_orthogonal():
     assert median("default", apart) - median("Muon", apart) < 0.2 * (median("default", alike) - median("Muon", alike))
 
 
+def test_the_more_direction_keys_share_the_more_muon_gains():
+    gains, bare = [], []
+    for shared in (0.0, 1.0, 2.0, 3.0):
+        make = partial(streams.once, shared=shared)
+        gains.append(median("default", make) - median("Muon", make))
+        bare.append(median("default", make) - median("normalised", make))
+    assert gains[:3] == sorted(gains[:3])
+    assert min(gains[2:]) > 5 * max(0.01, *bare[2:])
+
+
 def test_the_window_gains_by_asking_again_now():
     for make in (streams.once, streams.scaled, streams.plain):
         assert beats("window", "default", make) == 7
@@ -287,6 +297,16 @@ def test_the_window_gains_by_asking_again_now():
     orthogonal = partial(streams.once, orthogonal=True)
     assert median("default", orthogonal) < 1e-10  # nothing is left to gain where pairs do not disturb each other
     assert median("window", orthogonal) < 1e-10
+
+
+def test_to_be_told_again_helps_where_others_came_between_and_not_in_a_row():
+    """What the window does, done to the default: in a row nothing is gained, in two rounds in every stream."""
+    rounds, in_a_row = partial(streams.once, rounds=2), partial(streams.once, in_a_row=8)
+    told_once = trials.measured("default", streams.once)
+    assert median("default", in_a_row) > 0.98 * told_once.median
+    assert trials.measured("default", rounds).wins(told_once) == 7
+    assert median("default", rounds) < 0.95 * told_once.median
+    assert median("window", in_a_row) > median("window", streams.once)  # where a window holds two pairs at most
 
 
 def test_the_window_does_not_gain_from_noise():
@@ -328,6 +348,23 @@ def test_the_lab_ends_where_the_table_measures():
         found = trials.measured(name, streams.outliers)
         told = choice_lab.told(name, "outlier", found.gates)
         assert float(told.end.mean()) == pytest.approx(float(found.errors[0]), rel=1e-6)
+
+
+def test_at_the_largest_step_only_bounded_steps_stay_on_the_chart():
+    def off(choice):
+        told = [choice_lab.told(choice, stream, (1.0, 0.0, 0.0)) for stream in streams.STREAMS]
+        return [sum(int((errors > choice_lab.TOP).sum()) for errors in one) for one in told]
+
+    assert max(off("Huber") + off("Muon")) < 10
+    assert all(max(off(choice)) > 20 for choice in trials.CHOICES if choice not in ("Huber", "Muon"))
+
+
+def test_the_default_among_outliers_is_quiet_or_wild():
+    """With its own best step it hardly learns; with that of Huber's loss it leaves the chart."""
+    own, other = (choice_lab.told("default", "outlier", (theta, 0.0, 0.0)) for theta in (0.03, 0.5))
+    assert own.before.median() > 0.9
+    assert own.before.max() < choice_lab.TOP
+    assert (other.before > choice_lab.TOP).sum() > 20
 
 
 def test_before_its_write_an_empty_memory_is_wrong_by_all_of_the_value():

@@ -73,11 +73,15 @@ def scaled(generator: Generator, smallest: float = 0.05, rotated: bool = False) 
     return told(keys, values, 6, generator)
 
 
-def once(generator: Generator, shared: float = 2.0, orthogonal: bool = False) -> Stream:
-    """12 pairs told once, their keys alike: `shared` of one direction for 1 of its own. Or keys at right angles."""
+def once(
+    generator: Generator, shared: float = 2.0, orthogonal: bool = False, rounds: int = 1, in_a_row: int = 1
+) -> Stream:
+    """12 pairs told once, their keys alike: `shared` of one direction for 1 of its own. Or keys at right angles; or told
+    more often, in rounds of all or each some times in a row."""
     direction, own, values = units(generator, 1), units(generator, 12), units(generator, 12)
     keys = torch.linalg.qr(own.T).Q.T if orthogonal else F.normalize(own + shared * direction, dim=-1)
-    return told(keys, values, 1, generator)
+    stream = told(keys, values, rounds, generator)
+    return stream._replace(k=stream.k.repeat_interleave(in_a_row, 0), v=stream.v.repeat_interleave(in_a_row, 0))
 
 
 def drifting(generator: Generator, new: bool = True) -> Stream:

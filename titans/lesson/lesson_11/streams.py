@@ -76,8 +76,8 @@ def scaled(generator: Generator, smallest: float = 0.05, rotated: bool = False) 
 def once(
     generator: Generator, shared: float = 2.0, orthogonal: bool = False, rounds: int = 1, in_a_row: int = 1
 ) -> Stream:
-    """12 pairs told once, their keys alike: `shared` of one direction for 1 of its own. Or keys at right angles; or told
-    more often, in rounds of all or each some times in a row."""
+    """12 pairs told once, their keys alike: `shared` of one direction for 1 of its own. Or keys at right angles;
+    or told more often, in rounds of all or each some times in a row."""
     direction, own, values = units(generator, 1), units(generator, 12), units(generator, 12)
     keys = torch.linalg.qr(own.T).Q.T if orthogonal else F.normalize(own + shared * direction, dim=-1)
     stream = told(keys, values, rounds, generator)

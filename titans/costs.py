@@ -207,11 +207,11 @@ def _segments(config: TitansConfig, memory: bool, T: int, n: int) -> _Count:
 
 def _attention(config: TitansConfig, T: int, seen: int, prefix: int, streams: int, window: int) -> _Count:
     """6 A r k: T queries and a prefix, and of every stream the keys of `seen` tokens and theirs; or block by block, a
-    window of queries and 2 window - 1 keys. Kept: queries, keys (twice as long), values, the softmax twice."""
+    window of queries and 2 window - 1 keys. Kept: queries, keys (twice as long), values, the softmax."""
     width = config.heads * config.head_size
     blocks, queries, span = (1, T, seen + T) if T <= window else (-(-T // window), window, 2 * window - 1)
     keys = prefix + streams * span
-    kept = width * (2 * queries + 3 * keys) + 2 * config.heads * queries * keys
+    kept = width * (2 * queries + 3 * keys) + config.heads * queries * keys
     return _Count(6 * width * blocks * queries * keys, plain=blocks * kept)
 
 
@@ -241,6 +241,10 @@ def _piece(config: TitansConfig, c: int) -> _Count:
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
     kept = sum(c * (5 * o + 2 * i) + 8 * c * c for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
+    if len(shapes) > 2:  # numbers are bounded: before and after
+        kept += sum(2 * c * (o + i) for o, i in shapes)
+    if config.memory_residual:  # LN, its error, and the sums in both
+        kept += 6 * c * shapes[-1][0]
     return _Count(H * (layers + mix), 0 if learned else H * mix, precise=2 * _memory_size(config) + H * kept)
 
 

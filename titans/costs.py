@@ -11,7 +11,7 @@ library's code: what a mask empties, and the places that fill a last window up, 
     projections    2 T D D', D' being D, A, the width of the network, or the vocabulary
     attention      6 A r k for r queries that meet k keys: 4 for q k^T, where both stand twice (D4), 2 for what is read
     reading        2 |M| a token
-    writing        for each piece, head and layer, 10 c o_l i_l + 2 c o_l i_l [l > 1] + 2 c^2 (o_l + i_l) + 2 c^2 (c + 1)
+    writing        a piece, head and layer: 10 c o_l i_l + 2 c o_l i_l [l > 1] + 2 c^2 (o_l + i_l) + 2 c^2 (c + 1)
 
 The 10 are the errors' forward pass (2), W z and S z (4), W' and S' (4); one more product takes an error back through a
 layer; then come a . z, its product with e, and G. In training the backward pass does twice what the forward pass did,
@@ -209,7 +209,7 @@ def _attention(config: TitansConfig, T: int, seen: int, prefix: int, streams: in
     """6 A r k: T queries and a prefix, and of every stream the keys of `seen` tokens and theirs; or block by block, a
     window of queries and 2 window - 1 keys. Kept: queries, keys (twice as long), values, the softmax."""
     width = config.heads * config.head_size
-    blocks, queries, span = (1, T, seen + T) if T <= window else (-(-T // window), window, 2 * window - 1)
+    blocks, queries, span = (1, T, seen + T) if window >= T else (-(-T // window), window, 2 * window - 1)
     keys = prefix + streams * span
     kept = width * (2 * queries + 3 * keys) + config.heads * queries * keys
     return _Count(6 * width * blocks * queries * keys, plain=blocks * kept)
@@ -235,7 +235,7 @@ def _learn(config: TitansConfig, T: int, place: int) -> _Count:
 
 
 def _piece(config: TitansConfig, c: int) -> _Count:
-    """The closed form over c tokens of one chunk, in all heads. G is not learned from where both gates are held at 0."""
+    """The closed form over c tokens of one chunk, in all heads. No gradient goes through G where both gates are 0."""
     shapes, H = _shapes(config), config.memory_heads
     mix = 2 * c * c * (c + 1) * len(shapes)
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])

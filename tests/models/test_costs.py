@@ -147,6 +147,17 @@ def test_a_large_model_is_as_large_as_one_without_numbers(variant):
     assert cost(config, 2_000_000).parameters == sum(parameter.numel() for parameter in model.parameters()) > 5e8
 
 
+@each_variant
+@pytest.mark.parametrize("memory_heads", [1, 16])
+def test_at_full_width_torch_counts_the_same(variant, memory_heads):
+    sizes = {"dim": 1024, "layers": 1, "heads": 16, "memory_heads": memory_heads, "persistent_tokens": 128}
+    config = TitansConfig(variant, 32_000, segment_len=512, window=512, memory_tokens=256 * (variant == "mac"), **sizes)
+    with torch.device("meta"), counter() as counted:
+        state = TitansLM(config)(torch.zeros(1, 530, dtype=torch.long)).state
+    expected = cost(config, 530)
+    assert (counted.get_total_flops(), state_bytes(state)) == (expected.operations, expected.state_bytes)
+
+
 # ---- Nearly ----------------------------------------------------------------------------------------------------------
 
 

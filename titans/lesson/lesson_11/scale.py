@@ -1,9 +1,9 @@
-"""What models of the sizes of the paper's later version cost, beside Transformers of the same layers; `titans.cost` says."""
+"""What models of the sizes in the paper's later version cost, beside Transformers with the same layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from matplotlib.axes import Axes
@@ -95,13 +95,20 @@ def state_is_smaller(config: TitansConfig) -> int:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a size costs at `LONG` tokens, and where it begins to cost less than a Transformer; see `scale`."""
+    """What a size costs at `LONG` tokens, and where it begins to cost less than a Transformer.
+
+    per_token: operations of reading. step: of a step of generation; bare_step: of one without persistent and memory
+        tokens, whose keys and values every call makes anew.
+    state, cache: bytes carried. kept: bytes a token, for the backward pass.
+    reading_from, step_from, state_from: the lengths from which on MAC takes less.
+    """
 
     parameters: int
     transformer_parameters: int
     per_token: float
     transformer_per_token: float
     step: float
+    bare_step: float
     state: int
     cache: int
     kept: float
@@ -112,7 +119,7 @@ class Scale:
 
 
 def scale(size: str, memory_heads: int = 1) -> Scale:
-    """Parameters, operations a token, bytes of a state or a cache, bytes kept for the backward pass a token, lengths."""
+    """What `titans.cost` says of a size, and the lengths where lines cross."""
     config = sized(size, memory_heads)
     ours, theirs = cost(config, LONG, dtype=DTYPE), transformer_cost(config, LONG, dtype=DTYPE)
     return Scale(
@@ -121,6 +128,7 @@ def scale(size: str, memory_heads: int = 1) -> Scale:
         ours.operations_per_token,
         theirs.operations_per_token,
         step_of(config),
+        step_of(replace(config, persistent_tokens=0, memory_tokens=0)),
         largest_state(config),
         theirs.state_bytes,
         ours.activation_bytes / LONG,
@@ -136,14 +144,15 @@ def scale_table(memory_heads: int | None = 1) -> str:
     scales = [scale(size, memory_heads or SIZES[size][2]) for size in SIZES]
     rows: tuple[tuple[str, Callable[[Scale], float], float, str], ...] = (
         (say("parameters, MAC", "パラメータ数、MAC"), lambda s: s.parameters, 1e6, "M"),
-        (say("  Transformer", "　Transformer"), lambda s: s.transformer_parameters, 1e6, "M"),
+        (say("  Transformer", "　トランスフォーマー"), lambda s: s.transformer_parameters, 1e6, "M"),
         (say("operations/token, MAC", "演算数／トークン、MAC"), lambda s: s.per_token, 1e9, "G"),
-        (say("  Transformer", "　Transformer"), lambda s: s.transformer_per_token, 1e9, "G"),
+        (say("  Transformer", "　トランスフォーマー"), lambda s: s.transformer_per_token, 1e9, "G"),
         (say("  a step of MAC's generation", "　MAC の生成の1ステップ"), lambda s: s.step, 1e9, "G"),
+        (say("    without N_p and N_m", "　　N_p と N_m なし"), lambda s: s.bare_step, 1e9, "G"),
         (say("carried, MAC", "引き継ぐ大きさ、MAC"), lambda s: s.state, 1e6, "MB"),
-        (say("  Transformer", "　Transformer"), lambda s: s.cache, 1e6, "MB"),
+        (say("  Transformer", "　トランスフォーマー"), lambda s: s.cache, 1e6, "MB"),
         (say("kept/token, MAC", "逆伝播用に残す／トークン、MAC"), lambda s: s.kept, 1e6, "MB"),
-        (say("  Transformer", "　Transformer"), lambda s: s.transformer_kept, 1e6, "MB"),
+        (say("  Transformer", "　トランスフォーマー"), lambda s: s.transformer_kept, 1e6, "MB"),
         (say("reading is cheaper from", "読むのが安くなる長さ"), lambda s: s.reading_from, 1, ""),
         (say("a step is cheaper from", "1ステップが安くなる長さ"), lambda s: s.step_from, 1, ""),
         (say("carried is less from", "引き継ぐ大きさが小さくなる長さ"), lambda s: s.state_from, 1, ""),
@@ -177,13 +186,19 @@ def scale_picture(size: str = "340M") -> Picture:
     one, whole = sized(size), sized(size, many)
     draw(left, lengths, lambda config, n: cost(config, n).operations_per_token, one, whole)
     draw(right, lengths, lambda config, n: cost(config, n - 1, dtype=DTYPE).state_bytes, one, whole)
-    full = {"color": BLACK, "linestyle": "-.", "marker": "^", "markersize": 4, "label": "Transformer"}
+    full = {
+        "color": BLACK,
+        "linestyle": "-.",
+        "marker": "^",
+        "markersize": 4,
+        "label": say("Transformer", "トランスフォーマー"),
+    }
     left.plot(lengths, [transformer_cost(one, n).operations_per_token for n in lengths], **full)
     right.plot(lengths, [transformer_cost(one, n, dtype=DTYPE).state_bytes for n in lengths], **full)
     crossings = [[cross(config) for config in (one, whole)] for cross in (reading_is_cheaper, state_is_smaller)]
     for axes, found in zip((left, right), crossings, strict=True):
         for length in found:
-            axes.axvline(length, color=GREY, linewidth=0.8, linestyle=":")
+            axes.axvline(length, color=GREY, linewidth=0.8, linestyle=":", ymax=0.72)
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xticks(lengths[::3], [f"{n:,}" for n in lengths[::3]], fontsize=8)
@@ -192,15 +207,16 @@ def scale_picture(size: str = "340M") -> Picture:
     (work_one, work_many), (state_one, state_many) = crossings
     return Picture(
         figure,
-        alt=f"Two pairs of axes against the length of a text, from 512 to 2 million tokens, for models of {size}. Left, "
-        "operations per token of reading: MAC's stay the same, a Transformer's grow in proportion in the end, and are "
-        f"more from {work_many:,} tokens on if the memory has {many} heads, from {work_one:,} on if it has one. Right, "
-        f"bytes carried: MAC's stay the same, a Transformer's cache grows from the first token on, and passes them at "
-        f"{state_many:,} and {state_one:,} tokens.",
+        alt=f"Two pairs of axes against the length of a text, from 512 to 2 million tokens, for models of {size}. "
+        "Left, operations per token of reading: MAC's stay the same, a Transformer's grow, in the end in proportion, "
+        f"and are more from {work_many:,} tokens on if the memory has {many} heads, from {work_one:,} on if it has "
+        "one. Right, bytes carried: MAC's stay the same, a Transformer's cache grows from the first token on, and "
+        f"passes them at {state_many:,} and {state_one:,} tokens.",
         alt_ja=f"テキストの長さ（512から200万トークン）に対する2つのグラフで、モデルの大きさは {size} です。左は、"
-        "読むときの1トークンあたりの演算数です。MAC では変わらず、Transformer では、やがて長さに比例して増え、"
-        f"メモリのヘッドが{many}個なら{work_many:,}トークンから、1個なら{work_one:,}トークンから、MAC より多くなります。"
-        "右は、引き継ぐバイト数です。MAC では変わらず、Transformer のキャッシュは最初のトークンから増え続け、"
+        "読むときの1トークンあたりの演算数です。MAC では変わらず、トランスフォーマーでは、やがて長さに比例して増え、"
+        f"メモリのヘッドが{many}個なら{work_many:,}トークンから、1個なら{work_one:,}トークンから、"
+        "MAC より多くなります。"
+        "右は、引き継ぐバイト数です。MAC では変わらず、トランスフォーマーのキャッシュは最初のトークンから増え続け、"
         f"それぞれ{state_many:,}トークンと{state_one:,}トークンで MAC を追い越します。",
     )
 

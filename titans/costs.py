@@ -240,7 +240,9 @@ def _piece(config: TitansConfig, c: int) -> _Count:
     mix = 2 * c * c * (c + 1) * len(shapes)
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
-    kept = sum(c * (5 * o + 2 * i) + 8 * c * c for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
+    kept = sum(c * (5 * o + 2 * i) + 2 * c * c + 7 * c * (c + 1) for o, i in shapes) + sum(
+        3 * c * o for o, _ in shapes[:-1]
+    )
     if len(shapes) > 2:  # numbers are bounded: before and after
         kept += sum(2 * c * (o + i) for o, i in shapes)
     if config.memory_residual:  # LN, its error, and the sums in both

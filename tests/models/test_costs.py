@@ -167,7 +167,10 @@ def ample(variant: str, **more) -> TitansConfig:
 
 
 @each_variant
-@pytest.mark.parametrize("more", [{}, {"memory_residual": True}, {"memory_depth": 3, "memory_heads": 2}])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"memory_residual": True}, {"memory_depth": 3, "memory_heads": 2}, {"memory_heads": 8, "chunk_size": 48}],
+)
 def test_what_is_kept_for_the_backward_pass_is_right_to_a_twentieth_and_grows_as_it_should(variant, more):
     config = ample(variant, **more)
     model = TitansLM(config)

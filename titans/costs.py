@@ -4,8 +4,9 @@ The letters: T tokens after n earlier ones, D features of the model (`dim`), A =
 heads, c tokens of a chunk or of the piece of one that a call or a segment leaves, N_p persistent and N_m memory tokens,
 and for layer l of the memory's L its matrix in a head, o_l x i_l. A memory is |M| = H sum_l o_l i_l numbers.
 
-Operations are what `torch.utils.flop_counter.FlopCounterMode` counts on a CPU: 2 r i o for the product of matrices [r,
-i] and [i, o], nothing for what is done number by number (convolutions, norms, gates, softmax). They are those of this
+Operations are what `torch.utils.flop_counter.FlopCounterMode` counts on a CPU, once it is told of `baddbmm_`, which it
+passes over: 2 r i o for the product of matrices [r, i] and [i, o], nothing for what is done number by number
+(convolutions, norms, gates, softmax). They are those of this
 library's code: what a mask empties, and the places that fill a last window up, are computed and counted. A row's are
 
     projections    2 T D D', D' being D, A, the width of the network, or the vocabulary
@@ -39,7 +40,7 @@ class Cost:
     operations: of a forward pass. training: of it and the backward pass.
     parameters: numbers that are learned; parameter_bytes: what they take.
     state_bytes: what is carried on after these tokens, every tensor of the state; for a Transformer keys and values.
-    activation_bytes: about what a forward pass keeps for the backward pass, parameters not counted.
+    activation_bytes: about what a forward pass keeps for the backward pass on a CPU, parameters not counted.
     """
 
     tokens: int
@@ -240,9 +241,8 @@ def _piece(config: TitansConfig, c: int) -> _Count:
     mix = 2 * c * c * (c + 1) * len(shapes)
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
-    kept = sum(c * (5 * o + 2 * i) + 2 * c * c + 7 * c * (c + 1) for o, i in shapes) + sum(
-        3 * c * o for o, _ in shapes[:-1]
-    )
+    kept = sum(c * (5 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
+    kept += (2 * c * c + 7 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
     if len(shapes) > 2:  # numbers are bounded: before and after
         kept += sum(2 * c * (o + i) for o, i in shapes)
     if config.memory_residual:  # LN, its error, and the sums in both

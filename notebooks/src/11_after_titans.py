@@ -438,8 +438,9 @@ assert gains["linear attention"] > 0.25 > 0.1 > abs(gains["DeltaNet"])
 both = ("DeltaNet", "Longhorn")
 uneven = [error(name, relatives.uneven) for name in both]
 assert uneven[0] - uneven[1] > 0.2
-last = [error(name, relatives.few) for name in ("Titans, eta = 0", "Titans")]
-assert 0 < last[0] - last[1] < 0.06
+both = ("Titans, eta = 0", "Titans")
+few = [error(name, relatives.few) for name in both]
+assert 0 < few[0] - few[1] < 0.06
 crowded = [error(name, relatives.crowded) for name in settings]
 assert 0.74 < min(crowded) < max(crowded) < 0.8
 print(relatives.border_table())
@@ -819,7 +820,7 @@ for share in shares:
 
 # %% [markdown] lang="ja"
 # キーに共通の方向がなければ、Muon に得はありません。共通の部分が大きいほど得は大きく、長さをそろえるだけのステップには、その得がありません。ここで効いているのは、直交化です。
-# 別のところでは、そうではありません。後の表では、Muon は外れ値のあるストリームでも勝ちますが、そのときの最良の $\eta$ は0です。
+# 別のところでは、そうではありません。後の表では、Muon は外れ値のあるストリームでも勝ちますが、そこで最良なのは $\eta = 0$ です。
 # 1つのペアの勾配には特異値が1つしかないので、長さをそろえるのと**同じ**ことになり、`normalised` もそこで勝ちます。
 
 # %%
@@ -940,7 +941,8 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
 # ATLAS の規則は、窓と Muon の両方です。効果は重なるでしょうか。
 
 # %%
-again, same = (trials.measured("default", way) for way in (rounds, in_a_row))
+ways = (rounds, in_a_row)
+again, same = (trials.measured("default", way) for way in ways)
 assert again.wins(default) == 7
 assert again.median < 0.95 * default.median
 assert same.median > 0.98 * default.median
@@ -1071,7 +1073,7 @@ print(trials.table())
 #
 # 1. 「それぞれ最良」にチェックを付けずに、$\theta$ を1、$\eta$ と $\alpha$ を0にして、ストリームと選択を順に変えてください。
 #    点のほとんどが枠の中にとどまる選択が、2つあります。どれですか。
-# 2. 外れ値のあるストリームで、$\eta = \alpha = 0$ とします。$\theta$ が0.03（既定の規則に最良）のときと0.5（Huber の損失に最良）のときの、
+# 2. 外れ値のあるストリームで、$\eta = \alpha = 0$ とします。$\theta = 0.03$（既定の規則に最良）のときと、0.5（Huber の損失に最良）のときの、
 #    既定の規則の、書き込む直前の誤差を見てください。それぞれ、何がいけないのでしょうか。
 # 3. 書き込む直前の誤差を見ても、最後の誤差がわからないのは、どのストリームですか。
 
@@ -1103,7 +1105,7 @@ lab
 #
 # 1. Huber の損失と Muon です。どちらも、ステップの長さに上限があります。枠を外れる点は、どのストリームでも10個に足りません。
 # 2. 0.03では、ほとんど学べず、誤差は1の近くにとどまります。0.5では、外れ値がそのまま書き込まれ、誤差は枠を外れます。
-# 3. 「似たキーを1回」です。どのペアも1回しか来ないので、書き込む直前には、いつも初めてのペアです。選択の違いが出るのは、最後だけです。
+# 3. 「似たキーを1回」です。どのペアも1回しか伝えられないので、書き込む直前には、いつも初めてのペアです。選択の違いが出るのは、最後だけです。
 #
 # </details>
 
@@ -1153,7 +1155,7 @@ print(decisions.decision_table())
 # 最も小さいのは D15 の2行目です。$W_O$ が通常の大きさでも、書き込まれるものの向きは、アテンションによって1000分の1も変わりません。
 # つまり、この試験からわかるのは、2つの始め方に違いがあることだけで、訓練に小さいほうが必要かどうかは、わかりません。
 #
-# この表は、そのまま受け取ってください。どの行も、決め方の違いが**見える**と言っているだけです。どちらが**よい**かは別の問いで、
+# この表は、書いてあるとおりに読んでください。どの行も、決定の違いが**見える**と言っているだけです。どちらが**よい**かは別の問いで、
 # この教材で答えがあるのは、一部だけです。D3（別の決め方では、トークンに未来が見えてしまいます。レッスン07）、D4 と D13（レッスン07）、
 # D7（レッスン04）、D10（レッスン09）、D16（README の `recall-scattered`）です。D8 は $\theta$ の尺度が変わるだけです。
 # D9、D11、D14 については、学習済みのモデルが何を失い、何を得るかを、ここでは測っていません。
@@ -1180,7 +1182,7 @@ assert away["D15", 1] < 0.001
 # %% [markdown] lang="ja"
 # ### 誤植
 #
-# 誤植のある式は、外れる予測です。次の表では、正しい意味の式と印刷された式を、それぞれ、自動微分や式(13)〜(15)のループと比べます。
+# 誤植のある式は、外れる予測です。次の表では、正しい意味の式と印刷された式を、それぞれ、自動微分（autograd）や式(13)〜(15)のループと比べます。
 # 数値は相対誤差です。
 #
 # **実行する前に予想してみましょう。** 式(17)には、1行に3つの誤植があります。1つだけで最も大きな誤差になるのは、どれでしょうか。
@@ -1245,7 +1247,8 @@ config = scale.sized("340M")
 for tokens in (10_000, 2_000_000):
     for name, count in (("MAC", cost), ("Transformer", transformer_cost)):
         each = count(config, tokens, dtype=scale.DTYPE)
-        work, carried = each.operations_per_token / 1e9, each.state_bytes / 1e6
+        work = each.operations_per_token / 1e9
+        carried = each.state_bytes / 1e6
         print(f"{tokens:>9,} {name:<11}{work:6.1f} G {carried:9,.0f} MB")
 
 # %%
@@ -1328,7 +1331,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # | 論文 | 内容 |
 # |---|---|
-# | [TTT](https://arxiv.org/abs/2407.04620)（Titans より前） | 隠れ状態そのものがモデル（行列、または2層のネットワーク）で、学習の1ステップで更新されます。1.25億から13億パラメータの範囲で、Mamba のパープレキシティが1万6千トークンから先では下がらないのに対し、文脈が長いほど下がり続けます。 |
+# | [TTT](https://arxiv.org/abs/2407.04620)（Titans より前） | 隠れ状態（state）そのものがモデル（行列、または2層のネットワーク）で、学習の1ステップで更新されます。1.25億から13億パラメータの範囲で、Mamba のパープレキシティ（perplexity）が1万6千トークンから先では下がらないのに対し、文脈が長いほど下がり続けます。 |
 # | [MIRAS](https://arxiv.org/abs/2504.13173) | Transformer、Titans、線形の回帰型ネットワークを、4つの選択（メモリ、その損失、何を保つか、学習のアルゴリズム）が異なる連想メモリとみなします。二乗誤差以外の損失も試し、選択によって得意なことが違うと述べています。 |
 # | [ATLAS](https://arxiv.org/abs/2505.23735) | 最後のトークンだけを見て書き込むことを限界の1つに挙げ、現在と過去のトークンについてメモリを最適化します。メモリに入る量も増やします。 |
 # | [LaCT](https://arxiv.org/abs/2505.23884) | 16〜64トークンのチャンクでは、現在の GPU の5%も使えませんが、1チャンクを2千〜100万トークンにすると、最大70%になります。近くのことは、窓のアテンションが受け持ちます。 |
@@ -1404,7 +1407,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # | Should a deep memory forget, and towards what? | Pulled to zero, hidden layers take the gradients with them (D16). On recall, the last layer alone is as good as no forgetting. | Three memories of depth 2 with the same gates: pulled to zero, pulled to $M_0$, the last layer alone, on streams that are longer than what fits, where something has to go; recall of the newest against its age. |
 # | What keeps a chunk's steps from adding up once $\theta$ and $\eta$ are trained? | At the start the sum is bounded; training moves it, and on foreign input the memory is chaotic. A bound on the sum cures it and costs answers. | Train with the limit $2 \theta \lambda / (1 - \eta) < 2$ built into the gates, or as a penalty; then answers at the length of training, and the distance of two splits on foreign input. |
 # | Is $h$ of use at scale? | It follows pointers where it begins strong, and recall does not need it. | Language models of the paper's size with $h$, without, and with $h$ beginning at several strengths; the loss on tokens whose cause lies two segments back. |
-# | How large may a chunk be? | Small ones are slow, large ones lose what lies far; stale gradients when reading are not the reason at 1,024 tokens (lesson 05). | Models of equal training *time*, not steps, for chunks of 4 to 1,024; and read with another chunk than trained with. |
+# | How large may a chunk be? | Small ones are slow, large ones lose what lies far; at 1,024 tokens that is not for stale gradients when reading (lesson 05). | Models of equal training *time*, not steps, for chunks of 4 to 1,024; and read with another chunk than trained with. |
 # | Does momentum help, or a larger step? | In the paper's ablation it does; on recall here seeds differ by more than it gives. Lesson 03 has a stream where it wins. | The same total step $\theta / (1 - \eta)$ with $\eta$ at 0 and free, over ten seeds and on text. |
 # | Does a state carried for millions of tokens stay as good as a new one? | Needles last 256 times the length of training, at best. | A stream of documents, each asked about itself: the share of right answers against the age of the state, and against one begun anew. |
 # | How much of it is memory, how much linear attention? | A matrix in one chunk is linear attention exactly; a deep one is not. | The model of 2602.21204 and a Titans of the same size on `recall-many`: does depth still pay? |
@@ -1419,7 +1422,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # | 問い | わかっていること | 何をすればわかるか |
 # |---|---|---|
 # | 深いメモリは忘れるべきか。どこに向かって忘れるべきか。 | ゼロに近づけると、隠れ層とともに勾配も失われます（D16）。想起の課題では、最後の層だけが忘れても、忘却なしと同じくらいです。 | 深さ2で、ゲートが同じ3つのメモリ（ゼロに近づける、$M_0$ に近づける、最後の層だけ）に、入りきらないほど長いストリームを読ませ、新しいものの正解率を、古さに対して調べます。 |
-# | $\theta$ と $\eta$ を訓練した後、チャンクのステップの合計を抑えるものは何か。 | 最初は合計に上限がありますが、訓練で変わり、訓練と違う入力ではカオスになります。合計に上限を設ければ防げますが、正解が減ります。 | $2 \theta \lambda / (1 - \eta) < 2$ という限界を、ゲートに組み込むか、罰則にして訓練します。訓練の長さでの正解率と、違う入力での2通りの区切りの差を調べます。 |
+# | $\theta$ と $\eta$ を訓練した後、チャンクのステップの合計を抑えるものは何か。 | 最初は合計に上限がありますが、訓練で変わり、訓練と違う入力ではカオスになります。合計に上限を設ければ防げますが、正解が減ります。 | $2 \theta \lambda / (1 - \eta) < 2$ という限界を、ゲートに組み込むか、罰則にして訓練します。訓練の長さでの正解率と、違う入力での2通りの区切りの距離を調べます。 |
 # | 大きなモデルで、$h$ は役に立つのか。 | 強く始めればポインタをたどれます。想起には要りません。 | 論文の規模の言語モデルで、$h$ あり、なし、$h$ をいくつかの強さで始めた場合を比べます。原因が2セグメント前にあるトークンの損失を見ます。 |
 # | チャンクはどこまで大きくできるのか。 | 小さいと遅く、大きいと遠くのことが失われます。1,024トークンでは、読むときの古い勾配が理由ではありません（レッスン05）。 | ステップ数ではなく訓練**時間**を同じにして、4〜1,024トークンのチャンクを比べます。訓練と違うチャンクで読むことも試します。 |
 # | 役に立つのはモーメンタムか、大きなステップか。 | 論文のアブレーションでは役に立ちますが、ここでの想起では、シードによる差のほうが大きくなっています。レッスン03に、役に立つストリームがあります。 | 合計のステップ $\theta / (1 - \eta)$ を同じにして、$\eta$ が0の場合と自由な場合を、10個のシードと、テキストで比べます。 |

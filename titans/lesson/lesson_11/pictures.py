@@ -49,7 +49,7 @@ def costs() -> Picture:
     (work_one, work_many), (state_one, state_many) = crossings
     return Picture(
         figure,
-        alt=f"Two pairs of axes against the length of a text, from 512 to 2 million tokens, for models of {SIZE}. "
+        alt=f"Two charts against the length of a text, from 512 to 2 million tokens, for models of {SIZE}. "
         "Left, operations per token of reading: MAC's stay the same, a Transformer's grow, in the end in proportion, "
         f"and are more from {work_many:,} tokens on if the memory has {many} heads, from {work_one:,} on if it has "
         "one. Right, bytes carried: MAC's stay the same, a Transformer's cache grows from the first token on, and "

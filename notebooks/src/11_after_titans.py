@@ -435,14 +435,14 @@ for name in ("linear attention", "DeltaNet"):
 assert gains["linear attention"] > 0.25 > 0.1 > abs(gains["DeltaNet"])
 
 # %%
-both = ("DeltaNet", "Longhorn")
-uneven = [error(name, relatives.uneven) for name in both]
+pair = ("DeltaNet", "Longhorn")
+uneven = [error(name, relatives.uneven) for name in pair]
 assert uneven[0] - uneven[1] > 0.2
-both = ("Titans, eta = 0", "Titans")
-few = [error(name, relatives.few) for name in both]
+pair = ("Titans, eta = 0", "Titans")
+few = [error(name, relatives.few) for name in pair]
 assert 0 < few[0] - few[1] < 0.06
 crowded = [error(name, relatives.crowded) for name in settings]
-assert 0.74 < min(crowded) < max(crowded) < 0.8
+assert 0.78 < min(crowded) < max(crowded) < 0.83
 print(relatives.border_table())
 
 # %% [markdown] lang="en"
@@ -461,9 +461,9 @@ print(relatives.border_table())
 # %%
 never, _, cleared = (relatives.at_the_border(x) for x in (0, 0.5, 0.99))
 _, before, *_ = never.values()
-after, late, earlier, unwritten, empty = cleared.values()
+after, late, earlier, unwritten, fresh = cleared.values()
 assert after < earlier < late < before
-assert max(abs(after - empty), abs(unwritten - empty)) < 0.001
+assert max(abs(after - fresh), abs(unwritten - fresh)) < 0.001
 
 # %% [markdown] lang="en"
 # ## 3. Four choices
@@ -943,6 +943,7 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
 # %%
 ways = (rounds, in_a_row)
 again, same = (trials.measured("default", way) for way in ways)
+default = trials.measured("default", streams.once)
 assert again.wins(default) == 7
 assert again.median < 0.95 * default.median
 assert same.median > 0.98 * default.median
@@ -1284,8 +1285,8 @@ pictures.costs()
 # %%
 for chunk in (16, 64, 256):
     longer = replace(config, chunk_size=chunk)
-    kept = cost(longer, 4096, dtype=scale.DTYPE).activation_bytes / 4096
-    print(f"chunks of {chunk:>3}: {kept / 1e6:5.1f} MB kept for a token")
+    needed = cost(longer, 4096, dtype=scale.DTYPE).activation_bytes / 4096
+    print(f"chunks of {chunk:>3}: {needed / 1e6:5.1f} MB for a token")
 
 # %%
 ours, heads_too = scale.scale("340M"), scale.scale("340M", 16)

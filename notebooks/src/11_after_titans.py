@@ -1433,6 +1433,91 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # どれも、このライブラリがあればできます。1つ目、2つ目、5つ目は、ノートパソコンでも試せます。
 
 # %% [markdown] lang="en"
+# ## 10. Your project
+#
+# ### Exercise 2: beat the lesson's memory
+#
+# Join what you know. `exercises.PROJECT.check` tells your rule pairs beside the default one, 24 streams of each of three kinds, drawn anew
+# in every call: keys that are *alike*, each told twice; keys with a common direction and *outliers* among the values; and *noisy* values.
+# One set of gates has to do for all of them. You pass with an error of at most 0.62 times the default's, which has its own best gates,
+# and at most ten times its operations, which are counted while your rule runs.
+#
+# No rule of the lesson's table passes as it is: one does not gain enough, or is too dear. A mixture of two does, and so do ideas that
+# are not in this lesson. Your rule has the form of section 3. What it knows of earlier tokens has to be in the weights or in what it
+# carries. A memory of your own goes in as `memory=`.
+
+# %% [markdown] lang="ja"
+# ## 10. 最後の課題
+#
+# ### 演習2：レッスンのメモリに勝つ
+#
+# これまでに学んだことを組み合わせてみましょう。`exercises.PROJECT.check` は、あなたの規則と既定の規則に、同じペアを伝えます。
+# ストリームは3種類で、それぞれ24本、呼び出すたびに新しく作られます。キーが**似ていて**、2回ずつ伝えられるもの、
+# キーに共通の方向があり、値に**外れ値**が混じるもの、値に**雑音**があるものです。ゲートは、すべてに共通の1組です。
+# 合格するのは、誤差が既定の規則（その最良のゲート）の0.62倍以下で、演算数が10倍以下のときです。演算数は、規則が動いている間に数えます。
+#
+# このレッスンの表にある規則は、そのままでは、どれも合格しません。よくなり方が足りないか、演算が多すぎます。
+# 2つを組み合わせれば合格しますし、このレッスンにない考えでも合格できます。規則の書き方は、3節のとおりです。
+# 前のトークンから覚えておくことは、重みか、持ち越すものに入れます。自分で書いたメモリは、`memory=` で渡します。
+
+
+# %%
+class Mine:
+    signature = "mine"
+
+    def shapes(self, memory):
+        return list(memory.shapes)
+
+    def step(self, memory, M, S, at, token):
+        return ...  # M, S
+
+
+exercises.PROJECT.check(Mine(), gates=(0.1, 0.0, 0.0))
+
+# %% [markdown] lang="en"
+# <details><summary>Hint</summary>
+#
+# Hand over `Default()` first: the verdict has the error of each kind, and how many operations are left. Then look at the table of section
+# 4: which choice wins where keys are alike, which among outliers? A loss and a window can be swapped at the same time.
+#
+# </details>
+
+# %% [markdown] lang="ja"
+# <details><summary>ヒント</summary>
+#
+# まず `Default()` を渡してみます。種類ごとの誤差と、演算数の余裕がわかります。次に、4節の表を見てください。
+# キーが似ているところで勝つのはどの選択で、外れ値のあるところで勝つのはどの選択でしょうか。損失と窓は、同時に替えられます。
+#
+# </details>
+
+# %% [markdown]
+# <details><summary>Solution · 解答</summary>
+#
+# ```python
+# class Mine:
+#     signature = "mine"
+#
+#     def shapes(self, memory):
+#         return [*memory.shapes, *[(memory.heads, 7, memory.dim)] * 2]
+#
+#     def step(self, memory, M, carried, at, token):
+#         S, (k, v) = carried[: len(M)], carried[len(M) :]
+#         k = torch.cat((k, token.k), dim=2)
+#         v = torch.cat((v, token.v), dim=2)
+#
+#         def loss(at):
+#             return huber(memory.read(at, k) - v)
+#
+#         M, S = descend(M, S, grad(loss)(tuple(at)), token.gates)
+#         return M, (*S, k[:, :, 1:], v[:, :, 1:])
+#
+#
+# exercises.PROJECT.check(Mine(), gates=(0.1, 0.5, 0.0))
+# ```
+#
+# </details>
+
+# %% [markdown] lang="en"
 # ## Summary
 #
 # - Titans with one matrix and without momentum *is* linear attention (all in one chunk), DeltaNet and Longhorn (chunks of one,

@@ -59,7 +59,7 @@ NAMES: dict[str, Both] = {
     "outliers": ("outliers", "外れ値"),
     "noisy": ("noisy values", "値の雑音"),
 }
-STREAMS_OF_A_KIND = 24
+STREAMS_OF_A_KIND = 48
 
 
 def fresh(seed: int) -> list[Stream]:
@@ -430,7 +430,8 @@ class Project(NamedTuple):
             f"default's, of {self.times}. {english}. The same streams again: seed={seed}.",
             f"{first[1]}誤差は {mine.error:.2f}、既定の規則（最良のゲート {DEFAULT_GATES}）の誤差は "
             f"{default.error:.2f} なので、その {share:.2f} 倍です（目標は {self.share} 倍以下）。"
-            f"演算は、既定の規則の {times:.1f} 倍です（予算は {self.times} 倍）。{japanese}。同じストリームで試すには seed={seed} とします。",
+            f"演算は、既定の規則の {times:.1f} 倍です"
+            f"（予算は {self.times} 倍）。{japanese}。同じストリームで試すには seed={seed} とします。",
         )
 
     def _not_better(self, mine: Run, default: Run) -> Both:

@@ -1019,7 +1019,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="02454186"
+# %% [markdown] lang="ja" en="c0867b7d"
 # どちらも半分ほどでした。上書きするようになった理由は、半分がゲートの変化、残りの半分がモデルのほかの部分の変化です。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、

@@ -458,4 +458,4 @@ def _each(mine: Run, default: Run, language: int) -> str:
     return f"On {', '.join(found)}" if language == 0 else f"種類ごとでは、{'、'.join(found)}（括弧内は既定の規則）"
 
 
-PROJECT = Project(share=0.62, times=10)
+PROJECT = Project(share=0.61, times=10)

@@ -15,7 +15,7 @@
 # **You need** lesson 03: the update with $\theta$, $\eta$ and $\alpha$, and chunks. Section 6 names decisions of other
 # lessons, section 7 counts a MAC (lesson 07).
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="f536ab71"
 # # 11 · Titans のその後
 #
 # 「Titans, step by step」（一歩ずつ学ぶ Titans）のレッスン11です。読むのに約70分、演習も解くと約120分、コードの実行に約40秒かかります。
@@ -79,7 +79,7 @@ start()
 # begins. So let the whole sequence be one chunk: at the start the memory is zero, every answer is zero, and the gradient
 # of $\lVert M k_t - v_t \rVert^2$ is $-2\, v_t k_t^\top$. That leaves $\theta_t = \beta_t / 2$.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="0635814f"
 # import に失敗するときは、この教材のパッケージがまだインストールされていないので、
 # クローンしたフォルダーで `pip install -e .` を実行してください。
 # Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、上のセルを実行します。
@@ -137,7 +137,7 @@ assert off(theirs, ours) < 1e-12
 #
 # For Titans that is a gradient at *every* token: chunks of one token, and nothing forgotten.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="864439cf"
 # **先に見る。** デルタ則（delta rule、レッスン01。モデルとしては DeltaNet）は、足りない分を書き込みます。
 #
 # $$M_t = M_{t-1} + \beta_t\,(v_t - M_{t-1} k_t)\, k_t^\top$$
@@ -170,7 +170,7 @@ assert off(theirs, delta(q, k, v, beta, one)) < 1e-12
 # **Predict before you run.** Is it the same to the last digit? If not, how far off: a thousandth, some percent, half? And
 # what will the difference depend on?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="9fed593c"
 # **忘れもする。** 上の関数には、DeltaNet には要らない行が1つあります。`keep` を1より小さくすると、Gated DeltaNet になります。
 #
 # $$M_t = \lambda_t M_{t-1} + \beta_t\,(v_t - \lambda_t M_{t-1} k_t)\, k_t^\top$$
@@ -199,7 +199,7 @@ for forget in (0.0, 0.01, 0.1, 0.2, 0.5):
 # Titans takes off the whole old answer, of which forgetting has already taken a part, and answers the new value minus
 # $\alpha$ times the old one.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="fc136bae"
 # 数%の違いがあり、忘れる割合が大きいほど、大きくなります。Titans は忘れる**前**の誤差 $v_t - M_{t-1} k_t$ を使い、
 # Gated DeltaNet は忘れた**後**の誤差を使うからです。$\beta = 1$ として、長さ1のキー（key）を2回、違う値で伝えてみましょう。
 # Gated DeltaNet は、新しい値を答えます。Titans は、忘却ですでに減っている古い答えを、元の大きさのまま引くので、
@@ -223,7 +223,7 @@ for forget in (0.1, 0.5):
 #
 # $$M_t = (1 - \alpha_t) M_{t-1} - 2\,\theta_t\,(M_{t-1} k_t - v_t)\, k_t^\top$$
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="b54e9d19"
 # したがって、もう1つ変えなければならないものがあります。それは何でしょうか。
 #
 # ### 演習1：Titans のゲートで Gated DeltaNet を
@@ -248,7 +248,7 @@ exercises.GATED_DELTA.check(handed)
 #
 # </details>
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="615a1012"
 # <details><summary>ヒント</summary>
 #
 # 2つの式を、項ごとに比べます。`theta` は、`M k kᵀ` に掛かるもので決まります。次に、`v kᵀ` の項を見てください。
@@ -284,7 +284,7 @@ assert off(theirs, delta(q, k, v, beta, keep)) < 1e-12
 # These are Titans' chunks, without momentum and without forgetting. In TTT-Linear $f$ is a matrix with a norm and a
 # residual around it, $f(M; x) = x + \mathrm{LN}(M x)$, and $M_0$ is learned. The gradient goes through the norm.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="f581ff01"
 # ただし、1つだけ例外があります。$\lambda_t = 0$ では、値が無限大でなければなりません。Gated DeltaNet は、
 # 1つのトークンでメモリを空にして、同時にペア（pair）を書き込めます。論文の順序の Titans には、それができません。
 #
@@ -325,7 +325,7 @@ assert off(theirs, ours) < 1e-12
 # TTT-Linear has more: the norm has a scale and an offset that the outer loop learns, and the inner matrix has a bias that
 # is written, too. Each switched on alone; "without" is how far off the library is if nothing is done about it:
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="dd39dadc"
 # ライブラリで `residual=True` とすると、同じになります。ここでの損失には（TTT の論文と同じく）係数1/2がないので、$\theta_t = \eta_t$ です。ただし、TTT-Linear にはまだほかの部品があります。
 # 正規化には、外側のループで学習される倍率とずれがあり、内側の行列には、同じように書き込まれるバイアスがあります。
 # 1つずつ加えてみましょう。「変えないと」は、ライブラリの側で何も変えなかった場合の違いです。
@@ -342,7 +342,7 @@ print(relatives.table(parts))
 # The whole ladder. Longhorn is in it too: it puts $M_t$ where $\lVert M - M_{t-1} \rVert^2 + \beta_t \lVert M k_t - v_t \rVert^2$ is
 # least, which is the delta rule with a step that a long key makes shorter.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="cb161384"
 # すべての成分に共通の倍率なら、$\theta$、$v$、$y$ に移せます。成分ごとの倍率は移せません。
 # 移すには、渡す値が、メモリの答えによって変わらなければならないからです。最後の行は、そのすべてを自分で書いたメモリとして渡した場合です。
 # 20行ほどのクラスで、ライブラリの逐次のスキャンにそのまま渡せます。つまり、TTT-Linear は、このライブラリのメモリの特別な場合ではなく、更新の特別な場合です。
@@ -371,7 +371,7 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # **Predict before you run.** Which step brings most: looking first, forgetting, or momentum? And is there a stream on which
 # no step helps?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="209bfc4c"
 # ## 2. それぞれの一歩の値打ち
 #
 # 同じになるからといって、優れていることにはなりません。16次元で、キーの長さが1の、7つの小さなストリーム（stream）で比べます。
@@ -405,7 +405,7 @@ print(relatives.recall_table())
 # forgotten at a time. It shows where a gate *knows* when to forget: on `recent`, nearly all of it just as the eight
 # begin.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="e258f201"
 # - **先に見ること**が、いちばん役に立ちます。とくに、同じキーがもう一度伝えられるときです。1回目に伝えるのをやめると（後の出力）、
 #   足していく行列の誤差は大きく減り、デルタ則の誤差は少ししか減りません。妨げになっていたのは、古い値でした。
 # - **ゲート**は、足していく行列には役に立ちます（0.67から0.44へ）。デルタ則にはほとんど役に立ちません。
@@ -452,7 +452,7 @@ print(relatives.border_table())
 # ("unwritten"). So the paper's order can do it too, at the price of one token. Whether a trained gate is that early was
 # not measured.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="5b766b4e"
 # そのときを知っているゲートには、いつも少しずつ忘れるゲートより、ずっと大きな値打ちがあります。0.33が0.26になり、
 # 空のメモリでこの8つから始めた場合（右端の列）と変わりません。論文の順序では、古いメモリの影が残って0.29です。
 # 1トークン早く忘れると0.27です。そのトークンが書き込むものが残るからで、書き込まずにおくと、何も残りません（「書かずに」の列）。
@@ -481,7 +481,7 @@ assert max(abs(after - fresh), abs(unwritten - fresh)) < 0.001
 # The library has a place for each: `recurrent_scan(memory, ..., rule=rule)`. A rule says what it carries from token to
 # token (`shapes`) and what a token does (`step`). Here is the default, equations 13 and 14, as the frame for the others.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="178fcd48"
 # ## 3. 4つの選択
 #
 # Titans の後に続いた研究は、内側の規則を変えました。その変え方を整理する見方があります（MIRAS）。
@@ -536,7 +536,7 @@ print("default:", trials.same(Default(), "default"))
 #
 # $$\ell(e) = \begin{cases} |e|^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & |e| > \delta \end{cases}$$
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="6ec5c976"
 # どの選択にも、それが**勝つはず**のペアのストリームを用意しました。メモリは16次元です。
 # 公平にするため、どの規則にも、その規則にいちばん合うゲート（gate）を使わせます。
 # $\theta$、$\eta$、$\alpha$ の63通りの組を（どの規則でも同じものを）4つのストリームで試し、別の7つで測ります。
@@ -578,7 +578,7 @@ print("Huber:", trials.same(Huber(), "Huber"))
 # **Predict before you run.** Which of the three does best, and what will the default's best $\theta$ look like? And without the
 # outliers?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="321fd556"
 # ストリームでは、8つのランダムなペアを、それぞれ8回伝えます。10回に1回は、値が、10倍の長さの別の値になります（外れ値、outlier）。
 # `|e|` は、$|e_i|$ の和を損失とするものです。
 #
@@ -602,7 +602,7 @@ print(trials.compare(partial(streams.outliers, share=0.0), *losses))
 # too, but without them it is far worse: 0.24 against 0.03. Its gradient is as large for a small error as for a great one. Is that
 # why? If so, a step that falls to zero along the stream must help.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="53d67136"
 # 既定の規則が5分の1しか覚えていないところで、Huber の損失は5分の4を覚えています。外れ値を取り除くと、7つのストリームのどれでも、既定の規則のほうがよくなります。
 # 既定の規則は、ステップを小さくして身を守りますが、それでも負けます。
 # `|e|` も外れ値に耐えますが、外れ値がないと、0.03に対して0.24と、ずっと悪くなります。
@@ -622,7 +622,7 @@ print(trials.compare(streams.plain, "default", "|e|", falling=True))
 # You have met Huber's loss already. With keys of length 1 the surprise $2\,e\,k^\top$ has the norm $2|e|$, so bounding the
 # *surprise* by $2\delta$, which the library can do (`max_surprise`, decision D12), is the same thing:
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="baccfcbe"
 # 0.24から0.15へと、よくはなりますが、説明できるのは半分に足りません。残りの理由はわかっていません。
 #
 # Huber の損失には、すでに出会っています。キーの長さが1なら、驚き（surprise）$2\,e\,k^\top$ のノルムは $2|e|$ です。
@@ -646,7 +646,7 @@ assert trials.same(bounded, "Huber")
 #
 # What a rule carries starts at zero, so carry $M_t - M_0$: to this one, equations 13 and 14 do just that.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="210bf7d2"
 # ### 別の保持
 #
 # 忘却（forgetting）は $M$ をゼロへ引き戻し、$M_0$ が学んでいたこともすべて消してしまいます。代わりに、$M_0$ へ引き戻すこともできます。
@@ -682,7 +682,7 @@ print("towards M_0:", trials.same(TowardsStart(), "to M_0"))
 # **Predict before you run.** What is the best that the default can do? And what is left of the difference if there is no noise,
 # or if $M_0$ knows nothing (and only the four are asked for)?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="2edc1b04"
 # ストリームは、こうです。$M_0$ は、一度も伝えられない6つのペアを知っています。
 # まず雑音のペアが48、次に4つのペアが4回ずつ伝えられ、10個すべてについてたずねます。
 #
@@ -705,7 +705,7 @@ print(trials.compare(empty, *kept))
 # 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing to forget, the best
 # $\alpha$ is 0, and the rules are the same; with $M_0 = 0$ they are the same by their equations.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="6b4a847f"
 # 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$）。$M_0$ の6つを守り、4つをあきらめるので、誤差は0.4です。
 # もう一方は、思いきり書き込み、$\alpha$ に $M_0$ を取り戻させて、0.24です。
 # 雑音がなければ、忘れるべきものがなく、最良の $\alpha$ は0で、2つの規則は同じになります。$M_0 = 0$ なら、式から同じです。
@@ -727,7 +727,7 @@ for make in (silent, empty):
 #
 # $$X \leftarrow aX + (b\,XX^\top + c\,(XX^\top)^2)\,X, \qquad M_t = (1-\alpha_t)M_{t-1} - \theta_t\,\mathrm{NS}(S_t)$$
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="db61137a"
 # ### 別の最適化
 #
 # **Adam** は、それぞれの重み（weight）のステップを、その勾配のふだんの大きさで割ります。
@@ -767,7 +767,7 @@ print("Muon:", trials.same(Muon(), "Muon"))
 #
 # **Predict before you run.** Which of the two optimisers wins, on which of the three streams?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="58cc81e5"
 # Adam（コードは `titans/lesson/lesson_11/rules.py`）のためのストリームでは、キーの成分の大きさが1から0.05までさまざまです。
 # 同じ大きさのまま、軸とは別の方向に回したもの（turned）と、大きさをそろえたもの（even）でも測ります。
 #
@@ -792,7 +792,7 @@ print(trials.compare(even, *optimisers))
 # alike. Twelve pairs, told once; the keys share a direction twice as long as what is their own. To see whether it is the
 # *orthogonal* step that counts, `normalised` is Muon with $S/|S|$ for $\mathrm{NS}(S)$.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="d280f95e"
 # 軸に沿った大きさなら Adam が勝ちますが、同じキーを回すと、得はほとんどなくなります。Adam に見えるのは、方向ではなく、**重み**ごとの大きさだからです。
 # 大きさがそろっていれば、負けます。方向が見えるはずの Muon は、勝つと思っていたところで、少ししか得をしません。
 #
@@ -818,7 +818,7 @@ for share in shares:
 # is the orthogonal step. Not so in another place. In the table below Muon wins among outliers as well, with $\eta = 0$. One pair's gradient has one
 # singular value, so there it *is* a normalised step, and `normalised` wins there, too.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="2f681848"
 # キーに共通の方向がなければ、Muon に得はありません。共通の部分が大きいほど得は大きく、長さをそろえるだけのステップには、その得がありません。ここで効いているのは、直交化です。
 # 別のところでは、そうではありません。後の表では、Muon は外れ値のあるストリームでも勝ちますが、そこで最良なのは $\eta = 0$ です。
 # 1つのペアの勾配には特異値が1つしかないので、長さをそろえるのと**同じ**ことになり、`normalised` もそこで勝ちます。
@@ -849,7 +849,7 @@ assert muon.wins(plain) == scaled.wins(plain) == 7
 #
 # So the rule must carry keys and values. The window is 8 tokens.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="0d045a84"
 # ## 4. 窓と、別のメモリ
 #
 # ### トークンの窓
@@ -886,7 +886,7 @@ print("window:", trials.same(Window(), "window"))
 # **Predict before you run.** Which of the two windows wins, and what will be left of it with keys at right angles? And does a
 # window help where all values are noisy?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="417e073a"
 # 効くのは8つの損失でしょうか、それとも、それを**今**のメモリにたずねることでしょうか。
 # 比べるために、`stale window` では、最後の8つの勾配を、それぞれのペアを伝えた時点のまま足し合わせます。
 # ストリームは、よく似た12個のペアを1回ずつ伝えるもので、次に、キーを互いに直交させたもの（right angles）でも測ります。
@@ -911,7 +911,7 @@ print(trials.compare(streams.noisy, *windows))
 # So is it that a pair's error is looked at once more, *after others have been written*? Do just that to the default: tell it
 # every pair twice, in two rounds; and, for comparison, eight times in a row, with nothing in between.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="5b5ee63b"
 # 今のメモリにたずねなおす窓は勝ち、古い勾配の窓は勝ちません。キーが直交していて、ペアが互いを乱さなければ、得をする余地はありません。
 # 8つのペアを一度に見れば平均になりそうですが、雑音には役に立ちませんでした。
 #
@@ -934,7 +934,7 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
 #
 # ATLAS' own rule is both, a window and Muon. Do they add?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="3c7e6a83"
 # 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしているのは、これです。古い勾配の和には、これができません。
 # その代わり、1トークンごとに8つの勾配を計算しなければなりません。
 #
@@ -963,7 +963,7 @@ for share in (0.0, 2.0):
 #
 # $$M(k) = W\,\phi(k), \qquad \phi(k) = \tfrac{1}{\sqrt 2}\,[\,k,\ k k^\top]$$
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="ccbc214e"
 # キーが似ているところでは、効果が重なります。ここでも、効いているのはおもに直交化です（0.71に対して0.56）。似ていなければ、Muon は窓をかえって悪くします。
 #
 # ### 別のメモリ
@@ -996,7 +996,7 @@ print("polynomial:", trials.same(polynomial, "polynomial"))
 #
 # **Predict before you run.** Where will polynomial keys win, and where will they lose?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="17c448c5"
 # 今度は、替えるのはメモリで、`phi` を渡すだけです。ストリームは、32個のペアを3回ずつ伝えるものです。比べるための `mixtures` では、成分の数は同じで、それぞれを、積ではなく、キーの成分のランダムな**和**にします。
 # もう1つ、逆の側のストリームがあります。$v = A k$ で、$A$ が少しずつ移り変わり、一度も伝えられていないキー（new keys）と、最後に伝えられた16個のキー（told keys）についてたずねます。
 #
@@ -1016,7 +1016,7 @@ print(trials.compare(told, *memories))
 # Products hold 32 pairs where as many sums hold no more than the key itself. The price: of a *rule* that holds for all keys they
 # say less where none was told. Asked for keys that were told, they do as well as the default.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="46d3cd67"
 # 積なら32ペアが入りますが、和は、いくつあっても、キーそのものと変わりません。
 # その代わり、どのキーにも当てはまる**きまり**については、伝えられていないキーでの誤差が大きくなります。伝えられたキーについてたずねれば、既定の規則と変わりません。
 
@@ -1036,7 +1036,7 @@ assert default.wins(polynomial) == 7
 # Medians of seven streams; a star where a choice beats the default by a tenth or more in *every* one, a minus sign where it
 # loses by as much in every one.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="46c61be9"
 # ### すべての選択を、すべてのストリームで
 #
 # 7つのストリームの中央値です。星印は、7つの**どれでも**、既定の規則より1割以上よい場合、マイナスの印は、どれでも同じだけ悪い場合です。
@@ -1061,7 +1061,7 @@ print(trials.table())
 #    0.5, the best of Huber's loss. What is wrong with each?
 # 3. In which stream do the errors before writing say nothing of the errors at the end?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="7e21318c"
 # すべてが星印の行はありません。どの選択にも星印が1つはありますが、十分な回数だけ伝えられるランダムなペア（`plain`）では、9つのうち5つが負けます。
 # Muon の星印は、思っていたところにはなく、窓にも、雑音のところの星印はありません。
 # マイナスの印がないのは、2つだけです。1つは $M_0$ への忘却で、$M_0$ がゼロなら既定の規則と同じです。もう1つは窓で、8倍の計算が要ります。
@@ -1101,7 +1101,7 @@ lab
 #
 # </details>
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="d04aa5b4"
 # <details><summary>答え</summary>
 #
 # 1. Huber の損失と Muon です。どちらも、ステップの長さに上限があります。枠を外れる点は、どのストリームでも10個に足りません。
@@ -1121,7 +1121,7 @@ lab
 # **Predict before you run.** Which of the sixteen, decided otherwise, makes the largest number? And is there one that
 # hardly matters?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="b9569f80"
 # ## 6. 論文に書かれていないこと
 #
 # 親戚のモデルから、Titans に戻りましょう。論文にはコードがなく、文章は2通り以上に読めるところがあります。
@@ -1151,7 +1151,7 @@ print(decisions.decision_table())
 # 07), D7 (lesson 04), D10 (lesson 09), D16 (README, `recall-scattered`). D8 only rescales $\theta$. For D9, D11 and D14 nobody
 # has measured here what a trained model would lose or gain.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="6bd2f25f"
 # 最も大きいのは D12 です。上限がないと、同じ512トークンで、メモリは、上限のあるステップで進める距離の $10^{11}$ 倍よりも遠くまで動きます。
 # 最も小さいのは D15 の2行目です。$W_O$ が通常の大きさでも、書き込まれるものの向きは、アテンションによって1000分の1も変わりません。
 # つまり、この試験からわかるのは、2つの始め方に違いがあることだけで、訓練に小さいほうが必要かどうかは、わかりません。
@@ -1180,7 +1180,7 @@ assert away["D15", 1] < 0.001
 #
 # **Predict before you run.** Equation 17 has three misprints in one line. Which one alone does the most harm?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="be330016"
 # ### 誤植
 #
 # 誤植のある式は、外れる予測です。次の表では、正しい意味の式と印刷された式を、それぞれ、自動微分（autograd）や式(13)〜(15)のループと比べます。
@@ -1199,7 +1199,7 @@ print(decisions.misprint_table())
 # comparison: it halves every step, and $\theta$ is learned. The diagonals in front do not even have a shape that fits, unless
 # a chunk has as many tokens as a key has features; that is the case that was computed here.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="193a8ec4"
 # 最も大きいのは、キーも値も $x$ とした場合です。メモリは、それぞれのキーに、そのキー自身を答えることを学んでしまいます。
 # それに比べれば、係数2がないのは無害です。どのステップも半分になるだけで、$\theta$ は学習されるからです。
 # 前に置かれた対角行列は、チャンクのトークン数とキーの次元が等しくないかぎり、形さえ合いません。ここで計算したのは、等しい場合です。
@@ -1224,7 +1224,7 @@ assert same_x > without_2 > in_front > 0.1
 # **Predict before you run.** From how many tokens on does MAC of the size 340M *read* with fewer operations than the
 # Transformer? From how many on does it *generate* a token with fewer? Which of the two keeps less in training?
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="5744bf76"
 # ## 7. 大きなモデルでは、何がどれだけかかるか
 #
 # この教材のモデルは、どれも小さなものです。大きなモデルでどれだけかかるかは、モデルを作らなくても、数えればわかります。
@@ -1270,7 +1270,7 @@ pictures.costs()
 # - **Training** keeps a hundred times as much as a Transformer's, for a memory of one head. It is the weights and the momentum of
 #   every chunk. If so, longer chunks must keep less:
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="6c921013"
 # 大きさの名前は、トランスフォーマーのものです。メモリのヘッドが1つなら、MAC のパラメータ数は、2倍近くになります。
 #
 # - **読む**ための演算数は、MAC では、どのトークンでも同じです。約7万トークンから先は、MAC のほうが少なくなります。
@@ -1301,7 +1301,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # So it is the chunks. What longer ones cost in quality is another question (lesson 05), and who trains at this scale would keep
 # less and compute it again.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="be0ce5c1"
 # そのとおり、チャンクでした。長いチャンクで質がどれだけ下がるかは、別の問いです（レッスン05）。
 # この規模で訓練するなら、残すものを減らして、計算しなおすことになるでしょう。
 
@@ -1325,7 +1325,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # Some of it you have seen. What a chunk costs in quality is lesson 05; that a chunk is linear attention to errors is
 # equation 17.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="7f4acd57"
 # ## 8. ほかの人たちが見つけたこと
 #
 # Titans の前の論文、Titans をもとにした論文、外から調べた論文です。数値は論文に書かれているもので、ここでは確かめていません。
@@ -1372,7 +1372,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # Seeds differ, and three are few: where the worst seed is far from the median, the README shows both.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="604bbb9e"
 # ### この教材でわかったこと
 #
 # 3万から11万パラメータのモデルで、そのために作った課題を、シードを3つずつ使って調べました。表は [README](../../README_ja.md) にあります。
@@ -1415,7 +1415,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # None of them needs more than this library. The first, the second and the fifth can be tried on a laptop.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="c23bd3b9"
 # ## 9. まだわかっていないこと
 #
 # この教材の知るかぎり、まだ誰も示していないことと、何を実行すればわかるかです。
@@ -1453,7 +1453,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # No row of the table passes alone within the budget: start from one and see where it says that you gain least.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="23f70853"
 # ## 10. 最後の課題
 #
 # ### 演習2：レッスンのメモリに勝つ
@@ -1513,7 +1513,7 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #
 # </details>
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="af9b7c6d"
 # <details><summary>ヒント1</summary>
 #
 # 表の2つの行を組み合わせます。外れ値に弱く、似たキーに強いのはどれでしょうか。その逆はどれでしょうか。
@@ -1588,7 +1588,7 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # - *Longhorn*, arXiv [2407.14207](https://arxiv.org/abs/2407.14207).
 # - Section 8's table links the others.
 
-# %% [markdown] lang="ja"
+# %% [markdown] lang="ja" en="50f6d301"
 # ## まとめ
 #
 # - 行列1つでモーメンタムのない Titans は、全体を1つのチャンクにすれば線形アテンションに、1トークンのチャンクで忘却なしなら DeltaNet や Longhorn に、

@@ -67,19 +67,19 @@ start()
 # Leave Titans' momentum out, make its memory one matrix, choose gates and chunk, and it *is*
 # one of several older models: the same numbers. We climb from one to the next, each time by one line.
 #
-# `relatives.titans` runs the library on one sequence: a memory of depth 1 that starts at zero, and the gates that we hand
-# over. `beta` is a relative's own step size, `keep` what it keeps of its memory, $\lambda_t = 1 - \alpha_t$.
+# `relatives.titans` runs the library on one sequence: a memory of depth 1 that starts at zero, and the gates that we
+# hand over. `beta` is a relative's own step size, `keep` what it keeps of its memory, $\lambda_t = 1 - \alpha_t$.
 #
-# **A matrix that adds** (lesson 01) is linear attention. With a gate in front of what is there it is the form that Mamba-2
-# computes:
+# **A matrix that adds** (lesson 01) is linear attention. With a gate in front of what is there it is the form that
+# Mamba-2 computes:
 #
 # $$M_t = \lambda_t M_{t-1} + \beta_t\, v_t k_t^\top$$
 #
-# Nothing in it looks at what the memory answers. In Titans it is the gradient that looks, and it is taken where the chunk
-# begins. So let the whole sequence be one chunk: at the start the memory is zero, every answer is zero, and the gradient
-# of $\lVert M k_t - v_t \rVert^2$ is $-2\, v_t k_t^\top$. That leaves $\theta_t = \beta_t / 2$.
+# Nothing in it looks at what the memory answers. In Titans it is the gradient that looks, and it is taken where the
+# chunk begins. So let the whole sequence be one chunk: at the start the memory is zero, every answer is zero, and the
+# gradient of $\lVert M k_t - v_t \rVert^2$ is $-2\, v_t k_t^\top$. That leaves $\theta_t = \beta_t / 2$.
 
-# %% [markdown] lang="ja" en="0635814f"
+# %% [markdown] lang="ja" en="514ff17e"
 # import に失敗するときは、この教材のパッケージがまだインストールされていないので、
 # クローンしたフォルダーで `pip install -e .` を実行してください。
 # Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、上のセルを実行します。
@@ -167,10 +167,10 @@ assert off(theirs, delta(q, k, v, beta, one)) < 1e-12
 # The paper's appendix calls it Titans without momentum. Then the same gates should do: $\theta_t = \beta_t / 2$ for the
 # factor 2, $\alpha_t = 1 - \lambda_t$.
 #
-# **Predict before you run.** Is it the same to the last digit? If not, how far off: a thousandth, some percent, half? And
-# what will the difference depend on?
+# **Predict before you run.** Is it the same to the last digit? If not, how far off: a thousandth, some percent, half?
+# And what will the difference depend on?
 
-# %% [markdown] lang="ja" en="9fed593c"
+# %% [markdown] lang="ja" en="052812e8"
 # **忘れもする。** 上の関数には、DeltaNet には要らない行が1つあります。`keep` を1より小さくすると、Gated DeltaNet になります。
 #
 # $$M_t = \lambda_t M_{t-1} + \beta_t\,(v_t - \lambda_t M_{t-1} k_t)\, k_t^\top$$
@@ -194,12 +194,12 @@ for forget in (0.0, 0.01, 0.1, 0.2, 0.5):
     print(f"alpha = {forget:.2f}: {apart[-1]:.1%} off")
 
 # %% [markdown] lang="en"
-# Some percent, and the more the more is forgotten. Titans takes its error *before* it forgets, $v_t - M_{t-1} k_t$, Gated
-# DeltaNet *after*. Tell one key twice, with $\beta = 1$ and a key of length 1: Gated DeltaNet then answers the new value.
-# Titans takes off the whole old answer, of which forgetting has already taken a part, and answers the new value minus
-# $\alpha$ times the old one.
+# Some percent, and the more the more is forgotten. Titans takes its error *before* it forgets, $v_t - M_{t-1} k_t$,
+# Gated DeltaNet *after*. Tell one key twice, with $\beta = 1$ and a key of length 1: Gated DeltaNet then answers the
+# new value. Titans takes off the whole old answer, of which forgetting has already taken a part, and answers the new
+# value minus $\alpha$ times the old one.
 
-# %% [markdown] lang="ja" en="fc136bae"
+# %% [markdown] lang="ja" en="264e7536"
 # 数%の違いがあり、忘れる割合が大きいほど、大きくなります。Titans は忘れる**前**の誤差 $v_t - M_{t-1} k_t$ を使い、
 # Gated DeltaNet は忘れた**後**の誤差を使うからです。$\beta = 1$ として、長さ1のキー（key）を2回、違う値で伝えてみましょう。
 # Gated DeltaNet は、新しい値を答えます。Titans は、忘却ですでに減っている古い答えを、元の大きさのまま引くので、
@@ -218,12 +218,12 @@ for forget in (0.1, 0.5):
 #
 # ### Exercise 1: Gated DeltaNet with the gates of Titans
 #
-# Given are `beta` and `alpha`, `[tokens]`, and `v`, `[tokens, dim]`. Return the `theta`, the `alpha` and the values to hand
-# to Titans (momentum 0, chunks of one token), so that it is Gated DeltaNet, which keeps `1 - alpha`. Titans is
+# Given are `beta` and `alpha`, `[tokens]`, and `v`, `[tokens, dim]`. Return the `theta`, the `alpha` and the values to
+# hand to Titans (momentum 0, chunks of one token), so that it is Gated DeltaNet, which keeps `1 - alpha`. Titans is
 #
 # $$M_t = (1 - \alpha_t) M_{t-1} - 2\,\theta_t\,(M_{t-1} k_t - v_t)\, k_t^\top$$
 
-# %% [markdown] lang="ja" en="b54e9d19"
+# %% [markdown] lang="ja" en="a76aa872"
 # したがって、もう1つ変えなければならないものがあります。それは何でしょうか。
 #
 # ### 演習1：Titans のゲートで Gated DeltaNet を
@@ -244,11 +244,12 @@ exercises.GATED_DELTA.check(handed)
 # %% [markdown] lang="en"
 # <details><summary>Hint</summary>
 #
-# Compare the two equations term by term. What stands before `M k kᵀ` decides `theta`. Then look at the term with `v kᵀ`.
+# Compare the two equations term by term. What stands before `M k kᵀ` decides `theta`. Then look at the term with
+# `v kᵀ`.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="615a1012"
+# %% [markdown] lang="ja" en="8286d273"
 # <details><summary>ヒント</summary>
 #
 # 2つの式を、項ごとに比べます。`theta` は、`M k kᵀ` に掛かるもので決まります。次に、`v kᵀ` の項を見てください。
@@ -277,14 +278,15 @@ assert off(theirs, delta(q, k, v, beta, keep)) < 1e-12
 # write a pair in the same token. Titans, in the paper's order, cannot.
 #
 # **A network instead of a matrix.** TTT (*test-time training*) says in general what all of these do: the memory is the
-# weights of an inner model $f$, and a write is a gradient step. Gradients of a mini-batch of $b$ tokens are all taken where it began:
+# weights of an inner model $f$, and a write is a gradient step. Gradients of a mini-batch of $b$ tokens are all taken
+# where it began:
 #
 # $$M_t = M_{t-1} - \eta_t\, \nabla \lVert f(M';\, k_t) - v_t \rVert^2, \qquad y_t = f(M_t;\, q_t)$$
 #
 # These are Titans' chunks, without momentum and without forgetting. In TTT-Linear $f$ is a matrix with a norm and a
 # residual around it, $f(M; x) = x + \mathrm{LN}(M x)$, and $M_0$ is learned. The gradient goes through the norm.
 
-# %% [markdown] lang="ja" en="f581ff01"
+# %% [markdown] lang="ja" en="90162832"
 # ただし、1つだけ例外があります。$\lambda_t = 0$ では、値が無限大でなければなりません。Gated DeltaNet は、
 # 1つのトークンでメモリを空にして、同時にペア（pair）を書き込めます。論文の順序の Titans には、それができません。
 #
@@ -321,11 +323,12 @@ print("TTT-Linear:", off(theirs, ours) < 1e-12)
 assert off(theirs, ours) < 1e-12
 
 # %% [markdown] lang="en"
-# With the library's `residual=True` it is the same: here the loss has no factor 1/2 (TTT's own), so $\theta_t = \eta_t$. But
-# TTT-Linear has more: the norm has a scale and an offset that the outer loop learns, and the inner matrix has a bias that
-# is written, too. Each switched on alone; "without" is how far off the library is if nothing is done about it:
+# With the library's `residual=True` it is the same: here the loss has no factor 1/2 (TTT's own), so
+# $\theta_t = \eta_t$. But TTT-Linear has more: the norm has a scale and an offset that the outer loop learns, and the
+# inner matrix has a bias that is written, too. Each switched on alone; "without" is how far off the library is if
+# nothing is done about it:
 
-# %% [markdown] lang="ja" en="dd39dadc"
+# %% [markdown] lang="ja" en="aacc3f46"
 # ライブラリで `residual=True` とすると、同じになります。ここでの損失には（TTT の論文と同じく）係数1/2がないので、$\theta_t = \eta_t$ です。ただし、TTT-Linear にはまだほかの部品があります。
 # 正規化には、外側のループで学習される倍率とずれがあり、内側の行列には、同じように書き込まれるバイアスがあります。
 # 1つずつ加えてみましょう。「変えないと」は、ライブラリの側で何も変えなかった場合の違いです。
@@ -336,13 +339,15 @@ print(relatives.table(parts))
 
 # %% [markdown] lang="en"
 # One scale for all features can be moved into $\theta$, $v$ and $y$. A scale of each feature's own cannot: the values
-# would have to depend on what the memory answers. The last row takes all of it as a memory of one's own, some 20 lines that
-# the library's plain scan accepts. So TTT-Linear is not a special case of the memory in this library, but of its update.
+# would have to depend on what the memory answers. The last row takes all of it as a memory of one's own, some 20 lines
+# that the library's plain scan accepts. So TTT-Linear is not a special case of the memory in this library, but of its
+# update.
 #
-# The whole ladder. Longhorn is in it too: it puts $M_t$ where $\lVert M - M_{t-1} \rVert^2 + \beta_t \lVert M k_t - v_t \rVert^2$ is
-# least, which is the delta rule with a step that a long key makes shorter.
+# The whole ladder. Longhorn is in it too: it puts $M_t$ where
+# $\lVert M - M_{t-1} \rVert^2 + \beta_t \lVert M k_t - v_t \rVert^2$ is least, which is the delta rule with a step that
+# a long key makes shorter.
 
-# %% [markdown] lang="ja" en="cb161384"
+# %% [markdown] lang="ja" en="3748c77c"
 # すべての成分に共通の倍率なら、$\theta$、$v$、$y$ に移せます。成分ごとの倍率は移せません。
 # 移すには、渡す値が、メモリの答えによって変わらなければならないからです。最後の行は、そのすべてを自分で書いたメモリとして渡した場合です。
 # 20行ほどのクラスで、ライブラリの逐次のスキャンにそのまま渡せます。つまり、TTT-Linear は、このライブラリのメモリの特別な場合ではなく、更新の特別な場合です。
@@ -360,18 +365,18 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # %% [markdown] lang="en"
 # ## 2. What each step is worth
 #
-# The same is not yet better. Seven small streams, 16 features, keys of length 1: `few`, eight pairs told once; `retold`, eight keys told and then told
-# again with other values, which are asked; `uneven`, the same with keys of lengths 0.5 to 3; `crowded`, 64 pairs in a matrix
-# with room for 16; `recent`, the last eight of these; `drifting`, a rule that turns with every token; `noisy`, eight pairs
-# told eight times, each time with noise as large as the value.
+# The same is not yet better. Seven small streams, 16 features, keys of length 1: `few`, eight pairs told once;
+# `retold`, eight keys told and then told again with other values, which are asked; `uneven`, the same with keys of
+# lengths 0.5 to 3; `crowded`, 64 pairs in a matrix with room for 16; `recent`, the last eight of these; `drifting`, a
+# rule that turns with every token; `noisy`, eight pairs told eight times, each time with noise as large as the value.
 #
-# Every row has one number for each gate, chosen on other draws of the stream, so a row with more gates has more choice. The
-# error is $\lVert y - v \rVert^2$: 0 is perfect, 1 is no answer.
+# Every row has one number for each gate, chosen on other draws of the stream, so a row with more gates has more choice.
+# The error is $\lVert y - v \rVert^2$: 0 is perfect, 1 is no answer.
 #
-# **Predict before you run.** Which step brings most: looking first, forgetting, or momentum? And is there a stream on which
-# no step helps?
+# **Predict before you run.** Which step brings most: looking first, forgetting, or momentum? And is there a stream on
+# which no step helps?
 
-# %% [markdown] lang="ja" en="209bfc4c"
+# %% [markdown] lang="ja" en="615ec786"
 # ## 2. それぞれの一歩の値打ち
 #
 # 同じになるからといって、優れていることにはなりません。16次元で、キーの長さが1の、7つの小さなストリーム（stream）で比べます。
@@ -392,20 +397,20 @@ predict("...")
 print(relatives.recall_table())
 
 # %% [markdown] lang="en"
-# - **Looking first** brings most, where something is told again. Leave the first telling
-#   out (below): the adding matrix wins most by it, the delta rule little. It was the old values that stood in the way.
-# - **A gate** helps the matrix that adds (0.67 to 0.44). The delta rule it hardly helps, as long as it is one number for
-#   all tokens.
+# - **Looking first** brings most, where something is told again. Leave the first telling out (below): the adding matrix
+#   wins most by it, the delta rule little. It was the old values that stood in the way.
+# - **A gate** helps the matrix that adds (0.67 to 0.44). The delta rule it hardly helps, as long as it is one number
+#   for all tokens.
 # - **Longhorn** wins where keys differ in length, and only there. In Titans keys are made to have length 1.
 # - **Mini-batches** cost something nearly everywhere. TTT and Titans take them for speed.
 # - **Momentum** brings 0.04 at best.
 # - On `crowded` nothing helps: the best matrix there is, by least squares, is at 0.75, and all of them are near it.
 #
-# And the order of error and forgetting? Titans without momentum and Gated DeltaNet are equal to two digits, as little is
-# forgotten at a time. It shows where a gate *knows* when to forget: on `recent`, nearly all of it just as the eight
+# And the order of error and forgetting? Titans without momentum and Gated DeltaNet are equal to two digits, as little
+# is forgotten at a time. It shows where a gate *knows* when to forget: on `recent`, nearly all of it just as the eight
 # begin.
 
-# %% [markdown] lang="ja" en="e258f201"
+# %% [markdown] lang="ja" en="1252bcbe"
 # - **先に見ること**が、いちばん役に立ちます。とくに、同じキーがもう一度伝えられるときです。1回目に伝えるのをやめると（後の出力）、
 #   足していく行列の誤差は大きく減り、デルタ則の誤差は少ししか減りません。妨げになっていたのは、古い値でした。
 # - **ゲート**は、足していく行列には役に立ちます（0.67から0.44へ）。デルタ則にはほとんど役に立ちません。
@@ -468,8 +473,8 @@ assert max(abs(after - fresh), abs(unwritten - fresh)) < 0.001
 # %% [markdown] lang="en"
 # ## 3. Four choices
 #
-# What came after Titans changed its inner rule. A way to sort the changes (MIRAS): a memory that learns while it reads is
-# four choices, and in Titans they are these.
+# What came after Titans changed its inner rule. A way to sort the changes (MIRAS): a memory that learns while it reads
+# is four choices, and in Titans they are these.
 #
 # | choice | Titans' | others |
 # |---|---|---|
@@ -479,9 +484,10 @@ assert max(abs(after - fresh), abs(unwritten - fresh)) < 0.001
 # | the optimiser | gradient descent with momentum | Adam, Muon |
 #
 # The library has a place for each: `recurrent_scan(memory, ..., rule=rule)`. A rule says what it carries from token to
-# token (`shapes`) and what a token does (`step`). Here is the default, equations 13 and 14, as the frame for the others.
+# token (`shapes`) and what a token does (`step`). Here is the default, equations 13 and 14, as the frame for the
+# others.
 
-# %% [markdown] lang="ja" en="178fcd48"
+# %% [markdown] lang="ja" en="f36e083b"
 # ## 3. 4つの選択
 #
 # Titans の後に続いた研究は、内側の規則を変えました。その変え方を整理する見方があります（MIRAS）。
@@ -524,19 +530,20 @@ class Default:
 print("default:", trials.same(Default(), "default"))
 
 # %% [markdown] lang="en"
-# Each choice gets a stream of pairs on which it *should* win, in a memory of 16 features. To be fair, every rule has the gates
-# that are best for it: 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams; measured on seven others. The
-# number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is all remembered, 1 as good as nothing.
-# What else a rule has (a window of 8, Huber's $\delta = 0.5$) was set beforehand and not tuned.
+# Each choice gets a stream of pairs on which it *should* win, in a memory of 16 features. To be fair, every rule has
+# the gates that are best for it: 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams;
+# measured on seven others. The number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is
+# all remembered, 1 as good as nothing. What else a rule has (a window of 8, Huber's $\delta = 0.5$) was set beforehand
+# and not tuned.
 #
 # ### Another loss
 #
-# The square's gradient grows with the error: a value that is wrong by ten times writes ten times as much. Huber's loss is the
-# square for small errors, and from $|e| = \delta$ on its tangent, whose slope is $2\delta$:
+# The square's gradient grows with the error: a value that is wrong by ten times writes ten times as much. Huber's loss
+# is the square for small errors, and from $|e| = \delta$ on its tangent, whose slope is $2\delta$:
 #
 # $$\ell(e) = \begin{cases} |e|^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & |e| > \delta \end{cases}$$
 
-# %% [markdown] lang="ja" en="6ec5c976"
+# %% [markdown] lang="ja" en="70304428"
 # どの選択にも、それが**勝つはず**のペアのストリームを用意しました。メモリは16次元です。
 # 公平にするため、どの規則にも、その規則にいちばん合うゲート（gate）を使わせます。
 # $\theta$、$\eta$、$\alpha$ の63通りの組を（どの規則でも同じものを）4つのストリームで試し、別の7つで測ります。
@@ -572,13 +579,13 @@ class Huber(Default):
 print("Huber:", trials.same(Huber(), "Huber"))
 
 # %% [markdown] lang="en"
-# The stream: eight random pairs, each told eight times; at one telling in ten the value is another one, ten times as long.
-# `|e|` is the sum of all $|e_i|$.
+# The stream: eight random pairs, each told eight times; at one telling in ten the value is another one, ten times as
+# long. `|e|` is the sum of all $|e_i|$.
 #
-# **Predict before you run.** Which of the three does best, and what will the default's best $\theta$ look like? And without the
-# outliers?
+# **Predict before you run.** Which of the three does best, and what will the default's best $\theta$ look like? And
+# without the outliers?
 
-# %% [markdown] lang="ja" en="321fd556"
+# %% [markdown] lang="ja" en="149cecae"
 # ストリームでは、8つのランダムなペアを、それぞれ8回伝えます。10回に1回は、値が、10倍の長さの別の値になります（外れ値、outlier）。
 # `|e|` は、$|e_i|$ の和を損失とするものです。
 #
@@ -597,12 +604,12 @@ print("\nwithout outliers:")
 print(trials.compare(partial(streams.outliers, share=0.0), *losses))
 
 # %% [markdown] lang="en"
-# Huber's loss remembers four fifths where the default remembers one; take the outliers away, and it is the default that is
-# better, in each of the seven streams. The default saves itself with a small step and still loses. `|e|` stands outliers
-# too, but without them it is far worse: 0.24 against 0.03. Its gradient is as large for a small error as for a great one. Is that
-# why? If so, a step that falls to zero along the stream must help.
+# Huber's loss remembers four fifths where the default remembers one; take the outliers away, and it is the default that
+# is better, in each of the seven streams. The default saves itself with a small step and still loses. `|e|` stands
+# outliers too, but without them it is far worse: 0.24 against 0.03. Its gradient is as large for a small error as for a
+# great one. Is that why? If so, a step that falls to zero along the stream must help.
 
-# %% [markdown] lang="ja" en="53d67136"
+# %% [markdown] lang="ja" en="2e830810"
 # 既定の規則が5分の1しか覚えていないところで、Huber の損失は5分の4を覚えています。外れ値を取り除くと、7つのストリームのどれでも、既定の規則のほうがよくなります。
 # 既定の規則は、ステップを小さくして身を守りますが、それでも負けます。
 # `|e|` も外れ値に耐えますが、外れ値がないと、0.03に対して0.24と、ずっと悪くなります。
@@ -619,10 +626,10 @@ print(trials.compare(streams.plain, "default", "|e|", falling=True))
 # %% [markdown] lang="en"
 # It helps, from 0.24 to 0.15, and explains less than half. The rest we do not know.
 #
-# You have met Huber's loss already. With keys of length 1 the surprise $2\,e\,k^\top$ has the norm $2|e|$, so bounding the
-# *surprise* by $2\delta$, which the library can do (`max_surprise`, decision D12), is the same thing:
+# You have met Huber's loss already. With keys of length 1 the surprise $2\,e\,k^\top$ has the norm $2|e|$, so bounding
+# the *surprise* by $2\delta$, which the library can do (`max_surprise`, decision D12), is the same thing:
 
-# %% [markdown] lang="ja" en="baccfcbe"
+# %% [markdown] lang="ja" en="9bc1315d"
 # 0.24から0.15へと、よくはなりますが、説明できるのは半分に足りません。残りの理由はわかっていません。
 #
 # Huber の損失には、すでに出会っています。キーの長さが1なら、驚き（surprise）$2\,e\,k^\top$ のノルムは $2|e|$ です。
@@ -676,13 +683,13 @@ class TowardsStart:
 print("towards M_0:", trials.same(TowardsStart(), "to M_0"))
 
 # %% [markdown] lang="en"
-# The stream: $M_0$ knows six pairs that are never told. Then come 48 pairs of noise, then four pairs, told four times. All
-# ten are asked for.
+# The stream: $M_0$ knows six pairs that are never told. Then come 48 pairs of noise, then four pairs, told four times.
+# All ten are asked for.
 #
-# **Predict before you run.** What is the best that the default can do? And what is left of the difference if there is no noise,
-# or if $M_0$ knows nothing (and only the four are asked for)?
+# **Predict before you run.** What is the best that the default can do? And what is left of the difference if there is
+# no noise, or if $M_0$ knows nothing (and only the four are asked for)?
 
-# %% [markdown] lang="ja" en="2edc1b04"
+# %% [markdown] lang="ja" en="bac75845"
 # ストリームは、こうです。$M_0$ は、一度も伝えられない6つのペアを知っています。
 # まず雑音のペアが48、次に4つのペアが4回ずつ伝えられ、10個すべてについてたずねます。
 #
@@ -701,11 +708,11 @@ empty = partial(streams.knowledge, known=False)
 print(trials.compare(empty, *kept))
 
 # %% [markdown] lang="en"
-# The default's best is to write next to nothing ($\theta = 0.003$): it keeps the six of $M_0$ and gives up the four, an error of
-# 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing to forget, the best
-# $\alpha$ is 0, and the rules are the same; with $M_0 = 0$ they are the same by their equations.
+# The default's best is to write next to nothing ($\theta = 0.003$): it keeps the six of $M_0$ and gives up the four, an
+# error of 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing
+# to forget, the best $\alpha$ is 0, and the rules are the same; with $M_0 = 0$ they are the same by their equations.
 
-# %% [markdown] lang="ja" en="6b4a847f"
+# %% [markdown] lang="ja" en="6ffba999"
 # 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$）。$M_0$ の6つを守り、4つをあきらめるので、誤差は0.4です。
 # もう一方は、思いきり書き込み、$\alpha$ に $M_0$ を取り戻させて、0.24です。
 # 雑音がなければ、忘れるべきものがなく、最良の $\alpha$ は0で、2つの規則は同じになります。$M_0 = 0$ なら、式から同じです。
@@ -722,12 +729,13 @@ for make in (silent, empty):
 # ### Another optimiser
 #
 # **Adam** divides each weight's step by the size that its gradients usually have. **Muon** makes the momentum
-# *orthogonal*: it keeps the singular vectors of $S = U\Sigma V^\top$ and sets the singular values near 1, so that a direction in which
-# little came is written as much as one in which much came. Five steps of a polynomial do that, without a decomposition:
+# *orthogonal*: it keeps the singular vectors of $S = U\Sigma V^\top$ and sets the singular values near 1, so that a
+# direction in which little came is written as much as one in which much came. Five steps of a polynomial do that,
+# without a decomposition:
 #
 # $$X \leftarrow aX + (b\,XX^\top + c\,(XX^\top)^2)\,X, \qquad M_t = (1-\alpha_t)M_{t-1} - \theta_t\,\mathrm{NS}(S_t)$$
 
-# %% [markdown] lang="ja" en="db61137a"
+# %% [markdown] lang="ja" en="42c7eb55"
 # ### 別の最適化
 #
 # **Adam** は、それぞれの重み（weight）のステップを、その勾配のふだんの大きさで割ります。
@@ -762,12 +770,12 @@ class Muon(Default):
 print("Muon:", trials.same(Muon(), "Muon"))
 
 # %% [markdown] lang="en"
-# Adam (in `titans/lesson/lesson_11/rules.py`) gets a stream of its own: keys whose features have sizes from 1 to 0.05. It is turned, too: the same sizes, along other directions than
-# the axes; and made even.
+# Adam (in `titans/lesson/lesson_11/rules.py`) gets a stream of its own: keys whose features have sizes from 1 to 0.05.
+# It is turned, too: the same sizes, along other directions than the axes; and made even.
 #
 # **Predict before you run.** Which of the two optimisers wins, on which of the three streams?
 
-# %% [markdown] lang="ja" en="58cc81e5"
+# %% [markdown] lang="ja" en="f5c2c1ac"
 # Adam（コードは `titans/lesson/lesson_11/rules.py`）のためのストリームでは、キーの成分の大きさが1から0.05までさまざまです。
 # 同じ大きさのまま、軸とは別の方向に回したもの（turned）と、大きさをそろえたもの（even）でも測ります。
 #
@@ -785,14 +793,15 @@ print(trials.compare(turned, *optimisers), "\n\neven:")
 print(trials.compare(even, *optimisers))
 
 # %% [markdown] lang="en"
-# Adam wins along the axes, and all but a bit of its gain is gone when the same keys are turned: it sees sizes of *weights*, not of
-# directions. With even sizes it loses. Muon, which does see directions, gains little where we had expected it to win.
+# Adam wins along the axes, and all but a bit of its gain is gone when the same keys are turned: it sees sizes of
+# *weights*, not of directions. With even sizes it loses. Muon, which does see directions, gains little where we had
+# expected it to win.
 #
-# Where does Muon win? It makes a *sum* of gradients orthogonal, so look where a sum has one large direction: keys that are
-# alike. Twelve pairs, told once; the keys share a direction twice as long as what is their own. To see whether it is the
-# *orthogonal* step that counts, `normalised` is Muon with $S/|S|$ for $\mathrm{NS}(S)$.
+# Where does Muon win? It makes a *sum* of gradients orthogonal, so look where a sum has one large direction: keys that
+# are alike. Twelve pairs, told once; the keys share a direction twice as long as what is their own. To see whether it
+# is the *orthogonal* step that counts, `normalised` is Muon with $S/|S|$ for $\mathrm{NS}(S)$.
 
-# %% [markdown] lang="ja" en="d280f95e"
+# %% [markdown] lang="ja" en="39d744ce"
 # 軸に沿った大きさなら Adam が勝ちますが、同じキーを回すと、得はほとんどなくなります。Adam に見えるのは、方向ではなく、**重み**ごとの大きさだからです。
 # 大きさがそろっていれば、負けます。方向が見えるはずの Muon は、勝つと思っていたところで、少ししか得をしません。
 #
@@ -814,11 +823,12 @@ for share in shares:
     print(trials.compare(alike[share], *steps))
 
 # %% [markdown] lang="en"
-# With keys that share nothing Muon gains nothing. The more they share, the more it gains, and a normalised step does not: here it
-# is the orthogonal step. Not so in another place. In the table below Muon wins among outliers as well, with $\eta = 0$. One pair's gradient has one
-# singular value, so there it *is* a normalised step, and `normalised` wins there, too.
+# With keys that share nothing Muon gains nothing. The more they share, the more it gains, and a normalised step does
+# not: here it is the orthogonal step. Not so in another place. In the table below Muon wins among outliers as well,
+# with $\eta = 0$. One pair's gradient has one singular value, so there it *is* a normalised step, and `normalised` wins
+# there, too.
 
-# %% [markdown] lang="ja" en="2f681848"
+# %% [markdown] lang="ja" en="90fcde08"
 # キーに共通の方向がなければ、Muon に得はありません。共通の部分が大きいほど得は大きく、長さをそろえるだけのステップには、その得がありません。ここで効いているのは、直交化です。
 # 別のところでは、そうではありません。後の表では、Muon は外れ値のあるストリームでも勝ちますが、そこで最良なのは $\eta = 0$ です。
 # 1つのペアの勾配には特異値が1つしかないので、長さをそろえるのと**同じ**ことになり、`normalised` もそこで勝ちます。
@@ -880,13 +890,14 @@ class Window:
 print("window:", trials.same(Window(), "window"))
 
 # %% [markdown] lang="en"
-# Is it the eight losses that count, or that they are asked for *now*? The control: `stale window` sums the last eight gradients as
-# they were when each pair was told. The stream is that of the twelve pairs that are alike, told once; then the same with keys at right angles.
+# Is it the eight losses that count, or that they are asked for *now*? The control: `stale window` sums the last eight
+# gradients as they were when each pair was told. The stream is that of the twelve pairs that are alike, told once; then
+# the same with keys at right angles.
 #
-# **Predict before you run.** Which of the two windows wins, and what will be left of it with keys at right angles? And does a
-# window help where all values are noisy?
+# **Predict before you run.** Which of the two windows wins, and what will be left of it with keys at right angles? And
+# does a window help where all values are noisy?
 
-# %% [markdown] lang="ja" en="417e073a"
+# %% [markdown] lang="ja" en="5ff07284"
 # 効くのは8つの損失でしょうか、それとも、それを**今**のメモリにたずねることでしょうか。
 # 比べるために、`stale window` では、最後の8つの勾配を、それぞれのペアを伝えた時点のまま足し合わせます。
 # ストリームは、よく似た12個のペアを1回ずつ伝えるもので、次に、キーを互いに直交させたもの（right angles）でも測ります。
@@ -905,13 +916,14 @@ print(trials.compare(square, *windows), "\n\nnoisy values:")
 print(trials.compare(streams.noisy, *windows))
 
 # %% [markdown] lang="en"
-# The window that asks again wins, the stale one does not. With keys at right angles, where no pair disturbs another, there is
-# nothing left to gain. Against noise, though eight pairs at once sound like an average, the window does not help.
+# The window that asks again wins, the stale one does not. With keys at right angles, where no pair disturbs another,
+# there is nothing left to gain. Against noise, though eight pairs at once sound like an average, the window does not
+# help.
 #
-# So is it that a pair's error is looked at once more, *after others have been written*? Do just that to the default: tell it
-# every pair twice, in two rounds; and, for comparison, eight times in a row, with nothing in between.
+# So is it that a pair's error is looked at once more, *after others have been written*? Do just that to the default:
+# tell it every pair twice, in two rounds; and, for comparison, eight times in a row, with nothing in between.
 
-# %% [markdown] lang="ja" en="5b5ee63b"
+# %% [markdown] lang="ja" en="bd625e90"
 # 今のメモリにたずねなおす窓は勝ち、古い勾配の窓は勝ちません。キーが直交していて、ペアが互いを乱さなければ、得をする余地はありません。
 # 8つのペアを一度に見れば平均になりそうですが、雑音には役に立ちませんでした。
 #
@@ -929,12 +941,12 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
     print(f"{name:<12}{trials.compare(make, 'default')}")
 
 # %% [markdown] lang="en"
-# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is what the window does, and what the sum of old
-# gradients cannot. It has its price: eight gradients a token.
+# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is what the window does, and what the sum of
+# old gradients cannot. It has its price: eight gradients a token.
 #
 # ATLAS' own rule is both, a window and Muon. Do they add?
 
-# %% [markdown] lang="ja" en="3c7e6a83"
+# %% [markdown] lang="ja" en="8dd1c7f7"
 # 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしているのは、これです。古い勾配の和には、これができません。
 # その代わり、1トークンごとに8つの勾配を計算しなければなりません。
 #
@@ -953,17 +965,17 @@ for share in (0.0, 2.0):
     print(trials.compare(alike[share], *both))
 
 # %% [markdown] lang="en"
-# Where keys are alike they do, and most of it is the orthogonal step again: 0.56 against 0.71. Where they are not, Muon makes
-# the window worse.
+# Where keys are alike they do, and most of it is the orthogonal step again: 0.56 against 0.71. Where they are not, Muon
+# makes the window worse.
 #
 # ### Another memory
 #
-# A matrix of 16 features holds 16 pairs at most. A deep memory is one way out (lesson 02), another is to give the matrix more to
-# go by: the key *and its products*, 152 features in all.
+# A matrix of 16 features holds 16 pairs at most. A deep memory is one way out (lesson 02), another is to give the
+# matrix more to go by: the key *and its products*, 152 features in all.
 #
 # $$M(k) = W\,\phi(k), \qquad \phi(k) = \tfrac{1}{\sqrt 2}\,[\,k,\ k k^\top]$$
 
-# %% [markdown] lang="ja" en="ccbc214e"
+# %% [markdown] lang="ja" en="87e45536"
 # キーが似ているところでは、効果が重なります。ここでも、効いているのはおもに直交化です（0.71に対して0.56）。似ていなければ、Muon は窓をかえって悪くします。
 #
 # ### 別のメモリ
@@ -990,13 +1002,14 @@ polynomial = rules.FeatureMemory(16, products)  # reads W phi(x)
 print("polynomial:", trials.same(polynomial, "polynomial"))
 
 # %% [markdown] lang="en"
-# Here it is the memory that is swapped, and `phi` does it all. The stream: 32 pairs, each told three times. The control, `mixtures`: as many features, but each is a random *sum* of the key's,
-# not a product. And a stream for the other side: $v = A k$ with an $A$ that drifts, asked for with keys that were never told, and with the
-# last 16 that were.
+# Here it is the memory that is swapped, and `phi` does it all. The stream: 32 pairs, each told three times. The
+# control, `mixtures`: as many features, but each is a random *sum* of the key's, not a product. And a stream for the
+# other side: $v = A k$ with an $A$ that drifts, asked for with keys that were never told, and with the last 16 that
+# were.
 #
 # **Predict before you run.** Where will polynomial keys win, and where will they lose?
 
-# %% [markdown] lang="ja" en="17c448c5"
+# %% [markdown] lang="ja" en="5aa2efc7"
 # 今度は、替えるのはメモリで、`phi` を渡すだけです。ストリームは、32個のペアを3回ずつ伝えるものです。比べるための `mixtures` では、成分の数は同じで、それぞれを、積ではなく、キーの成分のランダムな**和**にします。
 # もう1つ、逆の側のストリームがあります。$v = A k$ で、$A$ が少しずつ移り変わり、一度も伝えられていないキー（new keys）と、最後に伝えられた16個のキー（told keys）についてたずねます。
 #
@@ -1013,10 +1026,10 @@ told = partial(streams.drifting, new=False)
 print(trials.compare(told, *memories))
 
 # %% [markdown] lang="en"
-# Products hold 32 pairs where as many sums hold no more than the key itself. The price: of a *rule* that holds for all keys they
-# say less where none was told. Asked for keys that were told, they do as well as the default.
+# Products hold 32 pairs where as many sums hold no more than the key itself. The price: of a *rule* that holds for all
+# keys they say less where none was told. Asked for keys that were told, they do as well as the default.
 
-# %% [markdown] lang="ja" en="46d3cd67"
+# %% [markdown] lang="ja" en="4a619475"
 # 積なら32ペアが入りますが、和は、いくつあっても、キーそのものと変わりません。
 # その代わり、どのキーにも当てはまる**きまり**については、伝えられていないキーでの誤差が大きくなります。伝えられたキーについてたずねれば、既定の規則と変わりません。
 
@@ -1033,10 +1046,10 @@ assert default.wins(polynomial) == 7
 # %% [markdown] lang="en"
 # ### All of them on all of it
 #
-# Medians of seven streams; a star where a choice beats the default by a tenth or more in *every* one, a minus sign where it
-# loses by as much in every one.
+# Medians of seven streams; a star where a choice beats the default by a tenth or more in *every* one, a minus sign
+# where it loses by as much in every one.
 
-# %% [markdown] lang="ja" en="46c61be9"
+# %% [markdown] lang="ja" en="4bef4278"
 # ### すべての選択を、すべてのストリームで
 #
 # 7つのストリームの中央値です。星印は、7つの**どれでも**、既定の規則より1割以上よい場合、マイナスの印は、どれでも同じだけ悪い場合です。
@@ -1045,23 +1058,23 @@ assert default.wins(polynomial) == 7
 print(trials.table())
 
 # %% [markdown] lang="en"
-# No row is all stars. Every choice has one; but on random pairs that are told often enough (`plain`), five of the nine lose.
-# Muon's star is not where it was expected, and the window has none for noise. Two never lose by a tenth everywhere: forgetting
-# towards $M_0$, which is the default rule where $M_0$ is zero, and the window, at eight times the work. (Polynomial keys
-# have nearly ten times the weights.)
+# No row is all stars. Every choice has one; but on random pairs that are told often enough (`plain`), five of the nine
+# lose. Muon's star is not where it was expected, and the window has none for noise. Two never lose by a tenth
+# everywhere: forgetting towards $M_0$, which is the default rule where $M_0$ is zero, and the window, at eight times
+# the work. (Polynomial keys have nearly ten times the weights.)
 #
-# These are 16 features, at most 96 tokens, and gates that stay the same, where a model *learns* its gates token by token, and its
-# keys as well. What the papers report of language this table can neither confirm nor refute.
+# These are 16 features, at most 96 tokens, and gates that stay the same, where a model *learns* its gates token by
+# token, and its keys as well. What the papers report of language this table can neither confirm nor refute.
 #
 # ## 5. Swap it yourself
 #
-# 1. Leave "each its best" unticked, and let $\theta$ be 1, $\eta$ and $\alpha$ 0. Go through streams and choices: which two keep nearly
-#    all of their points on the chart?
-# 2. Among outliers, with $\eta = \alpha = 0$: look at the default's errors before writing with $\theta = 0.03$, its own best, and with
-#    0.5, the best of Huber's loss. What is wrong with each?
+# 1. Leave "each its best" unticked, and let $\theta$ be 1, $\eta$ and $\alpha$ 0. Go through streams and choices: which
+#    two keep nearly all of their points on the chart?
+# 2. Among outliers, with $\eta = \alpha = 0$: look at the default's errors before writing with $\theta = 0.03$, its own
+#    best, and with 0.5, the best of Huber's loss. What is wrong with each?
 # 3. In which stream do the errors before writing say nothing of the errors at the end?
 
-# %% [markdown] lang="ja" en="7e21318c"
+# %% [markdown] lang="ja" en="3855e143"
 # すべてが星印の行はありません。どの選択にも星印が1つはありますが、十分な回数だけ伝えられるランダムなペア（`plain`）では、9つのうち5つが負けます。
 # Muon の星印は、思っていたところにはなく、窓にも、雑音のところの星印はありません。
 # マイナスの印がないのは、2つだけです。1つは $M_0$ への忘却で、$M_0$ がゼロなら既定の規則と同じです。もう1つは窓で、8倍の計算が要ります。
@@ -1095,13 +1108,15 @@ lab
 # %% [markdown] lang="en"
 # <details><summary>Answers</summary>
 #
-# 1. Huber's loss and Muon, whose steps have a largest length: neither loses as many as ten points in any of the streams.
-# 2. With 0.03 it hardly learns: the errors stay near 1. With 0.5 every outlier is written whole, and the errors leave the chart.
+# 1. Huber's loss and Muon, whose steps have a largest length: neither loses as many as ten points in any of the
+#    streams.
+# 2. With 0.03 it hardly learns: the errors stay near 1. With 0.5 every outlier is written whole, and the errors leave
+#    the chart.
 # 3. In *alike, told once*: no pair comes twice, so before writing each is new. The end alone tells the choices apart.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="d04aa5b4"
+# %% [markdown] lang="ja" en="d5a25901"
 # <details><summary>答え</summary>
 #
 # 1. Huber の損失と Muon です。どちらも、ステップの長さに上限があります。枠を外れる点は、どのストリームでも10個に足りません。
@@ -1114,14 +1129,14 @@ lab
 # ## 6. What the paper leaves open
 #
 # From the relatives back to Titans. The paper has no code, and its text can be read in more than one way. Where it is
-# silent, this course decides, and gives the decision a number ([the list, with the decisions themselves](../../README.md)). A decision that
-# changes nothing would be none. So each has a trial: one number that is small as it is done here, and large had one
-# decided otherwise. Nothing is trained for it.
+# silent, this course decides, and gives the decision a number ([the list, with the decisions
+# themselves](../../README.md)). A decision that changes nothing would be none. So each has a trial: one number that is
+# small as it is done here, and large had one decided otherwise. Nothing is trained for it.
 #
 # **Predict before you run.** Which of the sixteen, decided otherwise, makes the largest number? And is there one that
 # hardly matters?
 
-# %% [markdown] lang="ja" en="b9569f80"
+# %% [markdown] lang="ja" en="c35b3585"
 # ## 6. 論文に書かれていないこと
 #
 # 親戚のモデルから、Titans に戻りましょう。論文にはコードがなく、文章は2通り以上に読めるところがあります。
@@ -1141,17 +1156,17 @@ predict("...")
 print(decisions.decision_table())
 
 # %% [markdown] lang="en"
-# The largest is D12: without a bound, 512 equal tokens take the memory more than $10^{11}$ times as far as bounded steps could.
-# The smallest is the second line of D15. With $W_O$ at its usual size attention still changes less than a thousandth of the
-# direction of what is written. So this trial shows that the two starts differ; it does not show that training needs the
-# smaller one.
+# The largest is D12: without a bound, 512 equal tokens take the memory more than $10^{11}$ times as far as bounded
+# steps could. The smallest is the second line of D15. With $W_O$ at its usual size attention still changes less than a
+# thousandth of the direction of what is written. So this trial shows that the two starts differ; it does not show that
+# training needs the smaller one.
 #
 # Read the table for what it is. Each line says that a decision can be *seen*. Whether it is *better* is another
-# question, and only some have an answer in this course: D3 (otherwise a token sees its future, lesson 07), D4 and D13 (lesson
-# 07), D7 (lesson 04), D10 (lesson 09), D16 (README, `recall-scattered`). D8 only rescales $\theta$. For D9, D11 and D14 nobody
-# has measured here what a trained model would lose or gain.
+# question, and only some have an answer in this course: D3 (otherwise a token sees its future, lesson 07), D4 and D13
+# (lesson 07), D7 (lesson 04), D10 (lesson 09), D16 (README, `recall-scattered`). D8 only rescales $\theta$. For D9, D11
+# and D14 nobody has measured here what a trained model would lose or gain.
 
-# %% [markdown] lang="ja" en="6bd2f25f"
+# %% [markdown] lang="ja" en="0df7b077"
 # 最も大きいのは D12 です。上限がないと、同じ512トークンで、メモリは、上限のあるステップで進める距離の $10^{11}$ 倍よりも遠くまで動きます。
 # 最も小さいのは D15 の2行目です。$W_O$ が通常の大きさでも、書き込まれるものの向きは、アテンションによって1000分の1も変わりません。
 # つまり、この試験からわかるのは、2つの始め方に違いがあることだけで、訓練に小さいほうが必要かどうかは、わかりません。
@@ -1175,12 +1190,12 @@ assert away["D15", 1] < 0.001
 # %% [markdown] lang="en"
 # ### Misprints
 #
-# An equation with a misprint is a prediction that fails. Below, each is compared with autograd or with the loop of equations 13
-# to 15, as it is meant and as it is printed: relative errors.
+# An equation with a misprint is a prediction that fails. Below, each is compared with autograd or with the loop of
+# equations 13 to 15, as it is meant and as it is printed: relative errors.
 #
 # **Predict before you run.** Equation 17 has three misprints in one line. Which one alone does the most harm?
 
-# %% [markdown] lang="ja" en="be330016"
+# %% [markdown] lang="ja" en="170d2a44"
 # ### 誤植
 #
 # 誤植のある式は、外れる予測です。次の表では、正しい意味の式と印刷された式を、それぞれ、自動微分（autograd）や式(13)〜(15)のループと比べます。
@@ -1195,11 +1210,12 @@ predict("...")
 print(decisions.misprint_table())
 
 # %% [markdown] lang="en"
-# With $x$ for key and value both, the harm is largest: the memory would learn to answer each key with itself. The missing 2 is harmless by
-# comparison: it halves every step, and $\theta$ is learned. The diagonals in front do not even have a shape that fits, unless
-# a chunk has as many tokens as a key has features; that is the case that was computed here.
+# With $x$ for key and value both, the harm is largest: the memory would learn to answer each key with itself. The
+# missing 2 is harmless by comparison: it halves every step, and $\theta$ is learned. The diagonals in front do not even
+# have a shape that fits, unless a chunk has as many tokens as a key has features; that is the case that was computed
+# here.
 
-# %% [markdown] lang="ja" en="193a8ec4"
+# %% [markdown] lang="ja" en="86b52dbc"
 # 最も大きいのは、キーも値も $x$ とした場合です。メモリは、それぞれのキーに、そのキー自身を答えることを学んでしまいます。
 # それに比べれば、係数2がないのは無害です。どのステップも半分になるだけで、$\theta$ は学習されるからです。
 # 前に置かれた対角行列は、チャンクのトークン数とキーの次元が等しくないかぎり、形さえ合いません。ここで計算したのは、等しい場合です。
@@ -1212,25 +1228,27 @@ assert same_x > without_2 > in_front > 0.1
 # %% [markdown] lang="en"
 # ## 7. What it costs at scale
 #
-# All models of this course are small. What a large one costs can be counted without making it: `titans.cost(config, tokens)`
-# gives operations, parameters, the bytes that are carried on, and those that training keeps. `transformer_cost` counts the same
-# layers with full attention and a cache of keys and values. Operations are those of products of matrices, as PyTorch's
-# own counter has them. They are not seconds: how busy they keep a GPU is another matter (section 8).
+# All models of this course are small. What a large one costs can be counted without making it:
+# `titans.cost(config, tokens)` gives operations, parameters, the bytes that are carried on, and those that training
+# keeps. `transformer_cost` counts the same layers with full attention and a cache of keys and values. Operations are
+# those of products of matrices, as PyTorch's own counter has them. They are not seconds: how busy they keep a GPU is
+# another matter (section 8). The first lines below have operations a token and what is carried.
 #
-# The sizes are those of the paper's later version, 170M to 1.3B, with its chunks of 16, segments of 512, 128 persistent and 256
-# memory tokens. What it does not tell is chosen here: the width of the feed-forward network, and the memory's heads, in the
-# table one.
+# The sizes are those of the paper's later version, 170M to 1.3B, with its chunks of 16, segments of 512, 128 persistent
+# and 256 memory tokens. What it does not tell is chosen here: the width of the feed-forward network, and the memory's
+# heads, in the table one.
 #
 # **Predict before you run.** From how many tokens on does MAC of the size 340M *read* with fewer operations than the
 # Transformer? From how many on does it *generate* a token with fewer? Which of the two keeps less in training?
 
-# %% [markdown] lang="ja" en="5744bf76"
+# %% [markdown] lang="ja" en="81a135cb"
 # ## 7. 大きなモデルでは、何がどれだけかかるか
 #
 # この教材のモデルは、どれも小さなものです。大きなモデルでどれだけかかるかは、モデルを作らなくても、数えればわかります。
 # `titans.cost(config, tokens)` を呼ぶと、演算数、パラメータ数、引き継ぐバイト数、訓練で残しておくバイト数が得られます。
 # `transformer_cost` は、同じ層（layer）で、アテンションが全トークンに届き、キーと値をキャッシュする場合を数えます。
 # 演算数とは行列の積の演算数で、PyTorch のカウンターと同じです。秒数ではありません。GPU をどれだけ使い切れるかは、別の話です（8節）。
+# 次の最初の出力は、1トークンあたりの演算数と、引き継ぐ大きさです。
 #
 # モデルの大きさは、論文の後の版にある170M〜1.3Bで、16トークンのチャンク、512トークンのセグメント（segment）、128個の永続トークン（persistent token）、
 # 256個のメモリトークンも、その版のとおりです。
@@ -1261,16 +1279,17 @@ pictures.costs()
 # %% [markdown] lang="en"
 # The names are those of the Transformer's sizes; with a memory of one head MAC has nearly twice the parameters.
 #
-# - **Reading** costs MAC the same for every token. It is cheaper from some 70,000 tokens on, and with as many heads in the
-#   memory as in attention from 17,000 on (the picture's second line). At two million tokens it takes a 24th.
+# - **Reading** costs MAC the same for every token. It is cheaper from some 70,000 tokens on, and with as many heads in
+#   the memory as in attention from 17,000 on (the picture's second line). At two million tokens it takes a 24th.
 # - **Carried on** are 3.3 GB, where the cache has 197 GB at two million tokens.
-# - **Generating** is another matter: cheaper only from 1.5 million tokens on. The reason is the persistent and the memory tokens,
-#   whose keys and values every call makes anew: without them a step costs less than a token of reading (the row below it). That is
-#   this library's code, not the paper's equations; those of the persistent tokens could be kept.
-# - **Training** keeps a hundred times as much as a Transformer's, for a memory of one head. It is the weights and the momentum of
-#   every chunk. If so, longer chunks must keep less:
+# - **Generating** is another matter: cheaper only from 1.5 million tokens on. The reason is the persistent and the
+#   memory tokens, whose keys and values every call makes anew: without them a step costs less than a token of reading
+#   (the row below it). That is this library's code, not the paper's equations; those of the persistent tokens could be
+#   kept.
+# - **Training** keeps a hundred times as much as a Transformer's, for a memory of one head. It is the weights and the
+#   momentum of every chunk. If so, longer chunks must keep less:
 
-# %% [markdown] lang="ja" en="6c921013"
+# %% [markdown] lang="ja" en="071c31bd"
 # 大きさの名前は、トランスフォーマーのものです。メモリのヘッドが1つなら、MAC のパラメータ数は、2倍近くになります。
 #
 # - **読む**ための演算数は、MAC では、どのトークンでも同じです。約7万トークンから先は、MAC のほうが少なくなります。
@@ -1298,18 +1317,18 @@ assert 23 < ours.transformer_per_token / ours.per_token < 25
 assert 95 < ours.kept / ours.transformer_kept < 110
 
 # %% [markdown] lang="en"
-# So it is the chunks. What longer ones cost in quality is another question (lesson 05), and who trains at this scale would keep
-# less and compute it again.
+# So it is the chunks. What longer ones cost in quality is another question (lesson 05), and who trains at this scale
+# would keep less and compute it again.
 
-# %% [markdown] lang="ja" en="be0ce5c1"
+# %% [markdown] lang="ja" en="dcb5f1ed"
 # そのとおり、チャンクでした。長いチャンクで質がどれだけ下がるかは、別の問いです（レッスン05）。
 # この規模で訓練するなら、残すものを減らして、計算しなおすことになるでしょう。
 
 # %% [markdown] lang="en"
 # ## 8. What others found
 #
-# Papers that Titans builds on, that build on it, or that look at it from outside. Figures are the papers' own; none was checked
-# here.
+# Papers that Titans builds on, that build on it, or that look at it from outside. Figures are the papers' own; none was
+# checked here.
 #
 # | paper | what it says |
 # |---|---|
@@ -1325,7 +1344,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # Some of it you have seen. What a chunk costs in quality is lesson 05; that a chunk is linear attention to errors is
 # equation 17.
 
-# %% [markdown] lang="ja" en="7f4acd57"
+# %% [markdown] lang="ja" en="c2e015fd"
 # ## 8. ほかの人たちが見つけたこと
 #
 # Titans の前の論文、Titans をもとにした論文、外から調べた論文です。数値は論文に書かれているもので、ここでは確かめていません。
@@ -1351,8 +1370,8 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # It works:
 #
-# - Six pairs told once are answered 56 tokens later in 99.7 %, where attention of 16 tokens guesses; trained on at most 256
-#   tokens without forgetting, 97.4 % are left after 65,536.
+# - Six pairs told once are answered 56 tokens later in 99.7 %, where attention of 16 tokens guesses; trained on at most
+#   256 tokens without forgetting, 97.4 % are left after 65,536.
 # - MAC finds every needle at 64 times the length of its training in noise, the other variants most at 16 times.
 # - Depth pays where a matrix is full: 64 pairs of 32 features, 99.0 % against 69.8 %.
 # - An old value is overwritten, by the correction alone or by momentum alone.
@@ -1363,16 +1382,16 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # - What training did not show is not learned. After training on pairs in one stretch, scattered ones are answered in
 #   21 %; trained on both, both are right.
 # - With chunks of 64, 17.4 % are left at 4,096 tokens, where chunks of 16 keep 99.5 %; longer training brings 74.7 %.
-# - A deep memory that forgets in all its layers, as equation 13 has it, keeps 10.4 % at 4,096 tokens; in the last layer alone
-#   it keeps 86.2 %.
-# - On recall, attention, $h$, momentum and persistent tokens can be missing from the start, at the length of training. The paper finds that each helps,
-#   on language. Neither result replaces the other.
+# - A deep memory that forgets in all its layers, as equation 13 has it, keeps 10.4 % at 4,096 tokens; in the last layer
+#   alone it keeps 86.2 %.
+# - On recall, attention, $h$, momentum and persistent tokens can be missing from the start, at the length of training.
+#   The paper finds that each helps, on language. Neither result replaces the other.
 # - Fed with one key over and over, a trained MAC answers differently for two ways to cut the same text, in float32.
 # - $h$ as faint as the library makes it at the start was not found to be of use in 1,600 steps.
 #
 # Seeds differ, and three are few: where the worst seed is far from the median, the README shows both.
 
-# %% [markdown] lang="ja" en="604bbb9e"
+# %% [markdown] lang="ja" en="1c36637e"
 # ### この教材でわかったこと
 #
 # 3万から11万パラメータのモデルで、そのために作った課題を、シードを3つずつ使って調べました。表は [README](../../README_ja.md) にあります。
@@ -1437,8 +1456,9 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 #
 # ### Exercise 2: beat the lesson's memory
 #
-# The table of section 4 has no row of stars. Make one of your own: a rule, a memory if you like, and gates, that beat the default with
-# *its* best gates. There are three kinds of streams, 48 of each, and all you choose is the same for all three:
+# The table of section 4 has no row of stars. Make one of your own: a rule, a memory if you like, and gates, that beat
+# the default with *its* best gates. There are three kinds of streams, 48 of each, and all you choose is the same for
+# all three:
 #
 # | | pairs | told | keys share | noise | outliers |
 # |---|---|---|---|---|---|
@@ -1446,14 +1466,15 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # | outliers | 8 | 6 times | 0.7 × | 0.1 | 8 %, ten times as long |
 # | noisy values | 10 | 4 times | 1 × | 0.5 | 3 %, ten times as long |
 #
-# Wanted: a mean error of at most 0.61 of the default's, with at most ten times its operations. The check draws new streams in
-# every call, and says their seed; `seed=` brings the same ones back. It counts $2rio$ for a product of matrices
-# $[r, i]$ and $[i, o]$, for a decomposition or an inverse ten times $mn\max(m, n)$, and for all else a number for each that is
-# written or read. What the rule knows of earlier tokens has to be in the weights or in what it carries.
+# Wanted: a mean error of at most 0.61 of the default's, with at most ten times its operations. The check draws new
+# streams in every call, and says their seed; `seed=` brings the same ones back. It counts $2rio$ for a product of
+# matrices $[r, i]$ and $[i, o]$, for a decomposition or an inverse ten times $mn\max(m, n)$, and for all else a number
+# for each that is written or read. What the rule knows of earlier tokens has to be in the weights or in what it
+# carries.
 #
 # No row of the table passes alone within the budget: start from one and see where it says that you gain least.
 
-# %% [markdown] lang="ja" en="23f70853"
+# %% [markdown] lang="ja" en="decc8d9d"
 # ## 10. 最後の課題
 #
 # ### 演習2：レッスンのメモリに勝つ
@@ -1494,26 +1515,28 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # %% [markdown] lang="en"
 # <details><summary>Hint 1</summary>
 #
-# Two rows of the table, one in the other: which loses to outliers and wins where keys are alike, and which the other way round?
+# Two rows of the table, one in the other: which loses to outliers and wins where keys are alike, and which the other
+# way round?
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `Window` with `huber` for the square: the gradient is `grad(lambda at: huber(memory.read(at, k) - v))(tuple(at))`, with `k` and
-# `v` those of the window. Then the gates: with eight gradients to a step, try a smaller theta than Huber's loss has alone.
+# `Window` with `huber` for the square: the gradient is `grad(lambda at: huber(memory.read(at, k) - v))(tuple(at))`,
+# with `k` and `v` those of the window. Then the gates: with eight gradients to a step, try a smaller theta than Huber's
+# loss has alone.
 #
 # </details>
 #
 # <details><summary>Hint 3, for another way</summary>
 #
-# A matrix can do better than to descend: carry a second matrix P that says how uncertain each direction of the keys still is, and write along
-# `P k` instead of `k` (recursive least squares). What is carried starts at zero, so carry P without its start. And bound
-# the error.
+# A matrix can do better than to descend: carry a second matrix P that says how uncertain each direction of the keys
+# still is, and write along `P k` instead of `k` (recursive least squares). What is carried starts at zero, so carry P
+# without its start. And bound the error.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="af9b7c6d"
+# %% [markdown] lang="ja" en="f6122ebf"
 # <details><summary>ヒント1</summary>
 #
 # 表の2つの行を組み合わせます。外れ値に弱く、似たキーに強いのはどれでしょうか。その逆はどれでしょうか。
@@ -1562,20 +1585,21 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # %% [markdown] lang="en"
 # ## Summary
 #
-# - Titans with one matrix and without momentum *is* linear attention (all in one chunk), DeltaNet and Longhorn (chunks of one,
-#   nothing forgotten), TTT (its mini-batches are chunks). Gated DeltaNet it is with another $\theta$ and other values; all of
-#   TTT-Linear it is not, but its update takes that memory.
+# - Titans with one matrix and without momentum *is* linear attention (all in one chunk), DeltaNet and Longhorn (chunks
+#   of one, nothing forgotten), TTT (its mini-batches are chunks). Gated DeltaNet it is with another $\theta$ and other
+#   values; all of TTT-Linear it is not, but its update takes that memory.
 # - Looking first is worth most where keys are told again. Forgetting is worth most where a gate knows when.
-# - Each choice of the inner rule wins somewhere, but not always where, or by what, its name says. Huber's loss is a bound on the
-#   surprise; Adam sees the axes; among outliers Muon is a step of fixed length; a window asks again after others have been
-#   written.
+# - Each choice of the inner rule wins somewhere, but not always where, or by what, its name says. Huber's loss is a
+#   bound on the surprise; Adam sees the axes; among outliers Muon is a step of fixed length; a window asks again after
+#   others have been written.
 # - Each of the sixteen decisions changes a number. Which way is better is known for some.
-# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on. A step of generation and
-#   training are not, as this library does them.
+# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on. A step of
+#   generation and training are not, as this library does them.
 # - How a memory should forget, how long its chunks may be, and whether $h$ is of use at scale, nobody has shown yet.
 #
-# **Where to go from here.** This is the last lesson. [CONTRIBUTING](../../.github/CONTRIBUTING.md) says how a memory, an inner rule or a
-# variant of your own joins the library, with its proofs; [QUESTIONS](../QUESTIONS.md) collects short answers.
+# **Where to go from here.** This is the last lesson. [CONTRIBUTING](../../.github/CONTRIBUTING.md) says how a memory,
+# an inner rule or a variant of your own joins the library, with its proofs; [QUESTIONS](../QUESTIONS.md) collects short
+# answers.
 #
 # ## References
 #
@@ -1588,7 +1612,7 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # - *Longhorn*, arXiv [2407.14207](https://arxiv.org/abs/2407.14207).
 # - Section 8's table links the others.
 
-# %% [markdown] lang="ja" en="50f6d301"
+# %% [markdown] lang="ja" en="ea209a03"
 # ## まとめ
 #
 # - 行列1つでモーメンタムのない Titans は、全体を1つのチャンクにすれば線形アテンションに、1トークンのチャンクで忘却なしなら DeltaNet や Longhorn に、

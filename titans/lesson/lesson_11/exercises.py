@@ -8,7 +8,7 @@ from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake
-from titans.lesson.lesson_11.project import PROJECT as PROJECT
+from titans.lesson.lesson_11 import project
 
 Handed = tuple[Tensor, Tensor, Tensor]
 
@@ -144,3 +144,5 @@ GATED_DELTA = Exercise(
         ),
     },
 )
+
+PROJECT = project.PROJECT

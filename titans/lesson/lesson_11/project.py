@@ -241,7 +241,7 @@ class Bench:
                     "Made again from the same weights and the same token, a step of your rule came out otherwise. What "
                     "it knows of earlier tokens has to be in the weights and in what it carries, not in `self` or "
                     "elsewhere.",
-                    "同じ重みと同じトークンから、もう一度ステップを行うと、違う結果になりました。前のトークンから覚えておくことは、"
+                    "同じ重みと同じトークンから、規則のステップをもう一度行うと、違う結果になりました。前のトークンから覚えておくことは、"
                     "`self` などではなく、重みと、持ち越すもの（`shapes`）に入れてください。",
                 )
 
@@ -253,7 +253,7 @@ class Bench:
                 "oracle",
                 "Asked with the weights of another stream, your memory still knows the answers (error "
                 f"{foreign:.2f}): they do not come from its weights. `read` may use nothing else.",
-                f"別のストリームの重みを渡しても、メモリは答えを知っています（誤差 {foreign:.2f}）。"
+                f"別のストリームの重みを渡してたずねても、メモリは答えを知っています（誤差 {foreign:.2f}）。"
                 "答えが重みから来ていません。`read` で使ってよいのは、渡された重みだけです。",
             )
 
@@ -345,7 +345,7 @@ def entered(rule: Any, gates: Any, memory: Any) -> Entry:
         raise RefusedError(
             "gates",
             "gates should be three numbers, theta (not negative), eta and alpha (from 0 to 1).",
-            "gates は3つの数です。theta（0以上）、eta と alpha（0から1まで）の順に書きます。",
+            "ゲート `gates` は3つの数です。theta（0以上）、eta と alpha（0から1まで）の順に書きます。",
         )
     return Entry(rule, memory, (theta, eta, alpha))
 
@@ -426,12 +426,12 @@ class Project(NamedTuple):
         return Verdict(
             outcome,
             f"{first[0]} Its error is {mine.error:.2f}, the default's with its best gates {DEFAULT_GATES} is "
-            f"{default.error:.2f}: {share:.2f} of it, and {self.share} is asked for. Operations: {times:.1f} times the "
+            f"{default.error:.2f}: {share:.2f} of it, and {self.share} or less passes. Operations: {times:.1f} times the "
             f"default's, of {self.times}. {english}. The same streams again: seed={seed}.",
             f"{first[1]}誤差は {mine.error:.2f}、既定の規則（最良のゲート {DEFAULT_GATES}）の誤差は "
             f"{default.error:.2f} なので、その {share:.2f} 倍です（目標は {self.share} 倍以下）。"
             f"演算は、既定の規則の {times:.1f} 倍です"
-            f"（予算は {self.times} 倍）。{japanese}。同じストリームで試すには seed={seed} とします。",
+            f"（予算は {self.times} 倍）。{japanese}。同じストリームで試すには、シードを seed={seed} とします。",
         )
 
     def _not_better(self, mine: Run, default: Run) -> Both:

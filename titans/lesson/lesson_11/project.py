@@ -426,8 +426,8 @@ class Project(NamedTuple):
         return Verdict(
             outcome,
             f"{first[0]} Its error is {mine.error:.2f}, the default's with its best gates {DEFAULT_GATES} is "
-            f"{default.error:.2f}: {share:.2f} of it, and {self.share} or less passes. Operations: {times:.1f} times the "
-            f"default's, of {self.times}. {english}. The same streams again: seed={seed}.",
+            f"{default.error:.2f}: {share:.2f} of it, and {self.share} or less passes. Operations: {times:.1f} times "
+            f"the default's, of {self.times}. {english}. The same streams again: seed={seed}.",
             f"{first[1]}誤差は {mine.error:.2f}、既定の規則（最良のゲート {DEFAULT_GATES}）の誤差は "
             f"{default.error:.2f} なので、その {share:.2f} 倍です（目標は {self.share} 倍以下）。"
             f"演算は、既定の規則の {times:.1f} 倍です"

@@ -105,7 +105,7 @@ def test_the_readme_has_these_misprints_in_these_words(place):
 def test_tables_fit_and_speak_the_reader_s_language(language):
     speak(language)
     table = decision_table() + "\n" + misprint_table()
-    assert max(map(columns, table.splitlines())) <= 100
+    assert max(map(columns, table.splitlines())) <= 80  # a Japanese full stop may hang over
     assert "$" not in table
     assert "\\" not in table
     first = plain(DECISIONS[4].question[language == "ja"])

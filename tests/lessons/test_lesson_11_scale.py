@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from tests.lessons.labs import check_words
 from titans import cost, transformer_cost
 from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
@@ -74,7 +73,3 @@ def test_the_table_is_whole_and_straight(language, memory_heads):
     lines = scale.scale_table(memory_heads).splitlines()
     assert len(lines) == 14
     assert {columns(line) for line in lines} == {76}
-
-
-def test_the_picture_speaks_both_languages_and_can_be_read():
-    check_words(scale.scale_picture)

@@ -31,12 +31,12 @@ class Misprint(NamedTuple):
     trials: list[Trial]
 
 
-WIDTH, NUMBER, INDENT = 96, 11, 5
+WIDTH, NUMBER, INDENT = 78, 10, 5
 SYMBOLS = {r"\alpha": "α", r"\eta": "η", r"\theta": "θ", r"\otimes": "⊗", r"\mathrm{mod}": "mod", "$": ""}
 
 
 def decision_table(*numbers: str) -> str:
-    """Question, code and trials of each decision, or of some: decision_table("D1", "D7"). At most 100 columns wide."""
+    """Question, code and trials of each decision, or of some: decision_table("D1", "D7"). At most 80 columns wide."""
     known = [decision.number for decision in DECISIONS]
     if unknown := set(numbers) - set(known):
         raise ValueError(f"numbers must be among {known}, got {sorted(unknown)}")
@@ -44,15 +44,15 @@ def decision_table(*numbers: str) -> str:
     for number, question, _, code, measured in DECISIONS:
         if not numbers or number in numbers:
             lines += _wrapped(f"{number:<{INDENT}}", plain(say(*question)))
-            lines += [" " * INDENT + code, *map(_trial, measured)]
+            lines += [" " * INDENT + code, *(line for trial in measured for line in _trial(trial))]
     return "\n".join(lines)
 
 
 def misprint_table() -> str:
-    """Each misprint with the error of the formula as it is meant and as it is printed. At most 100 columns wide."""
+    """Each misprint with the error of the formula as it is meant and as it is printed. At most 80 columns wide."""
     lines = [_heads(say("meant", "正"), say("printed", "誤"))]
     for text, measured in MISPRINTS:
-        lines += [*_wrapped("-    ", plain(say(*text))), *map(_trial, measured)]
+        lines += [*_wrapped("-    ", plain(say(*text))), *(line for trial in measured for line in _trial(trial))]
     return "\n".join(lines)
 
 
@@ -67,9 +67,12 @@ def _heads(here: str, otherwise: str) -> str:
     return " " * (WIDTH - 2 * NUMBER) + space(here, NUMBER) + here + space(otherwise, NUMBER) + otherwise
 
 
-def _trial(trial: Trial) -> str:
-    what = " " * INDENT + say(*trial.what)
-    return what + space(what, WIDTH - 2 * NUMBER) + "".join(f"{_short(x):>{NUMBER}}" for x in trial.run())
+def _trial(trial: Trial) -> list[str]:
+    """What is measured, in lines, and behind the last one its numbers."""
+    width = WIDTH - 2 * NUMBER
+    *lines, last = _wrapped(" " * INDENT, say(*trial.what), width, INDENT + 2)
+    numbers = "".join(f"{_short(x):>{NUMBER}}" for x in trial.run())
+    return [*lines, last + space(last, width) + numbers]
 
 
 def _short(number: float) -> str:
@@ -80,13 +83,13 @@ def _short(number: float) -> str:
 ROUNDING = 1e-9
 
 
-def _wrapped(first: str, text: str) -> Iterator[str]:
+def _wrapped(first: str, text: str, width: int = WIDTH, indent: int = INDENT) -> Iterator[str]:
     """The text in lines, the first with what stands before it, the others indented. Japanese breaks at any letter."""
     line = first
     for piece in re.findall(r"[!-~’–—°-ͯΑ-ω⊗]+ ?|[^!-~]", text):
-        if columns(line + piece.rstrip()) > WIDTH and piece not in "、。）":
+        if columns(line + piece.rstrip()) > width and piece not in "、。）":
             yield line.rstrip()
-            line = " " * INDENT
+            line = " " * indent
         line += piece
     yield line.rstrip()
 

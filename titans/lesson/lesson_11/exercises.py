@@ -1,4 +1,4 @@
-"""The exercises of lesson 11: Gated DeltaNet with the gates of Titans."""
+"""The exercises of lesson 11: Gated DeltaNet with the gates of Titans, and the project."""
 
 from collections.abc import Callable
 from random import Random
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.exercise import Exercise, Mistake
+from titans.lesson.lesson_11 import project
 
 Handed = tuple[Tensor, Tensor, Tensor]
 
@@ -143,3 +144,5 @@ GATED_DELTA = Exercise(
         ),
     },
 )
+
+PROJECT = project.PROJECT

@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad
 
-from titans import DeepMemory, Gates, MemoryState, chunked_scan, recurrent_scan
+from titans.chunked import chunked_scan
 from titans.lesson.kit.cards import columns, space
 from titans.lesson.kit.draws import random_draw
 from titans.lesson.kit.host import say
+from titans.memory import DeepMemory
+from titans.recurrence import recurrent_scan
+from titans.scan import Gates
+from titans.state import MemoryState
 
 Net = Callable[[Tensor, Tensor], Tensor]  # weights and a vector -> what the inner model makes of it
 Gate = Tensor | float

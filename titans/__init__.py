@@ -8,6 +8,7 @@ from titans.installed import whole
 with whole():
     from titans.chunked import chunked_scan
     from titans.config import TitansConfig
+    from titans.costs import Cost, cost, transformer_cost
     from titans.memory import DeepMemory
     from titans.model import ModelState, TitansLM
     from titans.neural_memory import NeuralMemory
@@ -16,6 +17,7 @@ with whole():
     from titans.state import MemoryState
 
 __all__ = [
+    "Cost",
     "DeepMemory",
     "Gates",
     "MemoryState",
@@ -24,7 +26,9 @@ __all__ = [
     "TitansConfig",
     "TitansLM",
     "chunked_scan",
+    "cost",
     "recurrent_scan",
+    "transformer_cost",
 ]
 
 OF_TRANSFORMERS = ("TitansMACConfig", "TitansMACForCausalLM")  # imported when they are named: the extra `hf`

@@ -180,7 +180,7 @@ class Attention(nn.Module):
         self.W_Q, self.W_K, self.W_V = (nn.Linear(dim, heads * dim_head, bias=False) for _ in range(3))
         self.W_O = nn.Linear(heads * dim_head, dim, bias=False)
         with torch.no_grad():
-            self.W_O.weight.div_(3)  # at the start a token is more than the average of its neighbours (D13)
+            self.W_O.weight.div_(3)  # at the start a token is more than the average of its neighbours (D15)
 
     def forward(
         self, q: Tensor, streams: tuple[KeysValues, ...], seen: Seen, prefix: KeysValues, window: int

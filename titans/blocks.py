@@ -89,7 +89,7 @@ class MemoryAsContext(Mixer):
         self.recent_shape = (config.conv_width - 1, config.dim)
         self.memory_queries = make_tokens(config.memory_tokens, config.dim)
         self.norm = nn.RMSNorm(config.dim // config.memory_heads, eps=1e-6)
-        nn.init.constant_(self.norm.weight, 0.1)  # h is faint until keys are bound: at first it is all pairs at once
+        nn.init.constant_(self.norm.weight, 0.1)  # h is faint until keys are bound: it is all pairs at once (D15)
         self.norm_written = nn.RMSNorm(config.dim, eps=1e-6)
         self.combine = Combine(config.dim) if config.memory_gate else Sum()
 

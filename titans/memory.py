@@ -200,8 +200,8 @@ class DeepMemory(nn.Module):
         return x + _layer_norm(h)[0] if self.residual else h
 
     def errors(self, weights: Sequence[Tensor], k: Tensor, v: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """The gradient of equation 12 in factors, by hand: layer l's, for token i, is e_l[i]
-        a_l[i]^T.
+        """The gradient of equation 12, a sum over features (D8), in factors, by hand: layer l's, for
+        token i, is e_l[i] a_l[i]^T.
 
         Back-propagation: e_L = 2 (M(k) - v), through LN where there is one, and e_l = s'(h_l) *
         (W_{l+1}^T e_{l+1}).

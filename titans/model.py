@@ -128,7 +128,7 @@ class TitansLM(nn.Module):
         for variant in self.mixers:
             check_choice("mixers", variant, VARIANTS)
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
-        nn.init.normal_(self.embedding.weight, std=0.02)  # small: the blocks soon outweigh it, and it learns fast
+        nn.init.normal_(self.embedding.weight, std=0.02)  # small: the blocks soon outweigh it (D15)
         self.blocks = nn.ModuleList(
             self.block_type(config, layer + 1, {**MIXERS, **self.mixers}) for layer in range(config.layers)
         )

@@ -240,7 +240,8 @@ class NeuralMemory(nn.Module):
         return unit(q), unit(k), v, recent
 
     def gates(self, x: Tensor) -> Gates:
-        """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]."""
+        """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]: alpha is
+        one number for all channels of a head and layer (D11), and 0 but in the last layer (D16)."""
         shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
         theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
         if self.forget_layers == "last" and is_layered(self.memory):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.exercise import Exercise, Mistake, seed_of, values
 
 torch.set_num_threads(1)
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11")
 ROOMS = {lesson: import_module(f"titans.lesson.lesson_{lesson}.exercises") for lesson in LESSONS}
 EXERCISES = {
     f"{lesson}.{name}": value
@@ -383,6 +383,23 @@ def calm_then_still(token):
     return (0.4 if token < 54 else 0), 0, 0
 
 
+def gated_delta(beta, alpha, v):
+    keep = 1 - alpha
+    return beta * keep / 2, alpha, v / keep[:, None]
+
+
+def gated_delta_in_place(beta, alpha, v):
+    v /= (1 - alpha).unsqueeze(-1)
+    beta *= 0.5 - alpha / 2
+    return beta, alpha, v
+
+
+def gated_delta_token_by_token(beta, alpha, v):
+    theta = [0.5 * b * (1 - a) for b, a in zip(beta, alpha, strict=True)]
+    values = [value * b / (2 * th) for value, b, th in zip(v, beta, theta, strict=True)]
+    return torch.stack(theta), alpha, torch.stack(values)
+
+
 ANSWERS = {
     "00.CROSSING_OFF": [lambda n: sum(1 / i for i in range(1, n + 1)) / n, count_orders],
     "00.SEGMENTS_BETWEEN": [lambda told, filler, size: (told + filler) // size - (told - 1) // size, crossed],
@@ -417,6 +434,7 @@ ANSWERS = {
     "08.GATE": [gate, gate_in_place, gate_by_the_library],
     "08.WINDOW": [window_mask, window_mask_in_lists],
     "08.SURVIVES": [surviving, surviving_by_names],
+    "11.GATED_DELTA": [gated_delta, gated_delta_in_place, gated_delta_token_by_token],
     "09.STREAM": [stream, stream_emptying_the_list],
     "09.STATE_NUMBERS": [numbers, numbers_by_cases],
     "09.SLOPE": [slope, slope_in_a_loop, slope_by_autograd],

@@ -16,6 +16,7 @@ from titans.lesson.lesson_09 import bare_player
 
 # What stays in Latin letters in Japanese: names of models and functions, and the names that a stream tells.
 NAMES = {"MAC", "MAG", "MAL", "LMM", "SiLU", "ReLU", "softmax", "sigmoid", "Titans"}
+NAMES |= {"Adam", "Muon", "Huber"}
 NAMES |= {*VOCABULARY} - {*FILLER}
 NAMES |= {*bare_player.PEOPLE, *bare_player.DRINKS}
 

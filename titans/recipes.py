@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -20,14 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans.attention import KeysValues, Seen
-from titans.blocks import MAC, MixerTable
+from titans.blocks import MAC, ContextState, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
 from titans.corpus import Text, bits, bits_anew, by_place
-from titans.model import TitansLM
+from titans.model import ModelState, TitansLM
+from titans.observe import memories, observed
 from titans.tasks import (
     MixedRecall,
     Needle,
@@ -103,7 +106,8 @@ class Recipe:
 class TextRecipe(Recipe):
     """Runs that read real text; measured are the bits that a byte of the held-out files costs, by its place in the
     file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read. For MAC once
-    more with a state that begins anew every `ANEW` bytes.
+    more with a state that begins anew every `ANEW` bytes ("anew"), and with one in which what has been written since
+    M_0 is halved every `ANEW` bytes ("halved"); and what is inside as it is, see `halved_and_inside`.
 
     shipped: runs whose first seed's checkpoint comes with the package.
     """
@@ -120,6 +124,8 @@ class TextRecipe(Recipe):
         found = {"bits": by_place(bits(model, files), self.measured)}
         if run.config.variant == "mac":
             found["anew"] = by_place(bits_anew(model, files, ANEW), self.measured)
+            halved, found["inside"] = halved_and_inside(model, files)
+            found["halved"] = by_place(halved, self.measured)
         return found
 
     def ships(self, run: str) -> bool:
@@ -205,6 +211,44 @@ def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
     task = TwoHopsCurriculum(chains=3, things=things, end_first=end_first)
     config = small(task, segment_len=4, window=4, persistent_tokens=0)
     return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
+
+
+@torch.no_grad()
+def halved_and_inside(model: TitansLM, files: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Bits of files [files, bytes] read by a MAC with one memory, in which what is written since M_0 is halved every
+    `ANEW` bytes; NaN for the first byte of each.
+
+    And what is inside where it is not: the mean of alpha, and the size of M_t after `ANEW` bytes and at the end.
+    """
+    (memory,), pieces = memories(model), files.long().split(ANEW, dim=1)
+    state, found, alphas, sizes = None, [], [], []
+    for piece in pieces:
+        output = model(piece, state)
+        costs = F.cross_entropy(output.logits[:, :-1].mT, piece[:, 1:], reduction="none") / math.log(2)
+        found.append(F.pad(costs, (1, 0), value=math.nan))
+        state = _halved(output.state, model.initial_state(len(files)))
+    state = None
+    with observed(memory) as calls:
+        for piece in pieces:
+            state = model(piece, state).state
+            alphas += [float(call.tokens.gates.alpha.mean()) for call in calls]
+            sizes.append(float(torch.cat([w.flatten(1) for w in calls[-1].after.weights], dim=1).norm(dim=1).mean()))
+            calls.clear()
+    inside = {"alpha": statistics.mean(alphas), "first size": sizes[0], "last size": sizes[-1]}
+    return torch.cat(found, dim=1)[:, 1:], inside
+
+
+def _halved(state: ModelState, initial: ModelState) -> ModelState:
+    """A state at the start of a segment and a chunk, with half of what its memories have written."""
+    layers = []
+    for layer, first in zip(state.layers, initial.layers, strict=True):
+        if isinstance(layer, ContextState) and isinstance(first, ContextState):
+            pairs = zip(layer.memory.weights, first.memory.weights, strict=True)
+            weights = tuple((now + then) / 2 for now, then in pairs)
+            memory = replace(layer.memory, weights=weights, chunk_weights=weights)
+            layer = replace(layer, memory=memory, segment_weights=weights)
+        layers.append(layer)
+    return replace(state, layers=tuple(layers))
 
 
 TEXT = {"dim": 128, "layers": 2, "heads": 4, "segment_len": 64, "window": 64, "memory_layers": (2,)}
@@ -437,7 +481,7 @@ def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> Titans
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
     card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
-    for kind, worst in (("right", min), ("after", min), ("bits", max), ("anew", max)):
+    for kind, worst in (("right", min), ("after", min), ("bits", max), ("anew", max), ("halved", max), ("inside", max)):
         if kind in found[0]:
             card[kind] = {test: _spread([facts[kind][test] for facts in found], worst) for test in found[0][kind]}
     return card

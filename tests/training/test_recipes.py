@@ -343,6 +343,17 @@ def test_text_a_memory_must_be_trained_to_last():
         assert anew < lasting
 
 
+def test_text_what_single_pieces_do_not_teach_is_to_forget():
+    """Alpha is smaller by a power of ten, what is written piles up, and halved every 512 bytes it does no harm."""
+    inside = {run: CARDS["text"]["runs"][run]["inside"] for run in ("mac", "mac, single pieces")}
+    for seed in range(3):
+        lasting, single = ({name: found["each"][seed] for name, found in one.items()} for one in inside.values())
+        assert single["alpha"] < 0.1 * lasting["alpha"]
+        assert single["last size"] > 1.7 * single["first size"]
+        assert lasting["last size"] < 1.1 * lasting["first size"]
+        assert cost("mac, single pieces", 16384, "halved")["each"][seed] < cost("mac", 16384)["each"][seed]
+
+
 def test_text_who_wins_where():
     for end in (1024, 4096, 16384):
         assert cost("mac", end)["worst"] < min(cost("attention", end)["each"])
@@ -359,7 +370,7 @@ def test_text_of_ones_own_is_trained_and_measured(tmp_path):
     recipe = replace(recipe, runs={"mac": run}, measured=(64, 1024), seeds=(0,))
     card = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")
     assert 0 < card["runs"]["mac"]["bits"]["1024"]["median"] < 9
-    assert card["runs"]["mac"]["anew"].keys() == {"64", "1024"}
+    assert card["runs"]["mac"]["anew"].keys() == card["runs"]["mac"]["halved"].keys() == {"64", "1024"}
     again = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")  # from the checkpoint
     assert again == card
 

@@ -81,7 +81,9 @@ def readout(text: str, place: int, frozen: int | None) -> str:
     lines = [say(f"byte {place}: ", f"バイト{place}：") + found.signs[place] + part]
     if place:
         now, then = float(shown.bits[place]), float(off.bits[place])
-        lines.append(say(f"{now:.2f} bits, with writes off {then:.2f}", f"{now:.2f}ビット、書き込みなしでは{then:.2f}ビット"))
+        lines.append(
+            say(f"{now:.2f} bits, with writes off {then:.2f}", f"{now:.2f}ビット、書き込みなしでは{then:.2f}ビット")
+        )
     else:
         lines.append(say("the first: nothing foretells it", "最初のバイトなので、予測はありません"))
     numbers = [float(getattr(shown, name)[place]) for name in ("surprise", "theta", "eta", "alpha")]

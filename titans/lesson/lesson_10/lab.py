@@ -81,7 +81,9 @@ def readout(text: str, place: int, frozen: int | None) -> str:
     lines = [say(f"byte {place}: ", f"バイト{place}：") + found.signs[place] + part]
     if place:
         now, then = float(shown.bits[place]), float(off.bits[place])
-        lines.append(say(f"{now:.2f} bits, with writes off {then:.2f}", f"{now:.2f}ビット、書き込みなしでは{then:.2f}"))
+        lines.append(
+            say(f"{now:.2f} bits, with writes off {then:.2f}", f"{now:.2f}ビット、書き込みなしでは{then:.2f}ビット")
+        )
     else:
         lines.append(say("the first: nothing foretells it", "最初のバイトなので、予測はありません"))
     numbers = [float(getattr(shown, name)[place]) for name in ("surprise", "theta", "eta", "alpha")]
@@ -196,7 +198,7 @@ class TextDrawing(Drawing):
         low, high = limits
         ends = (f"{low:g}", f"{high:.3g}" + (say(" or more", "以上") if colour in ("bits", "saved") else ""))
         if colour == "saved":
-            ends = (say("cost more: −4", "高くついた：−4"), say("+4: saved", "+4：節約"))
+            ends = (say("cost more: −4", "コスト増：−4"), say("+4: saved", "+4：節約"))
         for words, end in zip(self.ends, ends, strict=True):
             words.set_text(end)
 
@@ -253,8 +255,8 @@ def text_lab() -> LivePicture:
         "（メモリがある場合と、書き込みなしの場合）を示した図。",
         alt="A passage of 128 bytes that is read twice, coloured by surprise. Above, it surprises less the second "
         "time; below, with the memory frozen before the first reading, as much as the first time.",
-        alt_ja="128バイトの一節を2回読む様子で、色は驚きです。上では2回目の驚きが1回目より小さくなります。"
-        "1回目の前に凍結した下では、2回目も1回目と同じくらい驚いています。",
+        alt_ja="128バイトの一節を2回読む様子で、色は驚きを表します。上では、2回目の驚きが1回目より小さくなります。"
+        "下では、1回目の前にメモリを凍結したので、2回目の驚きも1回目と同じです。",
     )
 
 

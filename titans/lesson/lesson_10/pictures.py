@@ -17,7 +17,7 @@ def by_place(card: dict[str, Any]) -> Picture:
     figure = new_figure(3.6)
     axes = tidy(figure.add_subplot(), "", say("place in the file", "ファイルの中の位置"))
     axes.set_ylabel(
-        say("bits a byte, more than\nattention as long", "同じ時間のアテンションより\n何ビット多いか"), fontsize=9
+        say("bits a byte, more than\nattention as long", "同じ時間のアテンションとの差\n（ビット／バイト）"), fontsize=9
     )
     curves = {
         say(run, ROWS[run]): (range(len(ends)), [found["bits"][end]["median"] - base[end] for end in ends])
@@ -36,7 +36,7 @@ def by_place(card: dict[str, Any]) -> Picture:
         f"{gap[first]:+.2f} in the first {first} bytes, {gap[last]:+.2f} in the last; trained on single pieces "
         f"{single:+.2f} in the last.",
         alt_ja=f"ファイルの中の位置に対する、同じ時間だけ訓練したアテンションとの差（1バイト当たりのビット数）。"
-        f"線は訓練ごとに1本です。MAC は最初の{first}バイトで{gap[first]:+.2f}、最後で{gap[last]:+.2f}、"
+        f"1本の線が1回の訓練です。MAC は最初の{first}バイトで{gap[first]:+.2f}、最後で{gap[last]:+.2f}、"
         f"1区間ずつ訓練したものは最後で{single:+.2f}です。",
     )
 
@@ -47,15 +47,15 @@ def after_a_border(cases: dict[str, Tensor], width: int = 64) -> Picture:
     cases: bits [files, bytes] of each case, "as it is" among them.
     """
     names = {
-        "begun anew": say("begun anew", "新しく始める"),
-        "another file's": say("another file's", "別のファイルのもの"),
-        "never written": say("never written", "一度も書かない"),
+        "begun anew": say("begun anew", "リセット"),
+        "another file's": say("another file's", "別のファイル"),
+        "never written": say("never written", "書き込みなし"),
     }
     figure = new_figure(3.2)
     axes = tidy(
         figure.add_subplot(), "", say("bytes since the memory was taken away", "メモリを取り除いてからのバイト数")
     )
-    axes.set_ylabel(say("bits a byte more", "1バイト当たり何ビット増えるか"), fontsize=9)
+    axes.set_ylabel(say("bits a byte more", "増えたコスト（ビット／バイト）"), fontsize=9)
     base, curves, means = cases["as it is"], {}, {}
     for case, name in names.items():
         more = (cases[case] - base).mean(0)
@@ -68,9 +68,9 @@ def after_a_border(cases: dict[str, Tensor], width: int = 64) -> Picture:
     legend_outside(axes)
     figure.subplots_adjust(0.1, 0.17, 0.76, 0.96)
     told = "; ".join(f"{case} {a:.2f} at first and {b:.2f} at the end" for case, (a, b) in means.items())
-    told_ja = "、".join(f"{names[case]}と最初は{a:.2f}、最後は{b:.2f}" for case, (a, b) in means.items())
+    told_ja = "、".join(f"「{names[case]}」は最初が{a:.2f}、最後が{b:.2f}" for case, (a, b) in means.items())
     return Picture(
         figure,
         alt=f"Bits a byte more than with the memory as it is, against the bytes since the border: {told}.",
-        alt_ja=f"境目からのバイト数に対する、メモリがそのままの場合より多いビット数。{told_ja}です。",
+        alt_ja=f"境目からのバイト数に対する、メモリがそのままの場合と比べて増えたコスト（1バイト当たりのビット数）。{told_ja}です。",
     )

@@ -72,10 +72,10 @@ TEXTS = {
 }  # what can be read, in both languages
 SPANS = {
     "first": ("1st reading", "1回目"),
-    "between": ("in between", "その間"),
+    "between": ("in between", "間の部分"),
     "second": ("2nd reading", "2回目"),
     "another": ("another one", "別の一節"),
-    "passage": ("the passage", "あの一節"),
+    "passage": ("the passage", "元の一節"),
     "name 1": ("1st time", "名前1回目"),
     "name 2": ("2nd time", "名前2回目"),
     "name 3": ("3rd time", "名前3回目"),

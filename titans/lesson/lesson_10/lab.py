@@ -254,7 +254,7 @@ def text_lab() -> LivePicture:
         alt="A passage of 128 bytes that is read twice, coloured by surprise. Above, it surprises less the second "
         "time; below, with the memory frozen before the first reading, as much as the first time.",
         alt_ja="128バイトの一節を2回読む様子で、色は驚きです。上では2回目の驚きが1回目より小さくなります。"
-        "1回目の前に凍結した下では、2回目も1回目と同じくらい驚いています。",
+        "下は、1回目の前にメモリを凍結した場合で、2回目も1回目と同じくらい驚いています。",
     )
 
 

@@ -1176,10 +1176,10 @@ assert gentle_right < 0.95
 #
 # ### Exercise 2: count
 #
-# Return how many numbers $M_t$, $S_t$ and the chunk's first weights are, for one layer. A memory of depth $L$ has $L$ matrices; hidden layers are
-# `expansion` times as wide as a head has features. Depth 1 is one square matrix.
+# Return how many numbers $M_t$, $S_t$ and the chunk's first weights are, for one layer. A memory of depth $L$ has $L$
+# matrices; hidden layers are `expansion` times as wide as a head has features. Depth 1 is one square matrix.
 
-# %% [markdown] lang="ja" en="08679d8a"
+# %% [markdown] lang="ja" en="b571cb3d"
 # ## 7. メモリはどれだけ必要か
 #
 # モデルの層ごと、バッチ（batch）の中の系列ごとに必要なのは、$M_t$ と $S_t$ で、チャンクの途中では、チャンクの始まりの重みも必要です。
@@ -1188,8 +1188,8 @@ assert gentle_right < 0.95
 #
 # ### 演習2：数える
 #
-# $M_t$、$S_t$、チャンクの始まりの重みに含まれる数値の個数を、1層について返してください。深さ（depth）$L$ のメモリには、行列が $L$ 個あり、
-# 隠れ層の幅は、ヘッドの次元の `expansion` 倍です。深さ1のメモリは、正方行列1つです。
+# $M_t$、$S_t$、チャンクの始まりの重みに含まれる数値の個数を、1層について返してください。
+# 深さ（depth）$L$ のメモリには、行列が $L$ 個あり、隠れ層の幅は、ヘッドの次元の `expansion` 倍です。深さ1のメモリは、正方行列1つです。
 
 
 # %%

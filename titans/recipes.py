@@ -218,7 +218,8 @@ def halved_and_inside(model: TitansLM, files: Tensor) -> tuple[Tensor, dict[str,
     """Bits of files [files, bytes] read by a MAC with one memory, in which what is written since M_0 is halved every
     `ANEW` bytes; NaN for the first byte of each.
 
-    And what is inside where it is not: the mean of alpha, and the size of M_t after `ANEW` bytes and at the end.
+    And what is inside where it is not: the half-life of what is written, in bytes, by the mean of alpha; and the size
+    of M_t after `ANEW` bytes and at the end.
     """
     (memory,), pieces = memories(model), files.long().split(ANEW, dim=1)
     state, found, alphas, sizes = None, [], [], []
@@ -234,7 +235,7 @@ def halved_and_inside(model: TitansLM, files: Tensor) -> tuple[Tensor, dict[str,
             alphas += [float(call.tokens.gates.alpha.mean()) for call in calls]
             sizes.append(float(torch.cat([w.flatten(1) for w in calls[-1].after.weights], dim=1).norm(dim=1).mean()))
             calls.clear()
-    inside = {"alpha": statistics.mean(alphas), "first size": sizes[0], "last size": sizes[-1]}
+    inside = {"half-life": math.log(2) / statistics.mean(alphas), "first size": sizes[0], "last size": sizes[-1]}
     return torch.cat(found, dim=1)[:, 1:], inside
 
 

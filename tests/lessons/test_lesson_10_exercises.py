@@ -87,6 +87,14 @@ def rarest_as_a_tensor(text, n):
     return (counts / (1 + starts)).topk(n, largest=False).indices
 
 
+def first_letters(text, n):
+    return [word.start() for word in re.finditer(r"\w+", text)][:n]
+
+
+def anywhere(text, n):
+    return random.Random(text).sample(range(len(text)), n)
+
+
 PASSED = [rarest, rarest_as_a_tensor, lambda text, n: set(rarest(text, n)), lambda text, n: tuple(rarest(text, n))]
 WRONG = {
     "first letters": [first_letters],

@@ -64,7 +64,7 @@ def after_a_border(cases: dict[str, Tensor], width: int = 64) -> Picture:
         means[case] = (float(more[0]), float(more[-1]))
     plot_curves(axes, curves, markersize=3)
     axes.set_xscale("log", base=2)
-    axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.axhline(0, color="0.5", linewidth=0.8)
     legend_outside(axes)
     figure.subplots_adjust(0.1, 0.17, 0.76, 0.96)
     told = "; ".join(f"{case} {a:.2f} at first and {b:.2f} at the end" for case, (a, b) in means.items())

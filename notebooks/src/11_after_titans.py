@@ -371,12 +371,13 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # rule that turns with every token; `noisy`, eight pairs told eight times, each time with noise as large as the value.
 #
 # Every row has one number for each gate, chosen on other draws of the stream, so a row with more gates has more choice.
+# (Longhorn's $\beta$ may be as large as 16: its step is $\beta / (1 + \beta \lVert k \rVert^2)$.)
 # The error is $\lVert y - v \rVert^2$: 0 is perfect, 1 is no answer.
 #
 # **Predict before you run.** Which step brings most: looking first, forgetting, or momentum? And is there a stream on
 # which no step helps?
 
-# %% [markdown] lang="ja" en="615ec786"
+# %% [markdown] lang="ja" en="c8d0eb45"
 # ## 2. それぞれの一歩の効果
 #
 # 同じになるからといって、優れていることにはなりません。16次元で、キーの長さが1の、7つの小さなストリーム（stream）で比べます。
@@ -385,6 +386,7 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # 「変化」は、規則がトークンごとに少しずつ回ります。「雑音（noise）」は、8つのペアを8回ずつ、毎回、値と同じ大きさの雑音を付けて伝えます。
 #
 # どの行も、ゲートは全トークン共通の数で、同じストリームの別のサンプルで選びました。ゲートの多い行ほど、選択の幅は広くなります。
+# （Longhorn の $\beta$ だけは、16まで大きくできます。ステップが $\beta / (1 + \beta \lVert k \rVert^2)$ だからです。）
 # 誤差は $\lVert y - v \rVert^2$ で、0なら完全、1なら答えなしと同じです。
 #
 # **実行する前に予想してみましょう。**
@@ -531,8 +533,8 @@ print("default:", trials.same(Default(), "default"))
 
 # %% [markdown] lang="en"
 # Each choice gets a stream of pairs on which it *should* win, in a memory of 16 features. To be fair, every rule has
-# the gates that are best for it: 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams;
-# measured on seven others. The number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is
+# the best for it of 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams; measured on
+# seven others. The number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is
 # all remembered, 1 as good as nothing. What else a rule has (a window of 8, Huber's $\delta = 0.5$) was set beforehand
 # and not tuned.
 #
@@ -543,10 +545,10 @@ print("default:", trials.same(Default(), "default"))
 #
 # $$\ell(e) = \begin{cases} |e|^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & |e| > \delta \end{cases}$$
 
-# %% [markdown] lang="ja" en="70304428"
+# %% [markdown] lang="ja" en="a0bc54b9"
 # どの選択にも、それが**勝つはず**のペアのストリームを用意しました。メモリは16次元です。
-# 公平にするため、どの規則にも、その規則にいちばん合うゲート（gate）を使わせます。
-# $\theta$、$\eta$、$\alpha$ の63通りの組を（どの規則でも同じものを）4つのストリームで試し、別の7つで測ります。
+# 公平にするため、$\theta$、$\eta$、$\alpha$ の63通りのゲート（gate）の組を（どの規則でも同じものを）4つのストリームで試し、
+# それぞれの規則にいちばんよかったものを使って、別の7つで測ります。
 # 数値は、最後の $|M(k)-v|/|v|$ を、たずねるペアについて平均したもので、0ならすべて覚えていて、1なら何も覚えていないのと変わりません。
 # 規則にほかに決めるもの（窓の8トークン、Huber の $\delta = 0.5$）は、あらかじめ決めておき、調整していません。
 #
@@ -708,14 +710,20 @@ empty = partial(streams.knowledge, known=False)
 print(trials.compare(empty, *kept))
 
 # %% [markdown] lang="en"
-# The default's best is to write next to nothing ($\theta = 0.003$): it keeps the six of $M_0$ and gives up the four, an
-# error of 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing
+# The default's best is to write next to nothing ($\theta = 0.003$, the smallest that it was offered): it keeps the six
+# of $M_0$ and gives up the four, an error of 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing
 # to forget, the best $\alpha$ is 0, and the rules are the same; with $M_0 = 0$ they are the same by their equations.
+#
+# You have seen it on text: the MAC of lesson 10 that had not learned to let go was cured by a pull to $M_0$, without
+# training.
 
-# %% [markdown] lang="ja" en="6ffba999"
-# 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$）。$M_0$ の6つを守り、4つをあきらめるので、誤差は0.4です。
+# %% [markdown] lang="ja" en="bb345ff4"
+# 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$、試した中でいちばん小さいステップです）。$M_0$ の6つを守り、
+# 4つをあきらめるので、誤差は0.4です。
 # もう一方は、思いきり書き込み、$\alpha$ に $M_0$ を取り戻させて、0.24です。
 # 雑音がなければ、忘れるべきものがなく、最良の $\alpha$ は0で、2つの規則は同じになります。$M_0 = 0$ なら、式から同じです。
+#
+# テキストでも、すでに見ました。手放すことを学んでいなかったレッスン10の MAC は、訓練をしなくても、$M_0$ に近づけるだけで直りました。
 
 # %%
 default, towards = (trials.measured(n, streams.knowledge) for n in kept)
@@ -941,13 +949,13 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
     print(f"{name:<12}{trials.compare(make, 'default')}")
 
 # %% [markdown] lang="en"
-# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is what the window does, and what the sum of
+# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is a part of what the window does (it gets to 0.76), and what the sum of
 # old gradients cannot. It has its price: eight gradients a token.
 #
 # ATLAS' own rule is both, a window and Muon. Do they add?
 
-# %% [markdown] lang="ja" en="8dd1c7f7"
-# 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしているのは、これです。古い勾配の和には、これができません。
+# %% [markdown] lang="ja" en="a38317d0"
+# 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしていることの一部は、これです（窓では0.76まで下がります）。古い勾配の和には、これができません。
 # その代わり、1トークンごとに8つの勾配を計算しなければなりません。
 #
 # ATLAS の規則は、窓と Muon の両方です。効果は重なるでしょうか。
@@ -1595,8 +1603,8 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #   bound on the surprise; Adam sees the axes; among outliers Muon is a step of fixed length; a window asks again after
 #   others have been written.
 # - Each of the sixteen decisions changes a number. Which way is better is known for some.
-# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on. A step of
-#   generation and training are not, as this library does them.
+# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on (with few or
+#   many memory heads the length differs fourfold). A step of generation and training are not, as this library does them.
 # - How a memory should forget, how long its chunks may be, and whether $h$ is of use at scale, nobody has shown yet.
 #
 # **Where to go from here.** This is the last lesson. [CONTRIBUTING](../../.github/CONTRIBUTING.md) says how a memory,
@@ -1614,7 +1622,7 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # - *Longhorn*, arXiv [2407.14207](https://arxiv.org/abs/2407.14207).
 # - Section 8's table links the others.
 
-# %% [markdown] lang="ja" en="ea209a03"
+# %% [markdown] lang="ja" en="c3b45e3b"
 # ## まとめ
 #
 # - 行列1つでモーメンタムのない Titans は、全体を1つのチャンクにすれば線形アテンションに、1トークンのチャンクで忘却なしなら DeltaNet や Longhorn に、
@@ -1625,7 +1633,7 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #   Huber の損失は、驚きに上限をつけることと同じで、Adam に見えるのは軸です。外れ値の中での Muon は、長さの決まったステップです。
 #   窓は、ほかのペアが書き込まれた後で、もう一度たずねています。
 # - 16の決定のどれを変えても、何かの数値が変わります。どちらがよいかがわかっているのは、一部の決定だけです。
-# - 演算数で数えると、数万トークンから先は、トランスフォーマーより少ない演算数で読めます。
+# - 演算数で数えると、数万トークンから先は、トランスフォーマーより少ない演算数で読めます（メモリのヘッドの数によって、この長さは4倍ほど違います）。
 #   生成の1ステップと訓練は、このライブラリのやり方では、そうはなりません。
 # - メモリはどう忘れるべきか、チャンクはどこまで長くできるか、大きなモデルで $h$ は役に立つのかは、まだ誰も示していません。
 #

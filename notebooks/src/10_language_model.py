@@ -267,7 +267,7 @@ print(trials.table(card))
 pictures.by_place(card)
 
 # %% [markdown] lang="en"
-# (The bytes from 256 to 1,024 are dear for all: compare columns, not rows.)
+# (The bytes from 256 to 1,024 are dear for all: compare within a column.)
 #
 # - *At the start* MAC loses. (In its training a row seldom has read nothing.)
 # - *At equal steps* MAC wins behind the first 256 bytes, by a tenth of a bit and more.
@@ -280,7 +280,7 @@ pictures.by_place(card)
 # What is wrong with it? Look inside both: the half-life of what is written (from the mean of $\alpha$), and the size of $M_t$, after 512 bytes
 # and after 16,384.
 
-# %% [markdown] lang="ja" en="14658872"
+# %% [markdown] lang="ja" en="c7569a98"
 # （256〜1,024バイトのところは、どのモデルでもコストが高くなります。同じ列の中で比べてください。）
 #
 # - **始まり**では、MAC が負けます。（MAC の訓練では、何も読んでいない状態から始まる区間は多くありません。）
@@ -337,7 +337,7 @@ print(trials.table(card, "anew"))
 # %% [markdown] lang="ja" en="43c4d796"
 # どちらの方法でも直り、それどころか、1区間ずつ訓練した MAC が、最初の1,000バイトほどより先のどこでも、ステップ数が同じでも時間が同じでも、（シードの中央値で）いちばんよくなりました。
 # 足りなかったのは、長く使えるメモリではありません。**手放すことを学んでいなかった**のです。訓練のどこにも、その必要がなかったからです。
-# （論文の忘却では、$M$ をゼロに近づけるので、$M_0$ も失われます。ここでは $M_0$ に近づけました。レッスン11でもう一度取り上げます。）
+# （論文の忘却（forgetting）では、$M$ をゼロに近づけるので、$M_0$ も失われます。ここでは $M_0$ に近づけました。レッスン11でもう一度取り上げます。）
 #
 # 長く続けて読んで訓練した MAC は、手放すことをすでに学んでいて、どちらの方法でも、ほとんど変わりません。リセットすると、100分の2ビットほど悪くなります。
 # つまり、引き継いできたものには、それだけの役にしか立っていませんでした。なぜこんなに少ないのでしょうか。次の節から、メモリの中を調べます。
@@ -461,7 +461,7 @@ for (length, cost), (own, other) in zip(
 # つまり、このテキストと、このモデルでは、「長期メモリ」は、セグメントの境目を越えるための橋です。
 # レッスン00、07、09の事実は、何万トークンもの間、残っていました。ここでは、なぜ残らないのでしょうか。
 #
-# まず疑わしいのは、忘却（forgetting）のゲート（gate）です。もう1つの MAC で確かめられます。512バイトの間では、ほとんど何も忘れないからです。
+# まず疑わしいのは、忘却のゲート（gate）です。もう1つの MAC で確かめられます。512バイトの間では、ほとんど何も忘れないからです。
 # 忘却が理由なら、そのメモリは、もっと前まで届くはずです。
 #
 # **実行する前に予想してみましょう。** 届くでしょうか。

@@ -158,12 +158,16 @@ def test_another_passage_differs_in_the_first_reading_alone():
     assert same(off, alone, 1e-3)  # with writes off, what was read before is all the same
 
 
-def test_without_writing_nothing_of_the_first_reading_is_left():
-    """All bytes but those that see past the segment's beginning, through convolutions, cost the same."""
-    found, spans = reading.read(OF_ALL["repeated"], 0), texts.repeated().spans
+def test_without_writing_next_to_nothing_of_the_first_reading_is_left():
+    """A tenth, at most, of the difference that writing makes: what convolutions bring over the segment's beginning."""
+    spans, differences = texts.repeated().spans, []
     (first, _), (second, end) = spans["first"], spans["second"]
     later = 16
-    assert same(found.bits[first + later : first + end - second], found.bits[second + later : end], 0.05)
+    for frozen in (0, None):
+        bits = reading.read(OF_ALL["repeated"], frozen).bits
+        apart = bits[first + later : first + end - second] - bits[second + later : end]
+        differences.append(float(apart.abs().mean()))
+    assert differences[0] < 0.1 * differences[1]
 
 
 def test_a_name_is_met_again_in_one_segment_farther_off_than_attention_sees():

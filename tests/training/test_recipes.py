@@ -371,10 +371,10 @@ def test_text_of_ones_own_is_trained_and_measured(tmp_path):
     path.write_text("".join(f"{n} squared is {n * n}. " for n in range(1500)), encoding="utf-8")
     recipe = of_text((str(path),))
     run = replace(recipe.runs["mac"], steps=2, rows=1, between=(64, 64), pieces=(1, 2))
-    recipe = replace(recipe, runs={"mac": run}, measured=(64, 1024), seeds=(0,))
+    recipe = replace(recipe, runs={"mac": run}, measured=(64, 4096), seeds=(0,))
     card = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")
-    assert 0 < card["runs"]["mac"]["bits"]["1024"]["median"] < 9
-    assert card["runs"]["mac"]["anew"].keys() == card["runs"]["mac"]["halved"].keys() == {"64", "1024"}
+    assert 0 < card["runs"]["mac"]["bits"]["4096"]["median"] < 9
+    assert card["runs"]["mac"]["anew"].keys() == card["runs"]["mac"]["halved"].keys() == {"64", "4096"}
     again = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")  # from the checkpoint
     assert again == card
 

@@ -13,6 +13,7 @@ import json
 import platform
 import statistics
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from titans.attention import KeysValues, Seen
 from titans.blocks import MAC, MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.config import VARIANTS, TitansConfig
+from titans.corpus import Text, bits, bits_anew, by_place
 from titans.model import TitansLM
 from titans.tasks import (
     MixedRecall,
@@ -37,9 +39,11 @@ from titans.tasks import (
     TwoHopsCurriculum,
     VariedRecall,
 )
-from titans.training import Run, share_right, train
+from titans.text_measures import fading, inside, reach
+from titans.training import Reading, Run, share_right, train
 
 SEEDS = (0, 1, 2)
+ANEW = 512  # bytes of text after which a state may begin anew, when it is measured what it is worth
 STORED = torch.float16
 
 
@@ -65,6 +69,7 @@ class Recipe:
     scattered: bool = False
     parts: dict[str, type[MAC]] = field(default_factory=dict)
     whole: str | None = None
+    result = "right"  # its name on the card: shares of right answers
 
     def mixers(self, run: str) -> MixerTable:
         """What makes a mixer in a run, in place of the variant's own."""
@@ -81,6 +86,49 @@ class Recipe:
             scattered = ScatteredRecall(task.pairs, task.keys, task.values, task.noise)
             found |= {f"{n} scattered": (scattered, n) for n in self.measured}
         return found
+
+    def names(self, task: Task) -> set[str]:
+        """The names of the results."""
+        return set(self.tests(task))
+
+    def measure(self, run: Run, model: TitansLM) -> dict[str, dict[str, float]]:
+        """The result of each test, under its name on the card."""
+        return {"right": {name: share_right(model, *test, self.rows) for name, test in self.tests(run.task).items()}}
+
+    def ships(self, run: str) -> bool:
+        """Whether the first seed's checkpoint of a run comes with the package."""
+        return True
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """Runs that read real text; measured are the bits that a byte of the held-out files costs, by its place in the
+    file: up to each of `measured`, and behind the one before it. Only files with so many bytes are read. For MAC once
+    more with a state that begins anew every `ANEW` bytes ("anew"), and with one in which what has been written since
+    M_0 is halved every `ANEW` bytes ("halved"); and what is inside, and how far it reaches, see `titans.text_measures`.
+
+    shipped: runs whose first seed's checkpoint comes with the package.
+    """
+
+    shipped: tuple[str, ...] = ()
+    result = "bits"
+
+    def names(self, task: Task) -> set[str]:
+        return {str(end) for end in self.measured}
+
+    def measure(self, run: Run, model: TitansLM) -> dict[str, dict[str, float]]:
+        assert isinstance(run.task, Text)
+        files = torch.stack(list(run.task.long_files(self.measured[-1]).values()))
+        found = {"bits": by_place(bits(model, files), self.measured)}
+        if run.config.variant == "mac":
+            found["anew"] = by_place(bits_anew(model, files, ANEW), self.measured)
+            found["halved"] = by_place(fading(model, files, ANEW, 0.5), self.measured)
+            found["inside"] = inside(model, files, ANEW)
+            found["reach"] = reach(model, files)
+        return found
+
+    def ships(self, run: str) -> bool:
+        return run in self.shipped
 
 
 def small(task: Task, **changes: Any) -> TitansConfig:
@@ -164,7 +212,40 @@ def hops(end_first: bool = False, things: int = 16, **changes: Any) -> Run:
     return Run(replace(config, **changes), task, between=(24, 40), steps=1600)
 
 
-RECIPES = {
+TEXT = {"dim": 128, "layers": 2, "heads": 4, "segment_len": 64, "window": 64, "memory_layers": (2,)}
+TEXT_STEPS = 1600
+
+
+def of_text(files: tuple[str, ...] = ()) -> TextRecipe:
+    """Language models of one size, 4,096 bytes a step, of Python's standard library or of files.
+
+    A window of 512 is where a step of attention takes as long as one of MAC, and as many operations; attention in
+    segments takes 1 / 2.1 of that.
+    """
+    task = Text(files)
+    mac = small(task, **TEXT)
+    attention = replace(mac, variant="attention", memory_layers=None)
+
+    def single(config: TitansConfig, steps: int = TEXT_STEPS, tokens: int = 512) -> Run:
+        return Run(config, task, (tokens, tokens), steps, rows=4096 // tokens, warm_up=50)
+
+    return TextRecipe(
+        "The source of Python's standard library, byte by byte: MAC, trained on stretches of 1 to 16 pieces of 512 "
+        "bytes with the state carried, and on single pieces; and without a memory: attention in segments of 64, for as "
+        "many steps and for as long, and in a window of 512.",
+        {
+            "mac": Reading(mac, task, (512, 512), TEXT_STEPS, rows=8, warm_up=50),
+            "mac, single pieces": single(mac),
+            "attention": single(attention),
+            "attention, as long": single(attention, round(2.1 * TEXT_STEPS)),
+            "window of 512": single(replace(attention, sliding=True, window=512), tokens=1024),
+        },
+        measured=(64, 256, 1024, 4096, 16384),
+        shipped=("mac",),
+    )
+
+
+RECIPES: dict[str, Recipe] = {
     "recall-live": Recipe(
         "Six pairs are told and asked for beyond the attention segment, with the memory and without it.",
         {"mac": LIVE, "attention": changed(LIVE, variant="attention")},
@@ -283,6 +364,7 @@ RECIPES = {
         parts=PARTS,
         whole="full",
     ),
+    "text": of_text(),
 }
 
 
@@ -325,18 +407,17 @@ def _one(recipe: Recipe, name: str, seed: int, path: Path, whole: Path | None) -
     whole: the checkpoint that is measured once more without what this run was trained without.
     """
     run, mixers = recipe.runs[name], recipe.mixers(name)
-    tests = recipe.tests(run.task)
     if path.exists():
         _, facts, _ = load_checkpoint(path, mixers=mixers)
-        if facts.get("run") == run.identity(seed) and facts["right"].keys() == tests.keys():
+        if facts.get("run") == run.identity(seed) and facts[recipe.result].keys() == recipe.names(run.task):
             return facts
     trained = train(run, seed, path.with_suffix(".unfinished"), mixers=mixers)
     for parameter in trained.model.parameters():
         parameter.data.copy_(parameter.to(STORED))  # what is measured is what is stored
     facts = {"run": run.identity(seed), "seed": seed, "steps": trained.steps, "seconds": round(trained.seconds, 1)}
-    facts["right"] = {test: share_right(trained.model, *tests[test], recipe.rows) for test in tests}
+    facts |= recipe.measure(run, trained.model)
     if whole is not None and (model := without(load_checkpoint(whole)[0], run.config, mixers)) is not None:
-        facts["after"] = {test: share_right(model, *tests[test], recipe.rows) for test in tests}
+        facts["after"] = recipe.measure(run, model)[recipe.result]
     facts["history"] = [(step, round(loss, 4), share) for step, loss, share in trained.history]
     save_checkpoint(path, trained.model, facts, dtype=STORED)
     return facts
@@ -361,27 +442,40 @@ def without(model: TitansLM, config: TitansConfig, mixers: MixerTable) -> Titans
 def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
     """Results of all seeds side by side; for right answers the median and the worst too."""
     card: dict[str, Any] = {name: [facts[name] for facts in found] for name in ("steps", "seconds")}
-    for kind in ("right", "after"):
+    for kind, worst in (
+        ("right", min),
+        ("after", min),
+        ("bits", max),
+        ("anew", max),
+        ("halved", max),
+        ("inside", max),
+        ("reach", max),
+    ):
         if kind in found[0]:
-            card[kind] = {test: _spread([facts[kind][test] for facts in found]) for test in found[0][kind]}
+            card[kind] = {test: _spread([facts[kind][test] for facts in found], worst) for test in found[0][kind]}
     return card
 
 
-def _spread(shares: list[float]) -> dict[str, Any]:
-    shares = [round(share, 4) for share in shares]
-    return {"each": shares, "median": statistics.median(shares), "worst": min(shares)}
+def _spread(results: list[float], worst: Callable[[list[float]], float]) -> dict[str, Any]:
+    results = [round(result, 4) for result in results]
+    return {"each": results, "median": statistics.median(results), "worst": worst(results)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m titans.recipes", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES, metavar="RECIPE", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--runs", nargs="+", metavar="RUN", help="only these of the recipe's models")
+    parser.add_argument("--file", nargs="+", type=Path, help="text of your own, for the recipe text")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: the recipe's own")
     parser.add_argument(
         "--out", type=Path, default=Path("checkpoints"), help="folder to write to (default: %(default)s)"
     )
     options = parser.parse_args()
     recipe = RECIPES[options.recipe]
+    if options.file:
+        if not isinstance(recipe, TextRecipe):
+            parser.error(f"--file is for the recipe text, got {options.recipe}")
+        recipe = of_text(tuple(map(str, options.file)))
     runs = options.runs or list(recipe.runs)
     if unknown := set(runs) - set(recipe.runs):
         parser.error(f"--runs must be among {', '.join(recipe.runs)}, got {', '.join(sorted(unknown))}")
@@ -392,8 +486,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from here")
     for name, result in card["runs"].items():
-        shares = ", ".join(f"{b}: {s['median']:.1%} (worst {s['worst']:.1%})" for b, s in result["right"].items())
-        print(f"{name}: {max(result['seconds']):.0f} s at most; right after so many tokens: {shares}")
+        form, what = (".1%", "right after so many tokens") if recipe.result == "right" else (".3f", "bits a byte up to")
+        found = ", ".join(
+            f"{test}: {each['median']:{form}} (worst {each['worst']:{form}})"
+            for test, each in result[recipe.result].items()
+        )
+        print(f"{name}: {max(result['seconds']):.0f} s at most; {what}: {found}")
 
 
 if __name__ == "__main__":

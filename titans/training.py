@@ -20,7 +20,7 @@ from titans.blocks import MixerTable
 from titans.checkpoints import load_checkpoint, save_checkpoint
 from titans.checks import check_instance, check_integer, keep_integers, keep_number
 from titans.config import TitansConfig
-from titans.model import IGNORED_LABEL, TitansLM
+from titans.model import IGNORED_LABEL, ModelState, TitansLM
 from titans.tasks import Batch, Task
 
 WEIGHT_DECAY = 0.01  # AdamW's own
@@ -87,20 +87,90 @@ class Run:
         between = int(torch.randint(low, high + 1, (), generator=random))
         return self.task.at(step / self.steps).sample(self.rows, between, random)
 
+    def state(self, trained: Trained, seed: int) -> ModelState | None:
+        """What a step begins with; None: every row has read nothing."""
+        return None
+
     def identity(self, seed: int) -> str:
         """All that decides the result, as text, to tell whose an unfinished training is."""
         return f"seed={seed} {self!r}"
 
 
+@dataclass(frozen=True)
+class Reading(Run):
+    """A model to be trained on long stretches, read in pieces, one a step, with the state carried from piece to piece
+    and detached: what a piece writes gets gradients from that piece alone.
+
+    Every row reads stretches of its own, one behind the other, so that a step has pieces from all places.
+    between: tokens of a piece, whole segments and chunks. pieces: of a stretch; each number of them gets as many steps
+        as any other.
+    """
+
+    pieces: tuple[int, ...] = (1, 2, 4, 8, 16)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pieces = tuple(check_integer("pieces", number) for number in self.pieces)
+        if not pieces:
+            raise ValueError("pieces must be at least one number, got none")
+        object.__setattr__(self, "pieces", pieces)
+        whole = math.lcm(self.config.segment_len, self.config.chunk_size)
+        if self.between[0] != self.between[1] or self.between[0] % whole:
+            raise ValueError(f"between must be one number, twice, and a multiple of {whole}, got {self.between}")
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The next piece of every row's stretch."""
+        size, parts = self.between[0], []
+        for row in range(self.rows):
+            first, pieces = self._stretch(seed, row, step)
+            random = torch.Generator().manual_seed((seed * 1009 + row) * 10_000_019 + first)
+            whole = self.task.sample(1, pieces * size, random)
+            parts.append([tensor[:, (step - first) * size :][:, :size] for tensor in whole])
+        return Batch(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+    def state(self, trained: Trained, seed: int) -> ModelState:
+        """What a step begins with: rows whose stretch begins have read nothing."""
+        if trained.state is None:
+            return trained.model.initial_state(self.rows)
+        fresh = [self._stretch(seed, row, trained.steps)[0] == trained.steps for row in range(self.rows)]
+        return _renewed(trained.state.detach(), trained.model.initial_state(self.rows), torch.tensor(fresh))
+
+    def _stretch(self, seed: int, row: int, step: int) -> tuple[int, int]:
+        """The step at which a row's stretch begins, and how many pieces that has."""
+        random = torch.Generator().manual_seed(seed * 1009 + row)
+        chances = torch.tensor([1 / number for number in self.pieces])
+        first = 0
+        while True:
+            pieces = self.pieces[int(torch.multinomial(chances, 1, generator=random))]
+            if step < first + pieces:
+                return first, pieces
+            first += pieces
+
+
+def _renewed(state: ModelState, initial: ModelState, rows: Tensor) -> ModelState:
+    """A state in which some rows, [batch] of truth values, begin anew; at the start of a segment and a chunk.
+
+    Raises ValueError for a mixer that carries more than its memory and its convolutions from segment to segment.
+    """
+    begin, mixed = initial.tensors(), []
+    for name, tensor in state.tensors().items():
+        if name not in begin and "rule_state" not in name:
+            raise ValueError(f"config must be of a model whose rows can begin anew, it carries {name}")
+        new = begin.get(name, torch.zeros_like(tensor))  # what a rule carries begins with zero
+        mixed.append(torch.where(rows.view(-1, *[1] * (tensor.ndim - 1)), new, tensor))
+    return state.with_tensors(mixed)
+
+
 @dataclass
 class Trained:
     """A model and how it came to be. history: step, loss and, where it was asked for, the share of
-    right answers."""
+    right answers. state: after the tokens of the last step."""
 
     model: TitansLM
     seconds: float = 0.0
     steps: int = 0
     history: list[tuple[int, float, float | None]] = field(default_factory=list)
+    state: ModelState | None = None
 
 
 def train(
@@ -197,7 +267,8 @@ def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimize
     batch = run.batch(seed, trained.steps)
     for group in optimizer.param_groups:
         group["lr"] = run.rate(trained.steps)
-    loss = trained.model(batch.tokens, labels=batch.labels).loss
+    output = trained.model(batch.tokens, run.state(trained, seed), labels=batch.labels)
+    loss, trained.state = output.loss, output.state
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(trained.model.parameters(), run.clip)
@@ -241,6 +312,8 @@ def _keep(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.op
     for place, parameter in enumerate(trained.model.parameters()):
         values = optimizer.state.get(parameter, {})
         more |= {f"{place}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    if isinstance(run, Reading) and trained.state is not None:
+        more |= {f"state.{name}": tensor for name, tensor in trained.state.tensors().items()}
     facts = {"run": run.identity(seed), "seconds": trained.seconds, "steps": trained.steps, "history": trained.history}
     save_checkpoint(path, trained.model, facts, more)
 
@@ -254,6 +327,10 @@ def _resume(path: Path, run: Run, seed: int, trained: Trained, optimizer: torch.
         )
     trained.model.load_state_dict(model.state_dict())
     parameters = list(trained.model.parameters())  # in the model's order, whatever groups the optimizer has
+    carried = {name: more.pop(name) for name in list(more) if name.startswith("state.")}
+    if carried:
+        like = trained.model(run.batch(seed, 0).tokens).state
+        trained.state = like.with_tensors([carried[f"state.{name}"] for name in like.tensors()])
     for name, tensor in more.items():
         place, _, value = name.partition(".")
         optimizer.state[parameters[int(place)]][value] = tensor

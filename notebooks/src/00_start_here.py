@@ -983,10 +983,10 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # | 07 | [MAC](07_mac.ipynb) | the model of this lesson, line by line, and trained | 45 | 95 |
 # | 08 | [MAG, MAL, LMM, and what each part is for](08_variants.ipynb) | the other architectures; what can be left out | 45 | 95 |
 # | 09 | [At test time](09_at_test_time.ipynb) | the memory token by token, far past the training length | 50 | 85 |
-# | 10 | A language model | real text, with and without memory | not there yet | |
+# | 10 | [A language model](10_language_model.ipynb) | real text, with and without memory; what it holds, and how long | 45 | 80 |
 # | 11 | [After Titans](11_after_titans.ipynb) | relatives, decisions, costs, open questions | 70 | 120 |
 #
-# Read them in this order, as far as they are there. Each lesson says at its top what it needs.
+# Read them in this order. Each lesson says at its top what it needs.
 #
 # ## 8. How to use the lessons
 #
@@ -1019,7 +1019,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="c0867b7d"
+# %% [markdown] lang="ja" en="aee5000d"
 # どちらも半分ほどでした。上書きするようになった理由は、半分がゲートの変化、残りの半分がモデルのほかの部分の変化です。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、
@@ -1039,10 +1039,10 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # | 07 | [MAC](07_mac.ipynb) | このレッスンのモデルを1行ずつ。その訓練 | 45 | 95 |
 # | 08 | [MAG、MAL、LMM と、それぞれの部品の役割](08_variants.ipynb) | ほかのアーキテクチャ。外せる部品と外せない部品 | 45 | 95 |
 # | 09 | [テスト時に起こること](09_at_test_time.ipynb) | トークンごとのメモリの動き。訓練よりはるかに長い系列 | 50 | 85 |
-# | 10 | 言語モデル | 本物のテキストで、メモリありとなしを比べる | 準備中 | |
+# | 10 | [言語モデル](10_language_model.ipynb) | 本物の文章で、メモリありとなしを比べる。何が、どれだけの間入っているか | 45 | 80 |
 # | 11 | [Titans のその後](11_after_titans.ipynb) | 似た手法、この教材の決定、かかる計算、残された問い | 70 | 120 |
 #
-# この順に、準備のできているものを読んでください。必要な知識は、各レッスンの初めに書いてあります。
+# この順に読んでください。必要な知識は、各レッスンの初めに書いてあります。
 #
 # ## 8. レッスンの使い方
 #

@@ -1171,23 +1171,25 @@ assert gentle_right < 0.95
 # ## 7. How much memory does it take?
 #
 # For each layer of the model and each sequence of a batch: $M_t$, $S_t$ and, inside a chunk, the weights that the chunk
-# started with. Each head has a memory of its own, on dim / heads features.
+# started with: at most three times the memory's weights. MAC keeps those of the segment's start as well, from which it
+# reads $h$, so up to four times. Each head has a memory of its own, on dim / heads features.
 #
 # ### Exercise 2: count
 #
-# Return how many numbers these three are, for one layer. A memory of depth $L$ has $L$ matrices; hidden layers are
-# `expansion` times as wide as a head has features. Depth 1 is one square matrix.
+# Return how many numbers $M_t$, $S_t$ and the chunk's first weights are, for one layer. A memory of depth $L$ has $L$
+# matrices; hidden layers are `expansion` times as wide as a head has features. Depth 1 is one square matrix.
 
-# %% [markdown] lang="ja" en="c2a33f25"
+# %% [markdown] lang="ja" en="b571cb3d"
 # ## 7. メモリはどれだけ必要か
 #
 # モデルの層ごと、バッチ（batch）の中の系列ごとに必要なのは、$M_t$ と $S_t$ で、チャンクの途中では、チャンクの始まりの重みも必要です。
+# 合わせて、最大でメモリの重みの3倍です。MAC では、$h$ を読み出すためのセグメントの始まりの重みも加わって、最大で4倍になります。
 # ヘッド（head）は、それぞれ自分のメモリを持ち、1つのヘッドの次元は dim / heads です。
 #
 # ### 演習2：数える
 #
-# この3つに含まれる数値の個数を、1層について返してください。深さ（depth）$L$ のメモリには、行列が $L$ 個あり、
-# 隠れ層の幅は、ヘッドの次元の `expansion` 倍です。深さ1のメモリは、正方行列1つです。
+# $M_t$、$S_t$、チャンクの始まりの重みに含まれる数値の個数を、1層について返してください。
+# 深さ（depth）$L$ のメモリには、行列が $L$ 個あり、隠れ層の幅は、ヘッドの次元の `expansion` 倍です。深さ1のメモリは、正方行列1つです。
 
 
 # %%
@@ -1566,7 +1568,8 @@ assert far["mac in noise"]["worst"] > without
 # - Surprise drives writing. In a trained model it hardly tells what is known: facts that it answered surprised it as
 #   much as the first time, and little less than new facts in their place. Not for their length: what $h$ brings had
 #   given them another key, close to that of noise.
-# - The state has a constant size: three times the memory's weights, for each sequence, head and layer.
+# - The state has a constant size: at most three times the memory's weights, in MAC four times, for each sequence, head
+#   and layer.
 # - How long a fact lasts depends on what training made of the gates, on what is written over it, and on where it was
 #   told. In MAC it was 200 times the length of training for recall with all pairs told first, 16 times for a needle
 #   that is let fade, and at least 64 times for one that is not. Of pairs scattered in noise most were lost at once.
@@ -1580,7 +1583,7 @@ assert far["mac in noise"]["worst"] > without
 # - C.-P. Hsieh et al.: *RULER*, arXiv [2404.06654](https://arxiv.org/abs/2404.06654): needle tasks like those of the
 #   table.
 
-# %% [markdown] lang="ja" en="81b2de9d"
+# %% [markdown] lang="ja" en="d0f1a986"
 # ## まとめ
 #
 # - テスト時には、パラメータは変わらず、$M_t$ と $S_t$ だけが、系列ごとに変わり続けます。
@@ -1591,7 +1594,7 @@ assert far["mac in noise"]["worst"] > without
 # - 驚きは書き込みの原動力ですが、学習済みのモデルが何を知っているかは、驚きからはほとんどわかりません。
 #   メモリは、モデルが答えられる事実にも、初めて伝えられたときと同じだけ驚き、新しい事実と比べても、驚きはわずかに小さいだけでした。
 #   理由は長さではなく、$h$ のためにキーが変わり、雑音のキーに近くなっていたことでした。
-# - 状態の大きさは一定で、系列、ヘッド、層のそれぞれについて、メモリの重みの3倍です。
+# - 状態の大きさは一定で、系列、ヘッド、層のそれぞれについて、最大でメモリの重みの3倍、MAC では4倍です。
 # - 事実がどれだけ長く残るかは、訓練でゲートがどう決まったか、何に上書きされるか、そしてどこで伝えられたかによります。
 #   MAC では、すべてのペアを先に続けて伝える想起なら訓練の200倍の長さまで残り、針は、忘却があれば16倍、なければ少なくとも64倍まで残りました。
 #   雑音の中に散らばったペアは、ほとんどがすぐに失われました。

@@ -23,14 +23,14 @@
 #
 # **このレッスンで学ぶこと**
 #
-# - ゲート（gate）とチャンク（chunk）の選び方によって、Titans が、以前からあるどのモデルに**なる**のか。そして、どこからはならないのか。
+# - ゲート（gate）とチャンク（chunk）の選び方によって、Titans が、以前からあるどのモデルに**なる**のか。また、どこから先は違うのか。
 # - 内側の規則の損失（loss）、保持、最適化の手法、メモリ（memory）を別のものに替え、何がよくなるのか、それはなぜかを調べる方法。
 # - 論文に書かれていないこと、それをこの教材でどう決めたか、決め方で何が変わるか。
-# - 1.7億〜13億パラメータのモデルで200万トークン（token）を読むと、何がどれだけかかるか。キャッシュのあるアテンション（attention）と比べます。
+# - 1.7億〜13億パラメータのモデルで200万トークン（token）を読むときのコスト。キャッシュのあるアテンション（attention）と比べます。
 # - ほかの人たちが見つけたこと、この教材でわかったこと、まだ誰も示していないこと。
 #
 # **必要な知識**：レッスン03の内容、つまり $\theta$、$\eta$、$\alpha$ を使う更新と、チャンク。
-# 6節にはほかのレッスンで出てきた決定の名前が出てきます。7節で数えるのは MAC（レッスン07）です。
+# 6節では、ほかのレッスンで説明した決定を取り上げます。7節では、MAC（レッスン07）のコストを数えます。
 
 # %%
 from dataclasses import replace
@@ -371,13 +371,14 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # rule that turns with every token; `noisy`, eight pairs told eight times, each time with noise as large as the value.
 #
 # Every row has one number for each gate, chosen on other draws of the stream, so a row with more gates has more choice.
+# (Longhorn's $\beta$ may be as large as 16: its step is $\beta / (1 + \beta \lVert k \rVert^2)$.)
 # The error is $\lVert y - v \rVert^2$: 0 is perfect, 1 is no answer.
 #
 # **Predict before you run.** Which step brings most: looking first, forgetting, or momentum? And is there a stream on
 # which no step helps?
 
-# %% [markdown] lang="ja" en="615ec786"
-# ## 2. それぞれの一歩の値打ち
+# %% [markdown] lang="ja" en="c8d0eb45"
+# ## 2. それぞれの一歩の効果
 #
 # 同じになるからといって、優れていることにはなりません。16次元で、キーの長さが1の、7つの小さなストリーム（stream）で比べます。
 # 「少数」は、8つのペアを1回ずつ伝えます。「言い直し」は、8つのキーを伝えた後、別の値で伝え直し、新しい値をたずねます。
@@ -385,6 +386,7 @@ assert all(row.error < 1e-12 < row.left_out for row in rows)
 # 「変化」は、規則がトークンごとに少しずつ回ります。「雑音（noise）」は、8つのペアを8回ずつ、毎回、値と同じ大きさの雑音を付けて伝えます。
 #
 # どの行も、ゲートは全トークン共通の数で、同じストリームの別のサンプルで選びました。ゲートの多い行ほど、選択の幅は広くなります。
+# （Longhorn の $\beta$ だけは、16まで大きくできます。ステップが $\beta / (1 + \beta \lVert k \rVert^2)$ だからです。）
 # 誤差は $\lVert y - v \rVert^2$ で、0なら完全、1なら答えなしと同じです。
 #
 # **実行する前に予想してみましょう。**
@@ -458,7 +460,7 @@ print(relatives.border_table())
 # not measured.
 
 # %% [markdown] lang="ja" en="5b766b4e"
-# そのときを知っているゲートには、いつも少しずつ忘れるゲートより、ずっと大きな値打ちがあります。0.33が0.26になり、
+# 忘れるべきときを知っているゲートは、いつも少しずつ忘れるゲートより、ずっと役に立ちます。誤差は0.33が0.26になり、
 # 空のメモリでこの8つから始めた場合（右端の列）と変わりません。論文の順序では、古いメモリの影が残って0.29です。
 # 1トークン早く忘れると0.27です。そのトークンが書き込むものが残るからで、書き込まずにおくと、何も残りません（「書かずに」の列）。
 # つまり、論文の順序でも、1トークンを犠牲にすれば同じことができます。訓練したゲートがそれほど早く働くかどうかは、調べていません。
@@ -531,8 +533,8 @@ print("default:", trials.same(Default(), "default"))
 
 # %% [markdown] lang="en"
 # Each choice gets a stream of pairs on which it *should* win, in a memory of 16 features. To be fair, every rule has
-# the gates that are best for it: 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams;
-# measured on seven others. The number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is
+# the best for it of 63 settings of $\theta$, $\eta$ and $\alpha$, the same for all, tried on four streams; measured on
+# seven others. The number is $|M(k)-v|/|v|$ at the end, on average over the pairs that are asked for: 0 is
 # all remembered, 1 as good as nothing. What else a rule has (a window of 8, Huber's $\delta = 0.5$) was set beforehand
 # and not tuned.
 #
@@ -543,10 +545,10 @@ print("default:", trials.same(Default(), "default"))
 #
 # $$\ell(e) = \begin{cases} |e|^2 & |e| \le \delta \\ 2\delta|e| - \delta^2 & |e| > \delta \end{cases}$$
 
-# %% [markdown] lang="ja" en="70304428"
+# %% [markdown] lang="ja" en="a0bc54b9"
 # どの選択にも、それが**勝つはず**のペアのストリームを用意しました。メモリは16次元です。
-# 公平にするため、どの規則にも、その規則にいちばん合うゲート（gate）を使わせます。
-# $\theta$、$\eta$、$\alpha$ の63通りの組を（どの規則でも同じものを）4つのストリームで試し、別の7つで測ります。
+# 公平にするため、$\theta$、$\eta$、$\alpha$ の63通りのゲート（gate）の組を（どの規則でも同じものを）4つのストリームで試し、
+# それぞれの規則にいちばんよかったものを使って、別の7つで測ります。
 # 数値は、最後の $|M(k)-v|/|v|$ を、たずねるペアについて平均したもので、0ならすべて覚えていて、1なら何も覚えていないのと変わりません。
 # 規則にほかに決めるもの（窓の8トークン、Huber の $\delta = 0.5$）は、あらかじめ決めておき、調整していません。
 #
@@ -708,14 +710,20 @@ empty = partial(streams.knowledge, known=False)
 print(trials.compare(empty, *kept))
 
 # %% [markdown] lang="en"
-# The default's best is to write next to nothing ($\theta = 0.003$): it keeps the six of $M_0$ and gives up the four, an
-# error of 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing
+# The default's best is to write next to nothing ($\theta = 0.003$, the smallest that it was offered): it keeps the six
+# of $M_0$ and gives up the four, an error of 0.4. The other writes at full step and lets $\alpha$ bring $M_0$ back: 0.24. Without noise there is nothing
 # to forget, the best $\alpha$ is 0, and the rules are the same; with $M_0 = 0$ they are the same by their equations.
+#
+# You have seen it on text: the MAC of lesson 10 that had not learned to let go was cured by a pull to $M_0$, without
+# training.
 
-# %% [markdown] lang="ja" en="6ffba999"
-# 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$）。$M_0$ の6つを守り、4つをあきらめるので、誤差は0.4です。
+# %% [markdown] lang="ja" en="bb345ff4"
+# 既定の規則にできる最善は、ほとんど何も書き込まないことです（$\theta = 0.003$、試した中でいちばん小さいステップです）。$M_0$ の6つを守り、
+# 4つをあきらめるので、誤差は0.4です。
 # もう一方は、思いきり書き込み、$\alpha$ に $M_0$ を取り戻させて、0.24です。
 # 雑音がなければ、忘れるべきものがなく、最良の $\alpha$ は0で、2つの規則は同じになります。$M_0 = 0$ なら、式から同じです。
+#
+# テキストでも、すでに見ました。手放すことを学んでいなかったレッスン10の MAC は、訓練をしなくても、$M_0$ に近づけるだけで直りました。
 
 # %%
 default, towards = (trials.measured(n, streams.knowledge) for n in kept)
@@ -802,7 +810,7 @@ print(trials.compare(even, *optimisers))
 # is the *orthogonal* step that counts, `normalised` is Muon with $S/|S|$ for $\mathrm{NS}(S)$.
 
 # %% [markdown] lang="ja" en="39d744ce"
-# 軸に沿った大きさなら Adam が勝ちますが、同じキーを回すと、得はほとんどなくなります。Adam に見えるのは、方向ではなく、**重み**ごとの大きさだからです。
+# 軸に沿った大きさなら Adam が勝ちますが、同じキーを回すと、その差はほとんどなくなります。Adam に見えるのは、方向ではなく、**重み**ごとの大きさだからです。
 # 大きさがそろっていれば、負けます。方向が見えるはずの Muon は、勝つと思っていたところで、少ししか得をしません。
 #
 # では、Muon が勝つのは、どこでしょうか。Muon が直交化するのは勾配の**和**なので、和に1つだけ大きな方向があるところ、つまり、キーが互いに似ているところを見てみましょう。
@@ -941,13 +949,13 @@ for name, make in (("two rounds", rounds), ("in a row", in_a_row)):
     print(f"{name:<12}{trials.compare(make, 'default')}")
 
 # %% [markdown] lang="en"
-# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is what the window does, and what the sum of
+# Two rounds help (0.84 for 0.93); eight times in a row do not at all. That is a part of what the window does (it gets to 0.76), and what the sum of
 # old gradients cannot. It has its price: eight gradients a token.
 #
 # ATLAS' own rule is both, a window and Muon. Do they add?
 
-# %% [markdown] lang="ja" en="8dd1c7f7"
-# 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしているのは、これです。古い勾配の和には、これができません。
+# %% [markdown] lang="ja" en="a38317d0"
+# 2巡なら0.93が0.84になりますが、8回続けても、まったく変わりません。窓がしていることの一部は、これです（窓では0.76まで下がります）。古い勾配の和には、これができません。
 # その代わり、1トークンごとに8つの勾配を計算しなければなりません。
 #
 # ATLAS の規則は、窓と Muon の両方です。効果は重なるでしょうか。
@@ -1242,13 +1250,14 @@ assert same_x > without_2 > in_front > 0.1
 # Transformer? From how many on does it *generate* a token with fewer? Which of the two keeps less in training?
 
 # %% [markdown] lang="ja" en="81a135cb"
-# ## 7. 大きなモデルでは、何がどれだけかかるか
+# ## 7. 大きなモデルのコスト
 #
-# この教材のモデルは、どれも小さなものです。大きなモデルでどれだけかかるかは、モデルを作らなくても、数えればわかります。
+# この教材のモデルは、どれも小さなものです。大きなモデルのコストは、モデルを作らなくても、数えればわかります。
 # `titans.cost(config, tokens)` を呼ぶと、演算数、パラメータ数、引き継ぐバイト数、訓練で残しておくバイト数が得られます。
-# `transformer_cost` は、同じ層（layer）で、アテンションが全トークンに届き、キーと値をキャッシュする場合を数えます。
-# 演算数とは行列の積の演算数で、PyTorch のカウンターと同じです。秒数ではありません。GPU をどれだけ使い切れるかは、別の話です（8節）。
-# 次の最初の出力は、1トークンあたりの演算数と、引き継ぐ大きさです。
+# `transformer_cost` は、同じ層（layer）で、アテンションから全トークンが見え、キーと値をキャッシュする場合を数えます。
+# 演算数とは行列の積の演算数のことで、PyTorch 自身のカウンターの数え方と同じです。
+# かかる秒数ではなく、GPU をどれだけ使い切れるかは、別の話です（8節）。
+# 次の最初の出力は、左から、トークン数、1トークン当たりの演算数（G は10億回）、引き継ぐ大きさ（MB）です。
 #
 # モデルの大きさは、論文の後の版にある170M〜1.3Bで、16トークンのチャンク、512トークンのセグメント（segment）、128個の永続トークン（persistent token）、
 # 256個のメモリトークンも、その版のとおりです。
@@ -1290,16 +1299,17 @@ pictures.costs()
 #   momentum of every chunk. If so, longer chunks must keep less:
 
 # %% [markdown] lang="ja" en="071c31bd"
-# 大きさの名前は、トランスフォーマーのものです。メモリのヘッドが1つなら、MAC のパラメータ数は、2倍近くになります。
+# 170M などの名前は、トランスフォーマーの大きさを表します。メモリのヘッドが1つなら、MAC のパラメータ数は、その2倍近くになります。
 #
-# - **読む**ための演算数は、MAC では、どのトークンでも同じです。約7万トークンから先は、MAC のほうが少なくなります。
+# - **読む**ための演算数は、MAC では、どのトークンでも同じで、約7万トークンから先は、トランスフォーマーより少なくなります。
 #   メモリのヘッドをアテンションと同じ数にすると、1万7千トークンからです（図のもう1本の線）。200万トークンでは、24分の1です。
-# - **引き継ぐ**のは3.3 GBです。キャッシュは、200万トークンで197 GBになります。
-# - **生成**は、話が別です。少なくなるのは、150万トークンから先です。理由は永続トークンとメモリトークンで、呼び出しのたびに、そのキーと値を計算しなおすからです。
+# - **引き継ぐ**大きさは3.3 GBです。一方、キャッシュは、200万トークンで197 GBになります。
+# - **生成**は話が別で、演算数が少なくなるのは、150万トークンから先です。永続トークンとメモリトークンのキーと値を、呼び出しのたびに計算しなおすからです。
 #   この2つがなければ、1ステップは、1トークンを読むより少ない演算数ですみます（その下の行）。
-#   これは、論文の式ではなく、このライブラリのコードの話です。永続トークンの分は、とっておくこともできます。
+#   これは、論文の式ではなく、このライブラリのコードによるもので、永続トークンの分は、残しておくこともできます。
 # - **訓練**で残しておくものは、メモリのヘッドが1つなら、トランスフォーマーの100倍にもなります。
-#   チャンクごとの重みとモーメンタムです。もしそうなら、チャンクが長いほど少なくなるはずです。
+#   その大部分は、チャンクごとの重みとモーメンタムだと考えられます。そうだとすれば、チャンクが長いほど少なくなるはずです
+#   （出力は、チャンクの大きさと、1トークン当たりに残しておく量です）。
 
 # %%
 for chunk in (16, 64, 256):
@@ -1321,8 +1331,8 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # would keep less and compute it again.
 
 # %% [markdown] lang="ja" en="dcb5f1ed"
-# そのとおり、チャンクでした。長いチャンクで質がどれだけ下がるかは、別の問いです（レッスン05）。
-# この規模で訓練するなら、残すものを減らして、計算しなおすことになるでしょう。
+# そのとおり、原因はチャンクでした。チャンクを長くすると質がどれだけ下がるかは、別の問題です（レッスン05）。
+# この規模で訓練するなら、残しておくものを減らし、必要になったときに計算しなおすことになるでしょう。
 
 # %% [markdown] lang="en"
 # ## 8. What others found
@@ -1593,8 +1603,8 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #   bound on the surprise; Adam sees the axes; among outliers Muon is a step of fixed length; a window asks again after
 #   others have been written.
 # - Each of the sixteen decisions changes a number. Which way is better is known for some.
-# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on. A step of
-#   generation and training are not, as this library does them.
+# - Counted in operations, reading is cheaper than a Transformer's from tens of thousands of tokens on (with few or
+#   many memory heads the length differs fourfold). A step of generation and training are not, as this library does them.
 # - How a memory should forget, how long its chunks may be, and whether $h$ is of use at scale, nobody has shown yet.
 #
 # **Where to go from here.** This is the last lesson. [CONTRIBUTING](../../.github/CONTRIBUTING.md) says how a memory,
@@ -1612,18 +1622,18 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 # - *Longhorn*, arXiv [2407.14207](https://arxiv.org/abs/2407.14207).
 # - Section 8's table links the others.
 
-# %% [markdown] lang="ja" en="ea209a03"
+# %% [markdown] lang="ja" en="c3b45e3b"
 # ## まとめ
 #
 # - 行列1つでモーメンタムのない Titans は、全体を1つのチャンクにすれば線形アテンションに、1トークンのチャンクで忘却なしなら DeltaNet や Longhorn に、
 #   ミニバッチをチャンクとすれば TTT に**なります**。Gated DeltaNet になるには、$\theta$ と値を変えます。
-#   TTT-Linear のすべてには、なりません。ただし、そのメモリを自分で書けば、同じ更新で動きます。
+#   TTT-Linear の全体にはなりませんが、そのメモリを自分で書けば、同じ更新で動きます。
 # - 先に見ることがいちばん役に立つのは、同じキーがもう一度伝えられるときです。忘却がいちばん役に立つのは、いつ忘れるべきかをゲートが知っているときです。
-# - 内側の規則のどの選択も、どこかでは勝ちますが、名前から思うところで、名前のとおりの理由で勝つとは限りません。
-#   Huber の損失は、驚きの上限です。Adam に見えるのは軸です。外れ値のあるところの Muon は、長さの決まったステップです。
+# - 内側の規則のどの選択にも、勝つところがあります。ただし、勝つところも勝つ理由も、名前から予想されるとおりとは限りません。
+#   Huber の損失は、驚きに上限をつけることと同じで、Adam に見えるのは軸です。外れ値の中での Muon は、長さの決まったステップです。
 #   窓は、ほかのペアが書き込まれた後で、もう一度たずねています。
-# - 16の決定は、どれも、何かの数を変えます。どちらがよいかがわかっているのは、一部だけです。
-# - 演算数で数えると、数万トークンから先は、トランスフォーマーより少ない演算数で読めます。
+# - 16の決定のどれを変えても、何かの数値が変わります。どちらがよいかがわかっているのは、一部の決定だけです。
+# - 演算数で数えると、数万トークンから先は、トランスフォーマーより少ない演算数で読めます（メモリのヘッドの数によって、この長さは4倍ほど違います）。
 #   生成の1ステップと訓練は、このライブラリのやり方では、そうはなりません。
 # - メモリはどう忘れるべきか、チャンクはどこまで長くできるか、大きなモデルで $h$ は役に立つのかは、まだ誰も示していません。
 #

@@ -8,6 +8,7 @@ generated. Wrong answers as a reader might write them stand in the lesson's own 
 import itertools
 import math
 import re
+from collections import Counter
 from fractions import Fraction
 from functools import partial
 from importlib import import_module
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from titans.lesson.kit.exercise import Exercise, Mistake, seed_of, values
 
 torch.set_num_threads(1)
-LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "11")
+LESSONS = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11")
 ROOMS = {lesson: import_module(f"titans.lesson.lesson_{lesson}.exercises") for lesson in LESSONS}
 EXERCISES = {
     f"{lesson}.{name}": value
@@ -326,6 +327,54 @@ def surviving_by_names(*case):
     return torch.tensor([name in survivors_in_a_set(*case) for name in case[-1]])
 
 
+def bits(logits, tokens):
+    return -logits.log_softmax(-1)[torch.arange(len(tokens) - 1), tokens[1:]] / math.log(2)
+
+
+def bits_in_a_loop(logits, tokens):
+    found = []
+    for row, byte in zip(logits[:-1], tokens[1:], strict=True):
+        row -= row.max()
+        found.append(torch.log2(row.exp().sum() / row[byte].exp()))
+    return torch.stack(found)
+
+
+def bits_by_numpy(logits, tokens):
+    row, byte = logits.numpy()[:-1], tokens.numpy()[1:]
+    return np.logaddexp2.reduce(row / np.log(2), axis=1) - row[np.arange(len(byte)), byte] / np.log(2)
+
+
+def by_memory(text, bits_on, bits_off, n):
+    saved = Counter()
+    for word in re.finditer(r"\w+", text):
+        first, end = word.span()
+        saved[word[0]] += (bits_off - bits_on)[max(first - 1, 0) : end - 1].sum().item()
+    return [word for word, _ in saved.most_common(n)]
+
+
+def by_memory_byte_by_byte(text, bits_on, bits_off, n):
+    saved, word = {}, ""
+    costs = [0.0, *(bits_off - bits_on).tolist(), 0.0]
+    for place, letter in enumerate(text + " "):
+        if letter.isalnum() or letter == "_":
+            word += letter
+            continue
+        if word:
+            saved[word] = saved.get(word, 0) + sum(costs[place - len(word) : place])
+        word = ""
+    return set(sorted(saved, key=saved.get)[-n:])
+
+
+def marked(find):
+    """Which names of the text, in its order, are found."""
+
+    def mark(text, *case):
+        found = find(text, *case)
+        return [word in found for word in dict.fromkeys(re.findall(r"\w+", text))]
+
+    return mark
+
+
 def calm(token):
     return (0.0 if token == 54 else 0.25), 0.0, 0.0
 
@@ -389,6 +438,8 @@ ANSWERS = {
     "09.STREAM": [stream, stream_emptying_the_list],
     "09.STATE_NUMBERS": [numbers, numbers_by_cases],
     "09.SLOPE": [slope, slope_in_a_loop, slope_by_autograd],
+    "10.BITS": [bits, bits_in_a_loop, bits_by_numpy],
+    "10.BY_MEMORY": [marked(by_memory), marked(by_memory_byte_by_byte)],
     "03.check_schedule": [calm, calm_then_still],
 }
 
@@ -626,7 +677,7 @@ def test_a_check_draws_every_size_anew(name):
     drawn = [exercise.drawn(seed) for seed in range(2)]
     sizes = [
         [
-            values(part)[0].shape if not isinstance(part, list | dict) and not callable(part) else len(part)
+            values(part)[0].shape if not isinstance(part, list | dict | str) and not callable(part) else len(part)
             for part in case
             if not callable(part)
         ]
@@ -722,11 +773,20 @@ def test_hints_stay_where_they_belong():
 
 
 @pytest.mark.parametrize(
-    "answer", [survivors, survivors_in_a_set, lambda *case: tuple(survivors(*case)[::-1]), surviving]
+    ("name", "answer", "seeds"),
+    [
+        ("08.SURVIVES", survivors, 20),
+        ("08.SURVIVES", survivors_in_a_set, 20),
+        ("08.SURVIVES", lambda *case: tuple(survivors(*case)[::-1]), 20),
+        ("08.SURVIVES", surviving, 20),
+        ("10.BY_MEMORY", by_memory, 4),
+        ("10.BY_MEMORY", by_memory_byte_by_byte, 4),
+        ("10.BY_MEMORY", lambda *case: tuple(by_memory(*case)[::-1]), 4),
+    ],
 )
-def test_names_may_come_in_any_order(answer):
-    exercise = EXERCISES["08.SURVIVES"]
-    for seed in range(20):
+def test_names_may_come_in_any_order(name, answer, seeds):
+    exercise = EXERCISES[name]
+    for seed in range(seeds):
         assert exercise._replace(cases=partial(exercise.drawn, seed)).check(answer).outcome == "passed"
 
 

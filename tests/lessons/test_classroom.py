@@ -141,7 +141,6 @@ def test_what_is_wrong_is_found(change, complaint):
 
 GUIDES = {"en": NOTEBOOKS / "GUIDE.md", "ja": NOTEBOOKS / "GUIDE_ja.md"}
 FOLDER = {"en": NOTEBOOKS / "README.md", "ja": NOTEBOOKS / "README_ja.md"}
-LATER = ["10"]
 
 
 def rows(text: str) -> list[list[str]]:
@@ -160,12 +159,11 @@ def test_the_guide_lists_twelve_lessons_as_they_are(language):
     listed = {
         row[0]: row[1:] for row in rows(GUIDES[language].read_text(encoding="utf-8")) if re.fullmatch(r"\d\d", row[0])
     }
-    assert sorted(listed) == sorted([*LESSONS, *LATER])
+    assert sorted(listed) == sorted(LESSONS)
     for number, path in LESSONS.items():
         name, _, *both = listed[number]
         assert name == f"[{title(path, language)}]({language}/{path.stem}.ipynb)"
         assert tuple(map(int, both)) == stated(path)
-    assert {tuple(listed[number][1:]) for number in LATER} <= {("planned", "", ""), ("準備中", "", "")}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -28,13 +28,29 @@ def column(name: str, language: str) -> str:
 
 
 def table(card: dict[str, Any], language: str) -> str:
-    """A row a model: the seconds that its training took, and the share of right answers, median and (worst) seed."""
+    """A row a model: the seconds that its training took, and the share of right answers or the bits a byte, median and
+    (worst) seed."""
+    if card["recipe"] == "text":
+        return _text_table(card, language)
     betweens = next(iter(card["runs"].values()))["right"]
     rows = [[*HEADS[language], *(column(name, language) for name in betweens)]]
     rows.append(["---"] + ["--:"] * (len(betweens) + 1))
     for name, run in card["runs"].items():
         shares = (f"{100 * share['median']:.1f} ({100 * share['worst']:.1f})" for share in run["right"].values())
         rows.append([name, f"{min(run['seconds']):.0f}–{max(run['seconds']):.0f}", *shares])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def _text_table(card: dict[str, Any], language: str) -> str:
+    """The same for bits a byte; MAC's once more with a state that begins anew."""
+    anew = {"en": ", begun anew", "ja": "（512バイトごとに新しく）"}[language]
+    ends = card["runs"]["mac"]["bits"]
+    rows = [[*HEADS[language], *(f"–{int(end):,}" for end in ends)], ["---"] + ["--:"] * (len(ends) + 1)]
+    for name, run in card["runs"].items():
+        for kind, more in (("bits", ""), ("anew", anew)):
+            if kind in run:
+                costs = (f"{cost['median']:.2f} ({cost['worst']:.2f})" for cost in run[kind].values())
+                rows.append([name + more, f"{min(run['seconds']):.0f}–{max(run['seconds']):.0f}", *costs])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 

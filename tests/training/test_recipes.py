@@ -15,13 +15,14 @@ from tests.training import recipe_tables
 from titans import recipes
 from titans.checkpoints import SHIPPED, load_checkpoint
 from titans.config import TitansConfig
+from titans.corpus import Text, bits, by_place
 from titans.model import TitansLM
-from titans.recipes import RECIPES, WithoutContext, carry_out, checkpoint_name, without
+from titans.recipes import RECIPES, WithoutContext, carry_out, checkpoint_name, of_text, without
 from titans.tasks import ScatteredRecall
 from titans.training import share_right
 
 CARDS = recipe_tables.cards()
-SHIPPED_RUNS = [(name, run) for name, card in CARDS.items() for run in card["runs"]]
+SHIPPED_RUNS = [(name, run) for name, card in CARDS.items() if name != "text" for run in card["runs"]]
 
 
 def right(recipe: str, run: str, measured: int | str) -> dict:
@@ -47,7 +48,7 @@ def test_every_recipe_ships_a_card_with_three_seeds_or_more_and_a_checkpoint_a_m
         assert card["seeds"] == list(RECIPES[name].seeds)
         assert card["seeds"][:3] == [0, 1, 2]
         assert list(card["runs"]) == list(RECIPES[name].runs)
-        files = {checkpoint_name(run, 0, (0, 1, 2)) for run in card["runs"]}
+        files = {checkpoint_name(run, 0, (0, 1, 2)) for run in card["runs"] if RECIPES[name].ships(run)}
         assert {path.name for path in (SHIPPED / name).iterdir()} == files | {"card.json"}
 
 
@@ -308,3 +309,80 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
 def test_the_readmes_show_the_cards(file, language):
     readme = (ROOT / file).read_text(encoding="utf-8")
     assert recipe_tables.with_tables(readme, language) == readme
+
+
+# ---- Text ------------------------------------------------------------------------------------------------------------
+
+
+def cost(run: str, end: int, kind: str = "bits") -> dict:
+    """Bits a byte in all seeds, as the card has them."""
+    return CARDS["text"]["runs"][run][kind][str(end)]
+
+
+def test_the_shipped_model_of_text_does_what_its_card_says():
+    """Another version of Python has other files, and costs a little more or less."""
+    model, facts, _ = load_checkpoint("text/mac")
+    assert model.config == RECIPES["text"].runs["mac"].config
+    files = torch.stack(list(Text().long_files(16384).values()))[:, :1024]
+    same = (
+        CARDS["text"]["versions"]["python"].rpartition(".")[0] == f"{sys.version_info.major}.{sys.version_info.minor}"
+    )
+    for end, found in by_place(bits(model, files), (64, 256, 1024)).items():
+        assert facts["bits"][end] == pytest.approx(cost("mac", int(end))["each"][0], abs=1e-4)
+        assert found == pytest.approx(facts["bits"][end], abs=0.02 if same else 0.3)
+
+
+def test_text_a_memory_must_be_trained_to_last():
+    """In every seed: on single pieces it falls apart, and not if its state begins anew."""
+    for seed in range(3):
+        lasting, single, anew = (
+            cost(run, 16384, kind)["each"][seed]
+            for run, kind in (("mac", "bits"), ("mac, single pieces", "bits"), ("mac, single pieces", "anew"))
+        )
+        assert single > lasting + 0.5
+        assert anew < lasting
+
+
+def test_text_what_single_pieces_do_not_teach_is_to_forget():
+    """What is written lives more than ten times as long, it piles up, and halved every 512 bytes it does no harm."""
+    inside = {run: CARDS["text"]["runs"][run]["inside"] for run in ("mac", "mac, single pieces")}
+    for seed in range(3):
+        lasting, single = ({name: found["each"][seed] for name, found in one.items()} for one in inside.values())
+        assert single["half-life"] > 10 * lasting["half-life"]
+        assert single["last size"] > 1.7 * single["first size"]
+        grown = [found["last size"] / found["first size"] - 1 for found in (lasting, single)]
+        assert grown[0] < 0.2 * grown[1]
+        assert cost("mac, single pieces", 16384, "halved")["each"][seed] < cost("mac", 16384)["each"][seed]
+
+
+def test_text_who_wins_where():
+    """In the median of the seeds; at equal steps MAC in every seed."""
+    for end in (1024, 4096, 16384):
+        assert cost("mac", end)["worst"] < min(cost("attention", end)["each"])
+    for end in (64, 256, 1024, 4096, 16384):
+        assert cost("window of 512", end)["median"] > cost("attention", end)["median"]
+    for end in (4096, 16384):
+        rest = [cost(run, end)["median"] for run in CARDS["text"]["runs"] if run != "mac, single pieces"]
+        assert max(cost("mac, single pieces", end, kind)["median"] for kind in ("anew", "halved")) < min(rest)
+
+
+def test_text_of_ones_own_is_trained_and_measured(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("".join(f"{n} squared is {n * n}. " for n in range(1500)), encoding="utf-8")
+    recipe = of_text((str(path),))
+    run = replace(recipe.runs["mac"], steps=2, rows=1, between=(64, 64), pieces=(1, 2))
+    recipe = replace(recipe, runs={"mac": run}, measured=(64, 4096), seeds=(0,))
+    card = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")
+    assert 0 < card["runs"]["mac"]["bits"]["4096"]["median"] < 9
+    assert card["runs"]["mac"]["anew"].keys() == card["runs"]["mac"]["halved"].keys() == {"64", "4096"}
+    again = carry_out("text", recipe, (0,), ["mac"], tmp_path / "out")  # from the checkpoint
+    assert again == card
+
+
+def test_file_is_for_text_alone(tmp_path):
+    command = [sys.executable, "-m", "titans.recipes", "recall-live", "--file", str(tmp_path / "x.txt")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 2
+    assert "--file is for the recipe text" in done.stderr

@@ -171,10 +171,23 @@ def pictures(cell: NotebookNode) -> int:
     return sum("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
+def parted(paragraph: str, letters: int) -> list[str]:
+    """A table that is too long for a slide as several, each with its head; any other paragraph as it is."""
+    head, rows, tables = paragraph.split("\n")[:2], paragraph.split("\n")[2:], [[]]
+    if not paragraph.startswith("|") or len(paragraph) <= letters:
+        return [paragraph]
+    for row in rows:
+        if tables[-1] and sum(map(len, [*head, *tables[-1], row])) > letters:
+            tables.append([])
+        tables[-1].append(row)
+    return ["\n".join([*head, *table]) for table in tables]
+
+
 def ideas(text: str, letters: int) -> list[str]:
     """Prose in parts of a slide's length: whole paragraphs, a heading, or a line in bold, with what follows it."""
     parts: list[str] = []
-    for paragraph in filter(None, re.split(r"\n\s*\n", text)):
+    paragraphs = filter(None, re.split(r"\n\s*\n", text))
+    for paragraph in (part for whole in paragraphs for part in parted(whole, letters)):
         heading = re.match(r"#|\*\*[^*]*\*\*$", paragraph)
         alone = parts and re.fullmatch(r"#+ .*|\*\*[^*]*\*\*", parts[-1])
         if parts and not heading and (alone or len(parts[-1]) + len(paragraph) <= letters):

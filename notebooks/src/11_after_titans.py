@@ -1538,15 +1538,15 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #
 # </details>
 #
-# <details><summary>Hint 3, for another way</summary>
+# <details><summary>Hint 3</summary>
 #
-# A matrix can do better than to descend: carry a second matrix P that says how uncertain each direction of the keys
+# Another way. A matrix can do better than to descend: carry a second matrix P that says how uncertain each direction of the keys
 # still is, and write along `P k` instead of `k` (recursive least squares). What is carried starts at zero, so carry P
 # without its start. And bound the error.
 #
 # </details>
 
-# %% [markdown] lang="ja" en="f6122ebf"
+# %% [markdown] lang="ja" en="fa3ebdc0"
 # <details><summary>ヒント1</summary>
 #
 # 表の2つの行を組み合わせます。外れ値に弱く、似たキーに強いのはどれでしょうか。その逆はどれでしょうか。
@@ -1560,9 +1560,9 @@ exercises.PROJECT.check(Mine(), gates)  # memory=... for one of your own
 #
 # </details>
 #
-# <details><summary>ヒント3（別の方法）</summary>
+# <details><summary>ヒント3</summary>
 #
-# 行列なら、勾配降下よりもよい方法があります。キーのそれぞれの方向が、まだどれだけ不確かかを表す、もう1つの行列 P を持ち越し、
+# 別の方法です。行列なら、勾配降下よりもよい方法があります。キーのそれぞれの方向が、まだどれだけ不確かかを表す、もう1つの行列 P を持ち越し、
 # `k` ではなく `P k` に沿って書き込みます（逐次最小2乗法）。持ち越すものはゼロから始まるので、P からその初期値を引いたものを持ち越します。
 # さらに、誤差に上限を設けます。
 #

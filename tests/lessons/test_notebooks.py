@@ -488,3 +488,10 @@ def test_bold_is_bold(path):
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     tokens = [child for text in texts for token in MarkdownIt().parse(text) for child in token.children or ()]
     assert [token.content for token in tokens if token.type == "text" and "**" in token.content] == []
+
+
+def test_all_lessons_run_in_five_minutes_together_and_none_longer_than_one():
+    seconds = json.loads((ROOT / "notebooks" / "seconds.json").read_text(encoding="utf-8"))
+    assert seconds.keys() == {source.stem for source in SOURCES.glob("*.py")}
+    assert sum(seconds.values()) <= 300
+    assert max(seconds.values()) <= 60

@@ -55,14 +55,15 @@ start()
 #
 # ## 1. A text that everybody has
 #
-# So far we made up what was read: pairs, noise, needles. A language model reads text. Which text is on your machine already, is long,
-# and may be read by anybody? The source of Python's own standard library. It is some millions of bytes, and it is full of what a
-# memory should be good for: names that come back.
+# So far we made up what was read: pairs, noise, needles. A language model reads text. Which text is on your machine
+# already, is long, and may be read by anybody? The source of Python's own standard library. It is some millions of
+# bytes, and it is full of what a memory should be good for: names that come back.
 #
-# We read it byte by byte. There are 256 tokens, and no tokeniser. One file in eight is *held out*: no model of this lesson has been
-# trained on it. Which files they are is decided by a checksum of their names, so it is the same in every version of Python.
+# We read it byte by byte. There are 256 tokens, and no tokeniser. One file in eight is *held out*: no model of this
+# lesson has been trained on it. Which files they are is decided by a checksum of their names, so it is the same in
+# every version of Python.
 
-# %% [markdown] lang="ja" en="0ccd2ed9"
+# %% [markdown] lang="ja" en="073d7f16"
 # import に失敗するときは、この教材のパッケージがまだインストールされていないので、
 # クローンしたフォルダーで `pip install -e .` を実行してください。
 # Colab では、リポジトリをクローンし、`%cd` でそのフォルダーに入り、同じようにインストールしてから、上のセルを実行します。
@@ -91,14 +92,15 @@ page = text.part("held out")["heapq.py"]
 print(bytes(page[:300].tolist()).decode())
 
 # %% [markdown] lang="en"
-# A model gives every next byte a chance $p$. What the byte costs is $-\log_2 p$ **bits**: 0 where the model was sure and right, 1 where it
-# was right to take even odds, 8 where it knew nothing of 256 bytes. The mean over a text is *bits per byte*, the cross-entropy of
-# every training loop in other units. It is also a size: a good compressor could store the text in so many bits.
+# A model gives every next byte a chance $p$. What the byte costs is $-\log_2 p$ **bits**: 0 where the model was sure
+# and right, 1 where it was right to take even odds, 8 where it knew nothing of 256 bytes. The mean over a text is *bits
+# per byte*, the cross-entropy of every training loop in other units. It is also a size: a good compressor could store
+# the text in so many bits.
 #
-# **Predict before you run.** Without any network: how many bits does a byte cost if you know how often each byte occurs? If you know the byte
-# before it, too? And how good is `zlib`, which is made for this?
+# **Predict before you run.** Without any network: how many bits does a byte cost if you know how often each byte
+# occurs? If you know the byte before it, too? And how good is `zlib`, which is made for this?
 
-# %% [markdown] lang="ja" en="45d6c487"
+# %% [markdown] lang="ja" en="4a0860d8"
 # モデルは、次に来うるバイトのそれぞれに確率 $p$ を与えます。実際に来たバイトの**コスト**は、$-\log_2 p$ **ビット**です。
 # 確信していて当たれば0、五分五分と見ていたのが妥当なら1、256通りのどれが来るかまったくわからなければ8になります。
 # テキスト全体での平均が**1バイト当たりのビット数**（bits per byte）で、訓練ループでいつも使う交差エントロピーの単位を変えたものです。
@@ -123,11 +125,10 @@ alone, after, *packed = list(simple.values())[1:]
 assert max(packed) < after < alone < 8
 
 # %% [markdown] lang="en"
-# `zlib` and `xz` know nothing of Python when they begin: all that they gain beyond how often each byte occurs, they gain from what came
-# back. That is
-# a memory at work, and one that keeps everything. These are the numbers to beat.
+# `zlib` and `xz` know nothing of Python when they begin: all that they gain beyond how often each byte occurs, they
+# gain from what came back. That is a memory at work, and one that keeps everything. These are the numbers to beat.
 
-# %% [markdown] lang="ja" en="0d95ab86"
+# %% [markdown] lang="ja" en="6f5f685d"
 # `zlib` と `xz` は、始めるときには Python について何も知らないので、節約できるのは、前に出たものがまた出てくるときだけです。
 # つまり、これもメモリの働きで、しかも、すべてを残しておくメモリです。この数字が、これから越えるべき目標になります。
 
@@ -185,13 +186,13 @@ exercises.BITS.check(bits)
 # %% [markdown] lang="en"
 # ## 2. Trained to last
 #
-# The model is small: a MAC with two layers of 128 features, segments of 64 bytes, and a memory in the second layer, one matrix. How do you train
-# it? A file of 16,384 bytes is too long to go back through. So it is read in pieces of 512, and the state is **carried** from
-# piece to piece, and **detached**: the numbers go on, the gradient stops.
+# The model is small: a MAC with two layers of 128 features, segments of 64 bytes, and a memory in the second layer, one
+# matrix. How do you train it? A file of 16,384 bytes is too long to go back through. So it is read in pieces of 512,
+# and the state is **carried** from piece to piece, and **detached**: the numbers go on, the gradient stops.
 #
 # By hand, on two rows and pieces of 64 bytes, four in a row:
 
-# %% [markdown] lang="ja" en="f4c09447"
+# %% [markdown] lang="ja" en="9b76608b"
 # ## 2. 長く使えるように訓練する
 #
 # ここで使うのは小さな MAC です。128次元の層（layer）が2つで、セグメント（segment）は64バイト、メモリは2層目だけにあり、行列1つです。
@@ -226,20 +227,21 @@ assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 print("the library's training, to the last bit")
 
 # %% [markdown] lang="en"
-# The recipe `text` does this with eight rows for 1,600 steps, about ten minutes on a laptop. Every row reads stretches of its own, of 1, 2, 4, 8 or
-# 16 pieces, so that nearly every step has beginnings in it, and most have places far inside.
+# The recipe `text` does this with eight rows for 1,600 steps, about ten minutes on a laptop. Every row reads stretches
+# of its own, of 1, 2, 4, 8 or 16 pieces, so that nearly every step has beginnings in it, and most have places far
+# inside.
 #
-# Why carry the state? Try what happens without. The recipe has the same model trained on single pieces of 512 bytes, as many steps. And
-# beside them, without a memory:
+# Why carry the state? Try what happens without. The recipe has the same model trained on single pieces of 512 bytes, as
+# many steps. And beside them, without a memory:
 #
 # - *attention* in segments of 64, for as many steps, and *as long*: for as much time, 2.1 times as many steps;
 # - a *window of 512*: each byte sees the 512 before it. A step of it counts about as many operations as one of MAC.
 #
-# **Predict before you run.** The table shows bits per byte in held-out files: of the first 64 bytes, of those up to 256, and so on. Three seeds
-# each: the median, and the worst in brackets. Who wins at the start of a file, who at its end? And what becomes of the MAC that never saw
-# more than 512 bytes?
+# **Predict before you run.** The table shows bits per byte in held-out files: of the first 64 bytes, of those up to
+# 256, and so on. Three seeds each: the median, and the worst in brackets. Who wins at the start of a file, who at its
+# end? And what becomes of the MAC that never saw more than 512 bytes?
 
-# %% [markdown] lang="ja" en="c0737683"
+# %% [markdown] lang="ja" en="659519ca"
 # レシピ `text` は、同じことを8行、1,600ステップで行い、ノートパソコンなら10分ほどで終わります。
 # 行ごとに、別のところから1、2、4、8、16区間のいずれかを続けて読むので、ほとんどのステップに読み始めの区間が含まれ、多くのステップには、ずっと奥の区間も含まれます。
 #
@@ -272,15 +274,16 @@ pictures.by_place(card)
 # - *At the start* MAC loses. (In its training a row seldom has read nothing.)
 # - *At equal steps* MAC wins behind the first 256 bytes, by a tenth of a bit and more.
 # - *At equal time* attention has caught up: it wins the start, and there is next to nothing between them at the end.
-# - *The window* sees more than any of them and is behind attention in segments everywhere, in the first 64 bytes, too, where it sees no
-#   more. We have not found out why.
+# - *The window* sees more than any of them and is behind attention in segments everywhere, in the first 64 bytes, too,
+#   where it sees no more. We have not found out why.
 #
-# And the MAC that never saw more than 512 bytes falls apart: at the end of a file it costs nearly as much as counting pairs of bytes.
+# And the MAC that never saw more than 512 bytes falls apart: at the end of a file it costs nearly as much as counting
+# pairs of bytes.
 #
-# What is wrong with it? Look inside both: the half-life of what is written (from the mean of $\alpha$), and the size of $M_t$, after 512 bytes
-# and after 16,384.
+# What is wrong with it? Look inside both: the half-life of what is written (from the mean of $\alpha$), and the size of
+# $M_t$, after 512 bytes and after 16,384.
 
-# %% [markdown] lang="ja" en="c7569a98"
+# %% [markdown] lang="ja" en="0d854bd8"
 # （256〜1,024バイトのところは、どのモデルでもコストが高くなります。同じ列の中で比べてください。）
 #
 # - **始まり**では、MAC が負けます。（MAC の訓練では、1つの行が何も読んでいないところから始まることは、あまりありません。）
@@ -303,13 +306,14 @@ for run in ("mac", "mac, single pieces"):
     print(f"{run:18} half-life {half:6,.0f}, size of M {sizes}")
 
 # %% [markdown] lang="en"
-# Reading 512 bytes at a time, it never had to let go: what it writes stays for thousands of bytes, and piles up. Is that what breaks it? Then it must be
-# cured by the simplest way to let go: every 512 bytes, halve what has been written since $M_0$, $M \leftarrow (M + M_0) / 2$. Nothing is trained
-# for it. And beside it the radical cure, a state that begins anew every 512 bytes.
+# Reading 512 bytes at a time, it never had to let go: what it writes stays for thousands of bytes, and piles up. Is
+# that what breaks it? Then it must be cured by the simplest way to let go: every 512 bytes, halve what has been written
+# since $M_0$, $M \leftarrow (M + M_0) / 2$. Nothing is trained for it. And beside it the radical cure, a state that
+# begins anew every 512 bytes.
 #
 # **Predict before you run.** Both MACs, with either cure: who wins at the end of a file?
 
-# %% [markdown] lang="ja" en="3bd7bac7"
+# %% [markdown] lang="ja" en="c7746aa5"
 # 512バイトずつ読んでいる間は、何も手放す必要がありませんでした。書いたものは何千バイトもの間残り、たまっていきます。
 # これが崩れる原因なのでしょうか。そうだとすれば、いちばん簡単な手放し方で直るはずです。
 # 512バイトごとに、$M_0$ より後に書き込んだものを半分にします（$M \leftarrow (M + M_0) / 2$）。そのための訓練はしません。
@@ -327,14 +331,16 @@ print("\nbegun anew every 512 bytes")
 print(trials.table(card, "anew"))
 
 # %% [markdown] lang="en"
-# Either cures it, and more than that: the MAC of single pieces is now the best of all models here behind the first thousand bytes, at equal steps and at equal
-# time, in the median of the seeds. It did not lack a memory that lasts. **It had not learned to let go**, as nothing in its training asked for it. (The paper's forgetting pulls $M$ to zero,
+# Either cures it, and more than that: the MAC of single pieces is now the best of all models here behind the first
+# thousand bytes, at equal steps and at equal time, in the median of the seeds. It did not lack a memory that lasts.
+# **It had not learned to let go**, as nothing in its training asked for it. (The paper's forgetting pulls $M$ to zero,
 # and $M_0$ with it. This pulls to $M_0$; lesson 11 comes back to it.)
 #
-# The MAC that was trained on stretches has learned it, and is hardly moved by either. It loses two hundredths of a bit when
-# it begins anew: so much, and no more, was there in what it had carried. Why so little? The next sections look at what the memory holds.
+# The MAC that was trained on stretches has learned it, and is hardly moved by either. It loses two hundredths of a bit
+# when it begins anew: so much, and no more, was there in what it had carried. Why so little? The next sections look at
+# what the memory holds.
 
-# %% [markdown] lang="ja" en="43c4d796"
+# %% [markdown] lang="ja" en="6732b00a"
 # どちらの方法でも直り、それどころか、1区間ずつ訓練した MAC が、最初の1,000バイトほどより先のどこでも、ステップ数が同じでも時間が同じでも、（シードの中央値で）いちばんよくなりました。
 # 足りなかったのは、長く使えるメモリではありません。**手放すことを学んでいなかった**のです。訓練のどこにも、その必要がなかったからです。
 # （論文の忘却（forgetting）では、$M$ をゼロに近づけるので、$M_0$ も失われます。ここでは $M_0$ に近づけました。レッスン11でもう一度取り上げます。）
@@ -371,15 +377,16 @@ for kind in ("halved", "anew"):
 # %% [markdown] lang="en"
 # ## 3. What the memory brings
 #
-# Take the MAC that was trained on stretches, and take its memory away at a border of segments, where attention sees nothing of what was before. In
-# the held-out files (but for tables of characters) we try some seventy borders; 512 bytes were read before each. Behind it the model goes on with its memory *as
-# it is*; with one *begun anew*; with *another file's*; and a copy reads all with a memory that is *never written*. The convolutions, which see
-# three bytes back, stay as they are: they are not what we ask about.
+# Take the MAC that was trained on stretches, and take its memory away at a border of segments, where attention sees
+# nothing of what was before. In the held-out files (but for tables of characters) we try some seventy borders; 512
+# bytes were read before each. Behind it the model goes on with its memory *as it is*; with one *begun anew*; with
+# *another file's*; and a copy reads all with a memory that is *never written*. The convolutions, which see three bytes
+# back, stay as they are: they are not what we ask about.
 #
-# **Predict before you run.** Which of the four costs most? And how long does it take a memory that begins anew to catch up: 64 bytes,
-# 512, or never?
+# **Predict before you run.** Which of the four costs most? And how long does it take a memory that begins anew to catch
+# up: 64 bytes, 512, or never?
 
-# %% [markdown] lang="ja" en="10c65f15"
+# %% [markdown] lang="ja" en="2abfbe72"
 # ## 3. メモリの取り分
 #
 # 続けて読んで訓練した MAC のメモリを、セグメントの境目で取り除きます。境目では、アテンションから前のものは何も見えません。
@@ -404,19 +411,19 @@ for name, costs in cases.items():
 pictures.after_a_border(cases)
 
 # %% [markdown] lang="en"
-# Never written costs most, a quarter of a bit on every byte and more. But beware of that number: the model was *trained* with a memory and
-# leans on it. The model that was trained without, *attention* in the table above, costs only about a tenth of a bit more than MAC. Leaving out
-# after training and before it are two questions (lesson 08).
+# Never written costs most, a quarter of a bit on every byte and more. But beware of that number: the model was
+# *trained* with a memory and leans on it. The model that was trained without, *attention* in the table above, costs
+# only about a tenth of a bit more than MAC. Leaving out after training and before it are two questions (lesson 08).
 #
-# The other two curves are the surprise. A new memory costs a tenth of a bit in the first segment, little in the next, and nothing after
-# 256 bytes or so. Another file's costs more than a new one at first: what it holds misleads. So there *is* something in the memory that
-# belongs to this file. But it is not what was read five hundred bytes ago.
+# The other two curves are the surprise. A new memory costs a tenth of a bit in the first segment, little in the next,
+# and nothing after 256 bytes or so. Another file's costs more than a new one at first: what it holds misleads. So there
+# *is* something in the memory that belongs to this file. But it is not what was read five hundred bytes ago.
 #
 # How far back does it reach? Let a new memory read only so many bytes before the border, and look at the 64 behind it.
 #
 # **Predict before you run.** With 1,024 bytes read before, how much better than with 64?
 
-# %% [markdown] lang="ja" en="55bb5c13"
+# %% [markdown] lang="ja" en="602afda7"
 # いちばんコストが高いのは、一度も書かない場合で、どのバイトも4分の1ビットかそれ以上増えます。ただし、この数字には注意が必要です。
 # このモデルはメモリ付きで**訓練**されていて、メモリに頼っているからです。メモリなしで訓練したモデル（上の表のアテンション）のコストは、
 # MAC より0.1ビットほど高いだけです。訓練の後で外すことと、外したまま訓練することは、別の問いなのです（レッスン08）。
@@ -445,17 +452,17 @@ for (length, cost), (own, other) in zip(
     print(f"{length:>5} bytes: {cost:.2f} bits; {names}")
 
 # %% [markdown] lang="en"
-# Most of the gain comes from the 64 bytes just before the border, and beyond 256 there is next to none. It is not that there is nothing more to
-# find: of the names (of four letters or more) behind the border more and more have been read already, and few of them stand in any other
-# file. So on this text, in this model, the "long-term memory" is a bridge over the border of a segment. The facts of lessons 00, 07 and 09 lasted for
-# tens of thousands of tokens. Why not here?
+# Most of the gain comes from the 64 bytes just before the border, and beyond 256 there is next to none. It is not that
+# there is nothing more to find: of the names (of four letters or more) behind the border more and more have been read
+# already, and few of them stand in any other file. So on this text, in this model, the "long-term memory" is a bridge
+# over the border of a segment. The facts of lessons 00, 07 and 09 lasted for tens of thousands of tokens. Why not here?
 #
-# The first suspect is the forgetting gate. The other MAC is a test of it: within 512 bytes it forgets next to nothing. If forgetting were the reason,
-# its memory must reach further.
+# The first suspect is the forgetting gate. The other MAC is a test of it: within 512 bytes it forgets next to nothing.
+# If forgetting were the reason, its memory must reach further.
 #
 # **Predict before you run.** Will it?
 
-# %% [markdown] lang="ja" en="5d251063"
+# %% [markdown] lang="ja" en="74c33919"
 # 節約の大部分は、境目の直前の64バイトによるもので、256バイトから先は、ほとんど増えません。それより前に、役に立つものがないわけではありません。
 # 境目の後の名前（4文字以上）のうち、すでに読んだものの割合は増え続け、別のファイルにもあるものは、わずかです。
 # つまり、このテキストと、このモデルでは、「長期メモリ」は、セグメントの境目を越えるための橋です。
@@ -473,14 +480,15 @@ predict("...")
 print(trials.table(card, "reach"))
 
 # %% [markdown] lang="en"
-# (The columns are the bytes read before the border; these are the card's files and all seeds.) It does not. What it has read beyond the last 128 bytes or so is of no more use to it than to the
-# other. This explanation falls.
+# (The columns are the bytes read before the border; these are the card's files and all seeds.) It does not. What it has
+# read beyond the last 128 bytes or so is of no more use to it than to the other. This explanation falls.
 #
-# Others stand, and we have not decided between them. *Training*: a gradient reaches back 512 bytes at most, and on average half of that. *Room*:
-# where the tasks of other lessons wrote a few pairs and let noise pass, every byte of text is written, into a matrix of 128 features.
-# *Practice*: 6.5 million bytes are little. Pieces of 2,048, a deep memory, ten times the steps: each is a line in `titans/recipes.py`.
+# Others stand, and we have not decided between them. *Training*: a gradient reaches back 512 bytes at most, and on
+# average half of that. *Room*: where the tasks of other lessons wrote a few pairs and let noise pass, every byte of
+# text is written, into a matrix of 128 features. *Practice*: 6.5 million bytes are little. Pieces of 2,048, a deep
+# memory, ten times the steps: each is a line in `titans/recipes.py`.
 
-# %% [markdown] lang="ja" en="74a2bf77"
+# %% [markdown] lang="ja" en="d8ca3ccb"
 # （列は、境目の前に読んだバイト数です。カードのファイルで、すべてのシードを測りました。）届きませんでした。
 # 最後の128バイトほどより前に読んだものは、もう1つの MAC と同じように、ほとんど役に立っていません。この説明は退けられました。
 #
@@ -500,14 +508,15 @@ for run in ("mac", "mac, single pieces"):
 # %% [markdown] lang="en"
 # ## 4. What is in it
 #
-# Now take apart what is read before the border, 512 bytes of it, and leave it as long as it was: its *lines shuffled*; every *name renamed* (four letters or more, and
-# no word of Python's own), to a name of the same length from another file, the same one wherever it stands; *another file* altogether. The last 4 bytes
-# stay as they are, for the convolutions.
+# Now take apart what is read before the border, 512 bytes of it, and leave it as long as it was: its *lines shuffled*;
+# every *name renamed* (four letters or more, and no word of Python's own), to a name of the same length from another
+# file, the same one wherever it stands; *another file* altogether. The last 4 bytes stay as they are, for the
+# convolutions.
 #
-# **Predict before you run.** If the memory has learned the names of this file, which of them costs most? And if it holds where in
-# a line, a list, an indented block we are?
+# **Predict before you run.** If the memory has learned the names of this file, which of them costs most? And if it
+# holds where in a line, a list, an indented block we are?
 
-# %% [markdown] lang="ja" en="01bd3822"
+# %% [markdown] lang="ja" en="785344e0"
 # ## 4. 何が入っているか
 #
 # 今度は、境目の前に読む512バイトを、長さはそのままで変えてみます。**行の順をでたらめにする**（lines shuffled）、
@@ -530,14 +539,15 @@ for name, cost in changed.items():
     print(f"{name:15} {cost:.2f} bits, {lost:5.0%} of the gain lost")
 
 # %% [markdown] lang="en"
-# Names are a small part of it: other names cost a seventh of the gain. Another order of the lines costs more, and another file costs more than all of
-# it: the memory does not know that this is not its file.
+# Names are a small part of it: other names cost a seventh of the gain. Another order of the lines costs more, and
+# another file costs more than all of it: the memory does not know that this is not its file.
 #
-# Is it the order of *all* lines that counts? Shuffling also moved the last one away. Once more, with the last 64 bytes as they are.
+# Is it the order of *all* lines that counts? Shuffling also moved the last one away. Once more, with the last 64 bytes
+# as they are.
 #
 # **Predict before you run.** What is left of the three differences?
 
-# %% [markdown] lang="ja" en="bd0265bc"
+# %% [markdown] lang="ja" en="2546e52c"
 # 名前は、わずかな部分にすぎません。名前を替えても、失われるのは節約の7分の1ほどです。行の順を変えるともっと失われ、別のファイルでは、全部よりも多く失われます。
 # メモリには、それがこのファイルでないことがわからないからです。
 #
@@ -555,11 +565,12 @@ for name, cost in last_kept.items():
     print(f"{name:15} {cost:.2f} bits, {lost:5.0%} of the gain lost")
 
 # %% [markdown] lang="en"
-# With the last 64 bytes in place the order of all that is before them hardly counts, nor do its names; and of another file's harm little is left. What this memory
-# holds is, above all, **the last line or two**: what the segment's border took from attention.
+# With the last 64 bytes in place the order of all that is before them hardly counts, nor do its names; and of another
+# file's harm a fifth is left. What this memory holds is, above all, **the last line or two**: what the segment's border
+# took from attention.
 
-# %% [markdown] lang="ja" en="19a07513"
-# 最後の64バイトがそのままなら、それより前の行の順も名前も、ほとんど関係がありません。別のファイルの害も、わずかしか残りません。
+# %% [markdown] lang="ja" en="591d69ff"
+# 最後の64バイトがそのままなら、それより前の行の順も名前も、ほとんど関係がありません。別のファイルの害も、5分の1しか残りません。
 # このメモリに入っているのは、何よりも**最後の1、2行**、つまり、セグメントの境目でアテンションから見えなくなったものなのです。
 
 # %%
@@ -569,7 +580,8 @@ assert changed["lines shuffled"] > changed["names renamed"]
 assert changed["another file"] > reach["0"]
 for name in ("lines shuffled", "names renamed"):
     assert last_kept[name] - base < 0.2 * gain
-assert last_kept["another file"] - base < 0.45 * gain
+harm = changed["another file"] - base
+assert last_kept["another file"] - base < 0.35 * harm
 
 # %% [markdown] lang="en"
 # ### Exercise 2: for which names?
@@ -632,13 +644,14 @@ exercises.BY_MEMORY.check(by_memory)
 # %% [markdown] lang="en"
 # ## 5. Surprise over text
 #
-# Three numbers belong to every byte: its **bits**, what the model paid; the **surprise** $|u|$ of the memory, the size of the gradient with which
-# the byte is written; and the step $\theta$ of that write. The first is measured at the model's end, the second inside it, and nothing
-# forces the two to agree.
+# Three numbers belong to every byte: its **bits**, what the model paid; the **surprise** $|u|$ of the memory, the size
+# of the gradient with which the byte is written; and the step $\theta$ of that write. The first is measured at the
+# model's end, the second inside it, and nothing forces the two to agree.
 #
-# **Predict before you run.** Where will the model pay: at a word's beginning, or inside? And is the memory surprised at the same places?
+# **Predict before you run.** Where will the model pay: at a word's beginning, or inside? And is the memory surprised at
+# the same places?
 
-# %% [markdown] lang="ja" en="2845a35c"
+# %% [markdown] lang="ja" en="860109aa"
 # ## 5. テキストを読むときの驚き
 #
 # どのバイトにも、3つの数があります。モデルにとってのコストである**ビット**、メモリの**驚き** $|u|$（そのバイトを書き込むときの勾配の大きさ）、
@@ -656,10 +669,11 @@ lab = text_lab()
 lab
 
 # %% [markdown] lang="en"
-# Press "a file" in the lab, then "bits" and "surprise |u|" by turns. The slider "byte" moves the frame; beside it stands what the model expected there, and
-# what it would expect if nothing had ever been written. A text of yours can be read, too: Python, English, Japanese.
+# Press "a file" in the lab, then "bits" and "surprise |u|" by turns. The slider "byte" moves the frame; beside it
+# stands what the model expected there, and what it would expect if nothing had ever been written. A text of yours can
+# be read, too: Python, English, Japanese.
 
-# %% [markdown] lang="ja" en="ad5b4edf"
+# %% [markdown] lang="ja" en="472f299c"
 # 実験室で「ファイル」を選び、色を「ビット」と「驚き |u|」で切り替えてみてください。スライダー「バイト」で枠が動き、その横に、
 # モデルがそこで予測したものと、一度も書き込まなかった場合に予測するはずのものが表示されます。
 # Python でも英語でも日本語でも、自分のテキストを読ませることもできます。
@@ -672,18 +686,21 @@ for name, (cost, surprised) in kinds.items():
     print(f"{name:15} {cost:.1f} bits   |u| {surprised:.1f}")
 
 # %% [markdown] lang="en"
-# The model pays at the beginnings of words, twice what it pays inside them. The memory's surprise is about the same everywhere: it is surprised
-# where its own answer is wrong, and that has little to do with how hard the next byte is to foretell.
+# The model pays at the beginnings of words, twice what it pays inside them. The memory's surprise is about the same
+# everywhere: it is surprised where its own answer is wrong, and that has little to do with how hard the next byte is to
+# foretell.
 #
 # ### Read twice
 #
-# A favourite question: does the surprise fall when a passage is repeated? From each file a passage of 128 bytes is read, then 192 others, then the
-# passage again. Both readings begin where a segment does, so attention sees the same bytes both times, and nothing from before. And a control: the same
-# text, but in place of the first reading *another file's* passage.
+# A favourite question: does the surprise fall when a passage is repeated? From each file a passage of 128 bytes is
+# read, then 192 others, then the passage again. Both readings begin where a segment does, so attention sees the same
+# bytes both times, and nothing from before. And a control: the same text, but in place of the first reading *another
+# file's* passage.
 #
-# **Predict before you run.** At the second reading: what becomes of the surprise, and what of the bits? And after another passage?
+# **Predict before you run.** At the second reading: what becomes of the surprise, and what of the bits? And after
+# another passage?
 
-# %% [markdown] lang="ja" en="0b93fea8"
+# %% [markdown] lang="ja" en="3bb520f5"
 # モデルのコストは、単語の始まりで、途中の2倍になります。メモリの驚きは、どこでもほぼ同じです。
 # メモリが驚くのは自分の答えが間違っているところで、それは、次のバイトがどれだけ予測しにくいかとは、あまり関係がありません。
 #
@@ -710,13 +727,15 @@ cheaper = (bits2 < bits3).sum()
 print(f"second cheaper than after another: {cheaper} of {len(files)} files")
 
 # %% [markdown] lang="en"
-# Compared with the first reading, the surprise falls and the bits *rise*. Both comparisons are wrong: at the second reading more had been written than at the
-# first, whatever it was. The control says what comes of having read *this*. Of the fall of the surprise about half comes after any other passage, too. And the
-# bits: the second reading is a little cheaper than it would be after another passage, in nearly every file, by some hundredths of a bit.
+# Compared with the first reading, the surprise falls and the bits *rise*. Both comparisons are wrong: at the second
+# reading more had been written than at the first, whatever it was. The control says what comes of having read *this*.
+# Of the fall of the surprise about half comes after any other passage, too. And the bits: the second reading is a
+# little cheaper than it would be after another passage, in nearly every file, by some hundredths of a bit.
 #
-# So a passage that is repeated is known, a little, and it takes a control to see it. A surprise that falls is by itself no proof.
+# So a passage that is repeated is known, a little, and it takes a control to see it. A surprise that falls is by itself
+# no proof.
 
-# %% [markdown] lang="ja" en="9c92af41"
+# %% [markdown] lang="ja" en="05938388"
 # 1回目と比べると、驚きは下がり、ビットは**上がります**。しかし、この比べ方は、どちらも適切ではありません。2回目には、何であれ、1回目より多くのものが書き込まれているからです。
 # **この一節**を読んだことの効果は、別の一節の後と比べればわかります。驚きが下がった分の半分ほどは、別の一節の後でも下がります。
 # そしてビットは、ほとんどのファイルで、別の一節の後よりも、100分の数ビットだけ少なくなっています。
@@ -762,11 +781,12 @@ exercises.check_spikes(guess)
 #
 # The verdict shows three bytes that you missed, each between « and ». Start from a rule that gives each character a
 # number: `sorted(range(len(text)), key=...)[:n]` takes the smallest. Dear is what a reader would not bet on. What would
-# you bet on if you knew nothing about a place but how often each character stands in the text? And what changes if it is a word's first?
+# you bet on if you knew nothing about a place but how often each character stands in the text? And what changes if it
+# is a word's first?
 #
 # </details>
 
-# %% [markdown] lang="ja" en="9b7018de"
+# %% [markdown] lang="ja" en="f6c4127b"
 # <details><summary>ヒント</summary>
 #
 # チェックの結果には、外したバイトが3つ、« と » に挟まれて表示されます。文字ごとに数を決める規則から始めましょう。
@@ -793,10 +813,10 @@ exercises.check_spikes(guess)
 # %% [markdown] lang="en"
 # ## 6. It writes
 #
-# A language model can go on from where it is. It does so from its state, and that does not grow: the next byte costs as much after a
-# megabyte as after a line (lesson 09).
+# A language model can go on from where it is. It does so from its state, and that does not grow: the next byte costs as
+# much after a megabyte as after a line (lesson 09).
 
-# %% [markdown] lang="ja" en="afa4ba8e"
+# %% [markdown] lang="ja" en="eda93198"
 # ## 6. 続きを書かせる
 #
 # 言語モデルは、読み終えたところから続きを書けます。続きは状態だけから書かれ、状態は大きくなりません。
@@ -818,14 +838,15 @@ for tokens in (1024, 8192):
     print(f"after {tokens:,} bytes: {size:,} numbers in the state")
 
 # %% [markdown] lang="en"
-# It has learned the look of Python, some of its words, and none of its sense: half a million parameters, 6.5 million bytes read.
+# It has learned the look of Python, some of its words, and none of its sense: half a million parameters, 6.5 million
+# bytes read.
 #
 # ### Through Hugging Face
 #
-# The same weights in the class that `transformers` knows (it needs the extra `hf`): the same logits, `generate`, `save_pretrained`, and a cache
-# that is this library's state.
+# The same weights in the class that `transformers` knows (it needs the extra `hf`): the same logits, `generate`,
+# `save_pretrained`, and a cache that is this library's state.
 
-# %% [markdown] lang="ja" en="b473ab6f"
+# %% [markdown] lang="ja" en="e9054364"
 # Python らしい見た目と、いくつかの単語は身につきましたが、意味はまったくわかっていません。パラメータは約50万個、読んだのは約650万バイトです。
 #
 # ### Hugging Face を通して使う
@@ -847,11 +868,12 @@ if hub is not None:
 # %% [markdown] lang="en"
 # ## 7. Your own text
 #
-# `python -m titans.recipes text --file my_novel.txt` trains all of this on a text of yours (any UTF-8, some hundred thousand bytes at
-# least; the last eighth of each file is held out) and prints the same figures. `--runs mac --seeds 0` does one model, which takes about ten minutes.
-# Interrupted, it goes on from where it was. The checkpoint lands in `checkpoints/text/`, and `load_checkpoint` reads it.
+# `python -m titans.recipes text --file my_novel.txt` trains all of this on a text of yours (any UTF-8, some hundred
+# thousand bytes at least; the last eighth of each file is held out) and prints the same figures. `--runs mac --seeds 0`
+# does one model, which takes about ten minutes. Interrupted, it goes on from where it was. The checkpoint lands in
+# `checkpoints/text/`, and `load_checkpoint` reads it.
 
-# %% [markdown] lang="ja" en="5e6d7202"
+# %% [markdown] lang="ja" en="97ffd8aa"
 # ## 7. 自分のテキストで
 #
 # `python -m titans.recipes text --file my_novel.txt` を実行すると、これらのモデルすべてを手元のテキストで訓練し、同じ数値を表示します。
@@ -863,21 +885,24 @@ if hub is not None:
 # ## Summary
 #
 # - Bits per byte are $-\log_2$ of the chances given to what came. Compare models at the same place of the same files.
-# - A memory that has only seen 512 bytes has not learned to let go: carried further, what it wrote piles up, and it falls apart. Pulled to $M_0$ now and
-#   then, or begun anew, it is the best of all models here behind the first thousand bytes.
-# - At equal steps the memory wins, by about a tenth of a bit. At equal time the MAC that was trained on stretches draws with attention.
-# - On this text, at this size, the memory holds the last line or two, and little from before. That is not the forgetting gate's doing: the MAC that hardly
-#   forgets reaches no further.
-# - When a passage is repeated the memory's surprise falls, but half as much after any other passage. What it knows of the passage shows against that control
-#   alone: some hundredths of a bit.
-# - The paper's models have hundreds of times as many parameters, and read far more. What a memory does for them, these cannot tell.
+# - A memory that has only seen 512 bytes has not learned to let go: carried further, what it wrote piles up, and it
+#   falls apart. Pulled to $M_0$ now and then, or begun anew, it is the best of all models here behind the first
+#   thousand bytes.
+# - At equal steps the memory wins, by about a tenth of a bit. At equal time the MAC that was trained on stretches draws
+#   with attention.
+# - On this text, at this size, the memory holds the last line or two, and little from before. That is not the
+#   forgetting gate's doing: the MAC that hardly forgets reaches no further.
+# - When a passage is repeated the memory's surprise falls, but half as much after any other passage. What it knows of
+#   the passage shows against that control alone: some hundredths of a bit.
+# - The paper's models have hundreds of times as many parameters, and read far more. What a memory does for them, these
+#   cannot tell.
 #
 # ## References
 #
 # - A. Behrouz, P. Zhong, V. Mirrokni: *Titans: Learning to Memorize at Test Time*, arXiv
 #   [2501.00663](https://arxiv.org/abs/2501.00663), section 5 for its language models.
 
-# %% [markdown] lang="ja" en="bf6f1be0"
+# %% [markdown] lang="ja" en="2f2cfe85"
 # ## まとめ
 #
 # - 1バイト当たりのビット数は、実際に来たものに与えた確率の $-\log_2$ です。モデルは、同じファイルの同じ場所で比べます。

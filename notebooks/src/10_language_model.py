@@ -207,22 +207,22 @@ exercises.BITS.check(bits)
 run = RECIPES["text"].runs["mac"]
 small = replace(run, rows=2, between=(64, 64), pieces=(4,), steps=4)
 torch.manual_seed(0)
-model, state = TitansLM(small.config), None
-optimizer = torch.optim.AdamW(parameter_groups(model))
+by_hand, state = TitansLM(small.config), None
+optimizer = torch.optim.AdamW(parameter_groups(by_hand))
 for step in range(small.steps):
     for group in optimizer.param_groups:
         group["lr"] = small.rate(step)
     batch = small.batch(0, step)
-    output = model(batch.tokens, state, labels=batch.labels)
+    output = by_hand(batch.tokens, state, labels=batch.labels)
     optimizer.zero_grad(set_to_none=False)
     output.loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), small.clip)
+    torch.nn.utils.clip_grad_norm_(by_hand.parameters(), small.clip)
     optimizer.step()
     state = output.state.detach()
 
 # %%
 library = train(small, seed=0, progress=False).model
-pairs = zip(model.parameters(), library.parameters(), strict=True)
+pairs = zip(by_hand.parameters(), library.parameters(), strict=True)
 assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
 print("the library's training, to the last bit")
 

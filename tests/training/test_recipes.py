@@ -382,7 +382,7 @@ def test_text_of_ones_own_is_trained_and_measured(tmp_path):
 def test_file_is_for_text_alone(tmp_path):
     command = [sys.executable, "-m", "titans.recipes", "recall-live", "--file", str(tmp_path / "x.txt")]
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        command, capture_output=True, encoding="utf-8", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 2
     assert "--file is for the recipe text" in done.stderr

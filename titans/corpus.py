@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import sysconfig
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,15 +105,21 @@ def as_bytes(text: str | bytes) -> Tensor:
 
 
 @torch.no_grad()
-def bits(model: TitansLM, tokens: Tensor, state: ModelState | None = None, piece: int = 1024) -> Tensor:
+def bits(
+    model: TitansLM,
+    tokens: Tensor,
+    state: ModelState | None = None,
+    piece: int = 1024,
+    edit: Callable[[ModelState], ModelState] = lambda state: state,
+) -> Tensor:
     """Bits that each byte costs, -log2 of the chance that the model gave it, but for the first: [rows, tokens - 1].
 
-    tokens: [rows, tokens], read in pieces from the state.
+    tokens: [rows, tokens], read in pieces from the state. edit: what is done to the state behind each piece.
     """
     found, last = [], None
     for part in tokens.long().split(check_integer("piece", piece), dim=1):
         output = model(part, state)
-        state, logits = output.state, output.logits
+        state, logits = edit(output.state), output.logits
         before = logits[:, :-1] if last is None else torch.cat((last, logits[:, :-1]), dim=1)
         wanted = part[:, 1:] if last is None else part
         found.append(F.cross_entropy(before.mT, wanted, reduction="none") / math.log(2))

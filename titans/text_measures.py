@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from titans.blocks import ContextState
@@ -80,18 +79,10 @@ def reach(model: TitansLM, files: Tensor, lengths: tuple[int, ...] = LENGTHS, af
     return found
 
 
-@torch.no_grad()
 def fading(model: TitansLM, files: Tensor, every: int, kept: float) -> Tensor:
     """Bits of files [files, bytes], where every so many bytes only a share is left of what has been written since M_0:
     [files, bytes - 1]."""
-    state, last, found = None, None, []
-    for piece in files.long().split(every, dim=1):
-        output = model(piece, state)
-        before = output.logits[:, :-1] if last is None else torch.cat((last, output.logits[:, :-1]), dim=1)
-        wanted = piece[:, 1:] if last is None else piece
-        found.append(F.cross_entropy(before.mT, wanted, reduction="none") / math.log(2))
-        last, state = output.logits[:, -1:], forgotten(model, output.state, kept)
-    return torch.cat(found, dim=1)
+    return bits(model, files, piece=every, edit=lambda state: forgotten(model, state, kept))
 
 
 @torch.no_grad()

@@ -228,9 +228,9 @@ def read_twice(model: TitansLM, files: Tensor) -> dict[str, tuple[Tensor, Tensor
     }
     found = {}
     for name, parts in texts.items():
-        series = bits_and_surprise(model, torch.cat(parts, dim=1))
-        found[name] = tuple(one[:, -128:].mean(1) for one in series)
-    return {name: (costs, surprise) for name, (costs, surprise) in found.items()}
+        costs, surprise = bits_and_surprise(model, torch.cat(parts, dim=1))
+        found[name] = costs[:, -128:].mean(1), surprise[:, -128:].mean(1)
+    return found
 
 
 PARTS_OF_TWICE = (("beginning", 1984, 64), ("passage", 2048, 128), ("between", 4096, 192))

@@ -173,7 +173,8 @@ def pictures(cell: NotebookNode) -> int:
 
 def parted(paragraph: str, letters: int) -> list[str]:
     """A table that is too long for a slide as several, each with its head; any other paragraph as it is."""
-    head, rows, tables = paragraph.split("\n")[:2], paragraph.split("\n")[2:], [[]]
+    head, rows = paragraph.split("\n")[:2], paragraph.split("\n")[2:]
+    tables: list[list[str]] = [[]]
     if not paragraph.startswith("|") or len(paragraph) <= letters:
         return [paragraph]
     for row in rows:

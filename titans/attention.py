@@ -10,7 +10,8 @@ against keys that are zero in the other half.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import torch
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.state import State
+from titans.state import Places, State, each_row, places_of
 
 KeysValues = tuple[Tensor, Tensor]
 ROTARY_BASE = 10_000.0
@@ -141,26 +142,67 @@ class Seen(State):
 
     keys, values: [batch, heads, tokens, dim_head] each, one of every stream; keys without
         positions.
+    missing: how many of a row's first keys are none, where rows were joined that have seen fewer.
     """
+
+    row_facts = frozenset(("missing",))
 
     keys: tuple[Tensor, ...] = ()
     values: tuple[Tensor, ...] = ()
+    missing: Places = 0
 
     def and_then(self, streams: tuple[KeysValues, ...]) -> Seen:
         """With the keys and values of further tokens."""
         keys, values = (tuple(parts) for parts in zip(*streams, strict=True))
         if not self.keys:
             return Seen(keys, values)
-        return Seen(_joined(self.keys, keys), _joined(self.values, values))
+        return Seen(_joined(self.keys, keys), _joined(self.values, values), self.missing)
 
     def last(self, tokens: int) -> Seen:
         """Of the last tokens alone."""
         first = max(0, self.keys[0].shape[2] - tokens) if self.keys else 0
-        return Seen(tuple(k[:, :, first:] for k in self.keys), tuple(v[:, :, first:] for v in self.values))
+        return self._from(first) if first else self
 
     def copied(self) -> Seen:
         """In tensors of its own: a view of one segment would keep the whole call's alive."""
-        return Seen(tuple(k.clone() for k in self.keys), tuple(v.clone() for v in self.values))
+        return Seen(tuple(k.clone() for k in self.keys), tuple(v.clone() for v in self.values), self.missing)
+
+    def forgotten(self, places: Places) -> Seen:
+        """Nothing, for the rows whose place is 0."""
+        if not isinstance(places, tuple):
+            return self if places else NOTHING_SEEN
+        count = self.keys[0].shape[2]
+        missing = zip(each_row(self.missing, len(places)), places, strict=True)
+        return replace(self, missing=tuple(lacking if place else count for lacking, place in missing)).taken()
+
+    def taken(self) -> Seen:
+        """Without keys that no row has."""
+        each = each_row(self.missing, 1)
+        if not any(each) or not (least := min(each)):
+            return self
+        return NOTHING_SEEN if least == self.keys[0].shape[2] else self._from(least)
+
+    def _from(self, first: int) -> Seen:
+        """Without the first tokens."""
+        keys, values = (tuple(x[:, :, first:] for x in streams) for streams in (self.keys, self.values))
+        return Seen(keys, values, places_of([max(0, lacking - first) for lacking in each_row(self.missing, 1)]))
+
+    @classmethod
+    def alike(cls, states: Sequence[Seen], sizes: Sequence[int]) -> Sequence[Seen]:
+        """All with the keys of equally many tokens, the first of which are none."""
+        most = max(states, key=lambda seen: seen.keys[0].shape[2] if seen.keys else 0)
+        return [seen._padded(most, size) for seen, size in zip(states, sizes, strict=True)]
+
+    def _padded(self, most: Seen, rows: int) -> Seen:
+        """With as many tokens as `most`, the first of them none."""
+        if not self.keys and most.keys:
+            both = (most.keys, most.values)
+            keys, values = (tuple(x.new_zeros(rows, *x.shape[1:]) for x in streams) for streams in both)
+            return Seen(keys, values, most.keys[0].shape[2])
+        if not self.keys or not (lacking := most.keys[0].shape[2] - self.keys[0].shape[2]):
+            return self
+        keys, values = (tuple(F.pad(x, (0, 0, lacking, 0)) for x in streams) for streams in (self.keys, self.values))
+        return Seen(keys, values, places_of([more + lacking for more in each_row(self.missing, rows)]))
 
 
 NOTHING_SEEN = Seen()

@@ -8,7 +8,7 @@ after a segment or a window.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from titans import single
 from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
 from titans.checks import present
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
-from titans.state import State, Weights
+from titans.single import Prefix
+from titans.state import Places, State, Weights, moved_on, one_place
 
 
 class Mixer(nn.Module, ABC):
@@ -52,14 +54,19 @@ class ContextState(State):
     segment_weights: the memory's weights at the start of the segment, from which h is read.
     recent: earlier tokens that the query convolution needs, [batch, conv_width - 1, dim].
     seen: keys and values of h and of x that tokens to come may see.
-    place_in_segment: tokens that the segment has seen.
+    place_in_segment: tokens that the segment has seen; a tuple of them where rows were joined that differ.
+    prefix: what all tokens of the segment see, once a single token has made it.
     """
+
+    row_facts = frozenset(("place_in_segment",))
+    remade = frozenset(("prefix",))
 
     memory: LayerState
     segment_weights: Weights
     recent: Tensor
     seen: Seen = NOTHING_SEEN
-    place_in_segment: int = 0
+    place_in_segment: Places = 0
+    prefix: Prefix | None = None
 
 
 class MemoryAsContext(Mixer):
@@ -113,11 +120,14 @@ class MemoryAsContext(Mixer):
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
         state = self.begin(x) if state is None else state
+        if single.one_token(x):
+            return single.context_step(self, x, state)
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         mixed, recent = self.conv(self.W_Q(x), state.recent)
         persistent = self.attention.prefix(self.persistent, x.shape[0])
-        memory, start, seen, place = state.memory, state.segment_weights, state.seen, state.place_in_segment
+        memory, start, seen = state.memory, state.segment_weights, state.seen
+        place = one_place("state.place_in_segment", state.place_in_segment)
         ys, writes, reads = [], [], []
         sizes = segment_sizes(x.shape[1], place, self.segment_len)
         cut = (*(t.split(sizes, dim=1) for t in (x, F.silu(mixed))), *(t.split(sizes, dim=2) for t in (q, k, v)))
@@ -141,6 +151,12 @@ class MemoryAsContext(Mixer):
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""
         return rearrange(self.norm(self.memory.retrieve(weights, asked)), "b h t d -> b t (h d)")
 
+    def prefix_parameters(self) -> Iterator[Tensor]:
+        """What the prefix is made with, beside the memory at the segment's start."""
+        yield from (self.persistent, self.memory_queries)
+        for module in (self.attention.W_K, self.attention.W_V, self.norm):
+            yield from module.parameters()
+
     def with_memory_tokens(self, prefix: KeysValues, weights: Weights) -> KeysValues:
         """The prefix, and behind it what the learned memory queries read at the segment's start."""
         if not len(self.memory_queries):
@@ -161,7 +177,7 @@ class MAC(MemoryAsContext):
     """
 
     def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
-        return self.attention(q, (h, x), seen, prefix, self.window)
+        return attend(self.attention, q, (h, x), seen, prefix, self.window)
 
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:
         return x + attended
@@ -175,8 +191,10 @@ class SegmentState(State):
     """What MAC without its memory carries: keys and values that may still be seen, and tokens of
     the segment so far."""
 
+    row_facts = frozenset(("place_in_segment",))
+
     seen: Seen = NOTHING_SEEN
-    place_in_segment: int = 0
+    place_in_segment: Places = 0
 
 
 class SegmentAttention(Mixer):
@@ -198,7 +216,11 @@ class SegmentAttention(Mixer):
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
-        seen, place, outputs = state.seen, state.place_in_segment, []
+        if single.one_token(x):
+            y, seen = single.attend(q, ((k, v),), state.seen, prefix, self.window)
+            place = moved_on(state.place_in_segment, 1, self.segment_len)
+            return self.attention.output(y), SegmentState(seen if self.sliding else seen.forgotten(place), place)
+        place, seen, outputs = one_place("state.place_in_segment", state.place_in_segment), state.seen, []
         sizes = segment_sizes(x.shape[1], place, self.segment_len)
         for q_part, k_part, v_part in zip(*(tensor.split(sizes, dim=2) for tensor in (q, k, v)), strict=True):
             y, seen = self.attention(q_part, ((k_part, v_part),), seen, prefix, self.window)
@@ -280,7 +302,7 @@ class MemoryAndWindow(PrefixedMemory):
         may see."""
         streams = (self.attention.keys_values(x),)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
-        y, seen = self.attention(self.attention.queries(x), streams, seen, prefix, self.window)
+        y, seen = attend(self.attention, self.attention.queries(x), streams, seen, prefix, self.window)
         return self.attention.output(y), seen.copied()
 
 
@@ -314,6 +336,16 @@ class MAL(MemoryAndWindow):
 
 
 # ---- What they are made of -------------------------------------------------------------------------------------------
+
+
+def attend(
+    attention: Attention, q: Tensor, streams: tuple[KeysValues, ...], seen: Seen, prefix: KeysValues, window: int
+) -> tuple[Tensor, Seen]:
+    """`Attention.forward`, which rows that have seen different numbers of tokens can ask for one token at a time."""
+    if single.one_token(q.transpose(1, 2)):
+        return single.attend(q, streams, seen, prefix, window)
+    one_place("state.seen.missing", seen.missing)
+    return attention(q, streams, seen, prefix, window)
 
 
 MEMORY_EPS = 1e-2  # see `titans.neural_memory.ANSWER_EPS`

@@ -145,7 +145,7 @@ def present(parameter: object) -> Tensor:
     return here
 
 
-def check_range(name: str, value: Tensor, low: float, high: float) -> None:
+def check_range(name: str, value: Tensor, low: float, high: float = math.inf) -> None:
     """Every entry in [low, high]; NaN is refused too. What has no data, a meta tensor, passes."""
     if value.is_meta:
         return

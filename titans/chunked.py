@@ -53,7 +53,7 @@ from titans.chunk_step import ChunkStep, StepMix
 from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
 from titans.scan import Gates, Rule, Tokens, check_scan
-from titans.state import MOMENTUM, MemoryState, Weights
+from titans.state import MOMENTUM, MemoryState, Weights, moved_on, one_place
 
 
 class ChunkMix(NamedTuple):
@@ -123,8 +123,8 @@ def chunked_scan(
     tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
     count, outputs, done = k.shape[2], [], 0
     while done < count:
-        room, left = chunk_size - state.place_in_chunk, count - done
-        whole = left // chunk_size if state.place_in_chunk == 0 else 0
+        place, left = one_place("state.place_in_chunk", state.place_in_chunk), count - done
+        room, whole = chunk_size - place, left // chunk_size if place == 0 else 0
         size = chunk_size if whole else min(room, left)  # whole chunks together; else what completes or begins one
         part = slice(done, done + max(whole, 1) * size)
         with full_precision(k):
@@ -159,7 +159,7 @@ def _scan_chunks(
         outputs.append(z)
 
     y = memory.surround(q, torch.stack(outputs))
-    place = (state.place_in_chunk + k.shape[0] * size) % chunk_size
+    place = moved_on(state.place_in_chunk, k.shape[0] * size, chunk_size)
     at, past, begun = (tuple(x.unflatten(0, (batch, heads)) for x in layers) for layers in (weights, momentum, start))
     after = MemoryState(at, begun if place else at, past, MOMENTUM, place, chunk_size, memory.signature)
     return rearrange(y, "chunk (b h) c d -> b h (chunk c) d", b=batch), after

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from titans.checks import (
 )
 from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
-from titans.state import State, every_tensor
+from titans.state import State, each_row, every_tensor, row_facts
 
 IGNORED_LABEL = -100
 # Parts of states that are at least float32, see NeuralMemory.
@@ -45,6 +45,20 @@ class ModelState(State):
         """As a `State`'s, as beam search needs it."""
         rows = check_rows("rows", rows, self.batch)
         return replace(super().select(rows), batch=len(rows))
+
+    @classmethod
+    def alike(cls, states: Sequence[ModelState], sizes: Sequence[int]) -> Sequence[ModelState]:
+        """With one batch size, that of all together."""
+        return [replace(state, batch=sum(sizes)) for state in states]
+
+    @property
+    def places(self) -> list[tuple[int, ...]]:
+        """Where each row stands in its chunks and segments: rows of equal places can be read in one call."""
+        facts = [each_row(fact, self.batch) for fact in row_facts(self)]
+        return list(zip(*facts, strict=True)) if facts else [()] * self.batch
+
+    def _rows(self) -> int:
+        return self.batch
 
 
 class Output(NamedTuple):
@@ -140,6 +154,20 @@ class TitansLM(nn.Module):
         batch = check_integer("batch", batch)
         layers = tuple(block.initial_state(batch) for block in self.layers())
         return ModelState(layers, self.signature, batch)
+
+    def reset(self, state: ModelState, rows: Tensor) -> ModelState:
+        """A state whose `rows` are before their first token again, at M_0; the others are as they were.
+
+        rows: whole numbers [n], negative ones counted from the end; or booleans [batch].
+        """
+        check_instance("state", state, ModelState)
+        again = set(check_rows("rows", rows, state.batch).tolist())
+        kept = [row for row in range(state.batch) if row not in again]
+        fresh = self.initial_state(len(again))
+        if not kept:
+            return fresh
+        joined = ModelState.join([state.select(torch.tensor(kept)), fresh])
+        return joined.select(torch.tensor([*kept, *sorted(again)]).argsort())
 
     def begin(self, batch: int) -> ModelState:
         """Before the first token, for `batch` rows: every layer begins by itself when it is called."""

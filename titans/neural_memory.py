@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from titans import single
 from titans.bounds import bounded_input, finite, full_precision, in_autocast
 from titans.checks import (
     check_choice,
@@ -19,6 +20,7 @@ from titans.checks import (
     check_integer,
     check_no_nan,
     check_number,
+    check_range,
     check_shape,
     known,
     present,
@@ -26,7 +28,7 @@ from titans.checks import (
 from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, Memory, check_memory, is_layered
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
-from titans.scan import Gates, Rule, Tokens, check_state
+from titans.scan import Gates, Rule, Tokens, check_gates, check_state
 from titans.state import MemoryState, Weights
 
 
@@ -62,6 +64,8 @@ class CausalConv(nn.Module):
     def forward(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor]:
         """x [batch, tokens, channels], recent [batch, width - 1, channels] -> the same shapes."""
         padded = torch.cat((recent, x), dim=1)
+        if single.one_token(x):
+            return single.convolve(padded, self.weight)
         tokens, (first, *others) = x.shape[1], self.weight[:, 0].unbind(-1)
         mixed = padded[:, :tokens] * first  # products that are added up: F.conv1d's derivative is several times slower
         for shift, weight in enumerate(others, 1):
@@ -215,6 +219,12 @@ class NeuralMemory(nn.Module):
     def scan(self, tokens: Tokens, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """The memory's update and reading: in closed form, or token by token where there is none."""
         if self.rule is None and is_layered(self.memory):
+            if single.one_token(tokens.k.transpose(1, 2)):
+                if self.gate_edits:
+                    check_gates(tokens.gates, tokens.k, len(self.memory.shapes))
+                elif tokens.k.device.type == "cpu":  # elsewhere a look would wait for the device
+                    check_range("gates.theta", tokens.gates.theta, 0)
+                return single.scan_token(self.memory, state, tokens, self.chunk_size, self.max_surprise)
             return chunked_scan(self.memory, state, *tokens, self.chunk_size, self.max_surprise)
         bound = self.max_surprise if self.rule is None else None
         return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)

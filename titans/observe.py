@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from titans.memory import LayeredMemory
 from titans.neural_memory import LayerState, NeuralMemory
 from titans.scan import Gates, Tokens
+from titans.state import one_place
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,7 +52,8 @@ class Call:
             raise TypeError(f"surprise needs a LayeredMemory, whose errors it takes, got {type(memory).__name__}")
         found: list[Tensor] = []
         while done < self.tokens.k.shape[2]:
-            part = self.tokens.part(slice(done, done + self.layer.chunk_size - state.place_in_chunk))
+            place = one_place("state.place_in_chunk", state.place_in_chunk)
+            part = self.tokens.part(slice(done, done + self.layer.chunk_size - place))
             inputs, errors = memory.errors(state.chunk_weights, part.k, part.v)
             layers = zip(inputs, errors, strict=True)
             found.append(torch.stack([a.square().sum(-1) * e.square().sum(-1) for a, e in layers]).sum(0).sqrt())

@@ -17,7 +17,7 @@ from titans.bounds import bounded_gradient, full_precision
 from titans.checks import check_instance, check_shape
 from titans.memory import Memory, check_memory
 from titans.scan import Gates, Rule, Tokens, check_scan, check_step
-from titans.state import MOMENTUM, MemoryState, Weights
+from titans.state import MOMENTUM, MemoryState, Weights, one_place
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def recurrent_scan(
     tokens = Tokens(q, k, v, gates)
     check_scan(memory, state, tokens, chunk_size, max_surprise, rule)
     tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
-    weights, at, place = state.weights, state.chunk_weights, state.place_in_chunk
+    weights, at, place = state.weights, state.chunk_weights, one_place("state.place_in_chunk", state.place_in_chunk)
     carried = state.rule_state or tuple(k.new_zeros(len(k), *shape) for shape in rule.shapes(memory))
     outputs = []
     for t in range(k.shape[2]):

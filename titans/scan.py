@@ -11,7 +11,7 @@ from torch import Tensor
 
 from titans.checks import check_instance, check_integer, check_number, check_range, check_shape, check_tensor
 from titans.memory import Memory
-from titans.state import MemoryState, Weights
+from titans.state import MemoryState, Weights, each_row
 
 
 class Gates(NamedTuple):
@@ -154,5 +154,8 @@ def check_state(state: object, memory: Memory, rule: Rule, batch: int, chunk_siz
             raise ValueError(f"state.{name} must have the shapes {whole}, got {have}")
         if any((tensor.dtype, tensor.device) != (like.dtype, like.device) for tensor in tensors):
             raise ValueError(f"state.{name} must have dtype {like.dtype} and be on device {like.device}")
-    if not 0 <= state.place_in_chunk < chunk_size:
-        raise ValueError(f"state.place_in_chunk must be in [0, {chunk_size - 1}], got {state.place_in_chunk}")
+    places = state.place_in_chunk
+    if not all(0 <= place < chunk_size for place in each_row(places, 1)):
+        raise ValueError(f"state.place_in_chunk must be in [0, {chunk_size - 1}], got {places}")
+    if isinstance(places, tuple) and len(places) != batch:
+        raise ValueError(f"state.place_in_chunk must be one number or {batch}, one a row, got {len(places)}")

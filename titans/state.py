@@ -1,10 +1,10 @@
-"""What is carried from call to call (D10): states that can be cut from the graph, moved, saved and
-loaded."""
+"""What is carried from call to call (D10): states that can be cut from the graph, moved, saved,
+loaded, and whose rows can be taken out and joined with those of others."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Number
 from pathlib import Path
@@ -18,16 +18,23 @@ from titans import files
 from titans.checks import check_rows
 
 Weights = tuple[Tensor, ...]
+Places = int | tuple[int, ...]  # tokens: one number where all rows have the same, else one a row
 MOMENTUM = "momentum"  # the signature of the inner rule of equations 13 and 14
-FILE_FORMAT, OLD_FORMATS = "titans-state-2", ("titans-state-1",)
+FILE_FORMAT, OLD_FORMATS = "titans-state-3", ("titans-state-1", "titans-state-2")
 
 
 @dataclass(frozen=True)
 class State:
-    """A frozen record of tensors, facts and other states. Nothing changes it in place: every call
-    returns a new one."""
+    """A frozen record of tensors [batch, ...], facts and other states. Nothing changes it in place:
+    every call returns a new one.
+
+    row_facts: names of fields that hold `Places`. remade: of those that a model makes again where
+        they are lacking: rows that are taken out keep them, and nothing else does.
+    """
 
     kinds: ClassVar[dict[str, type[State]]] = {}
+    row_facts: ClassVar[frozenset[str]] = frozenset()
+    remade: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
         known = State.kinds.setdefault(cls.__name__, cls)
@@ -43,15 +50,63 @@ class State:
         """Moved or cast as `torch.Tensor.to` does."""
         return _map(self, lambda tensor: tensor.to(*args, **kwargs), {})
 
+    def clone(self) -> Self:
+        """The same numbers in tensors of their own, which can be trained on, whatever mode they were made under."""
+        with torch.inference_mode(False):
+            return _map(self, Tensor.clone, {})
+
     def select(self, rows: Tensor) -> Self:
         """Row i of the result is row rows[i] of this one. rows: whole numbers [n], negative ones
         counted from the end; or booleans [batch], which keep the rows that are True.
 
         Raises TypeError or ValueError for others.
         """
-        batch = next((len(tensor) for tensor in self.tensors().values()), None)
-        rows = check_rows("rows", rows, batch)
-        return _map(self, lambda tensor: tensor.index_select(0, rows.to(tensor.device)), {})
+        rows, chosen = check_rows("rows", rows, self._rows()), {}
+
+        def choose(tensor: Tensor) -> Tensor:
+            if tensor.device not in chosen:
+                chosen[tensor.device] = rows.to(tensor.device)
+            return tensor.index_select(0, chosen[tensor.device])
+
+        return _take(self, choose, rows.tolist(), {})
+
+    def split(self) -> list[Self]:
+        """A state for each row."""
+        if (batch := self._rows()) is None:
+            raise ValueError("state must hold tensors to be split by rows, got none")
+        return [self.select(torch.tensor([row])) for row in range(batch)]
+
+    @classmethod
+    def join(cls, states: Sequence[Self]) -> Self:
+        """One state for the rows of all, in their order, wherever each of them stands in its
+        segment and chunk.
+
+        A call of one token without gradients reads on from it directly; for others `TitansLM` takes
+        rows of equal place together.
+        Raises TypeError or ValueError for what is no state of one kind.
+        """
+        states = list(states)
+        if not states or not all(isinstance(state, cls) for state in states):
+            have = [type(state).__name__ for state in states]
+            raise TypeError(f"states must be at least one {cls.__name__}, got {have}")
+        sizes = [size for state in states if (size := state._rows()) is not None]
+        if len(sizes) < len(states):
+            raise ValueError("states must hold tensors to be joined by rows, got one without")
+        return _join("state", states, sizes, {})
+
+    def _rows(self) -> int | None:
+        """How many rows it has; None where no tensor tells."""
+        return next((len(tensor) for tensor in every_tensor(self)), None)
+
+    def taken(self) -> Self:
+        """Some rows of a state, once nothing is in it that none of them needs."""
+        return self
+
+    @classmethod
+    def alike(cls, states: Sequence[Self], sizes: Sequence[int]) -> Sequence[Self]:
+        """States of so many rows each as they are joined: with the same tensors of the same shapes, but for the
+        rows, whatever they have read."""
+        return states
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, one that stands in two places once."""
@@ -116,6 +171,19 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
             yield from every_tensor(part)
 
 
+def row_facts(value: Any) -> Iterator[Places]:
+    """All `Places` of a state."""
+    if isinstance(value, tuple):
+        for part in value:
+            yield from row_facts(part)
+    elif isinstance(value, State):
+        for name, part in vars(value).items():
+            if name in value.row_facts:
+                yield part
+            else:
+                yield from row_facts(part)
+
+
 def _map(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]) -> Any:
     """The same structure with every tensor changed, one that stands in two places once."""
     if isinstance(value, Tensor):
@@ -125,8 +193,106 @@ def _map(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]
     if isinstance(value, tuple):
         return tuple(_map(part, change, done) for part in value)
     if isinstance(value, State):
-        return replace(value, **{f.name: _map(getattr(value, f.name), change, done) for f in fields(value)})
+        kept = (f.name for f in fields(value) if f.name not in value.remade)
+        return replace(value, **{name: _map(getattr(value, name), change, done) for name in kept}, **_unmade(value))
     return _fact(value)
+
+
+def _unmade(state: State) -> dict[str, Any]:
+    """The fields that a model makes again, as they are before."""
+    return {f.name: f.default for f in fields(state) if f.name in state.remade}
+
+
+def _take(value: Any, change: Callable[[Tensor], Tensor], rows: list[int], done: dict[int, Tensor]) -> Any:
+    """As `_map`, where `change` takes some rows of a tensor, which of them in `rows`."""
+    if isinstance(value, Tensor):
+        return _map(value, change, done)
+    if isinstance(value, tuple):
+        return tuple(_take(part, change, rows, done) for part in value)
+    if isinstance(value, State):
+        parts = {f.name: _take(getattr(value, f.name), change, rows, done) for f in fields(value)}
+        for name in value.row_facts:
+            if isinstance(places := getattr(value, name), tuple):
+                parts[name] = places_of([places[row] for row in rows])
+        return replace(value, **parts).taken()
+    return _fact(value)
+
+
+def _join(name: str, values: Sequence[Any], sizes: Sequence[int], done: dict[tuple[int, ...], Tensor]) -> Any:
+    """The rows of several of the same structure, `sizes` of each."""
+    first = values[0]
+    if len({type(value) for value in values} - {int, float}) > 1:
+        raise ValueError(f"states must be of one kind, got {[type(value).__name__ for value in values]} in {name}")
+    if isinstance(first, Tensor):
+        if (key := tuple(map(id, values))) not in done:
+            if len({(value.shape[1:], value.dtype, value.device) for value in values}) > 1:
+                have = [f"{value.dtype} {list(value.shape)} on {value.device}" for value in values]
+                raise ValueError(f"states must be alike, {name} are {have}")
+            done[key] = torch.cat(list(values))
+        return done[key]
+    if isinstance(first, tuple):
+        if len(set(map(len, values))) > 1:
+            raise ValueError(f"states must be alike, {name} have {[len(value) for value in values]} parts")
+        return tuple(
+            _join(f"{name}.{place}", parts, sizes, done) for place, parts in enumerate(zip(*values, strict=True))
+        )
+    if isinstance(first, State):
+        return _join_states(name, first.alike(values, sizes), sizes, done)
+    if any(value != first for value in values):
+        raise ValueError(f"states must be alike, {name} are {list(values)}")
+    return _fact(first)
+
+
+def _join_states(name: str, states: Sequence[State], sizes: Sequence[int], done: dict[tuple[int, ...], Tensor]) -> Any:
+    """`_join` for states that have been made alike."""
+    parts: dict[str, Any] = {}
+    for field in fields(states[0]):
+        values = [getattr(state, field.name) for state in states]
+        if field.name in states[0].row_facts:
+            each = (each_row(value, size) for value, size in zip(values, sizes, strict=True))
+            parts[field.name] = places_of([place for places in each for place in places])
+        elif field.name in states[0].remade:
+            parts[field.name] = field.default
+        else:
+            parts[field.name] = _join(f"{name}.{field.name}", values, sizes, done)
+    return replace(states[0], **parts)
+
+
+def each_row(places: Places, batch: int) -> tuple[int, ...]:
+    """The place of every row."""
+    return places if isinstance(places, tuple) else (places,) * batch
+
+
+def moved_on(places: Places, tokens: int, length: int) -> Places:
+    """Places in stretches of `length` after further tokens."""
+    if isinstance(places, tuple):
+        return tuple((place + tokens) % length for place in places)
+    return (places + tokens) % length
+
+
+def at_start(places: Places, new: Tensor, old: Tensor) -> Tensor:
+    """`new` for the rows whose place is 0, `old` for the others."""
+    if not isinstance(places, tuple):
+        return new if places == 0 else old
+    if all(places) or new is old:
+        return old
+    begun = torch.tensor([place == 0 for place in places], device=new.device)
+    return torch.where(begun.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def one_place(name: str, places: Places) -> int:
+    """The place of all rows, or the error that says what to do where they differ."""
+    if isinstance(places, tuple):
+        raise ValueError(
+            f"{name} must be one number for a call of several tokens or with gradients, got rows at {list(places)}: "
+            "select rows of equal place, or read one token at a time without gradients"
+        )
+    return places
+
+
+def places_of(each: Sequence[int]) -> Places:
+    """Places of rows, as one number where all are equal."""
+    return each[0] if len(set(each)) == 1 else tuple(each)
 
 
 def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]) -> Any:
@@ -139,7 +305,11 @@ def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]
     if isinstance(value, tuple):
         return [_pack(part, f"{prefix}{place}", found, names) for place, part in enumerate(value)]
     if isinstance(value, State):
-        parts = {f.name: _pack(getattr(value, f.name), prefix + f.name, found, names) for f in fields(value)}
+        parts = {
+            f.name: _pack(getattr(value, f.name), prefix + f.name, found, names)
+            for f in fields(value)
+            if f.name not in value.remade
+        }
         return {"state": type(value).__name__, "parts": parts}
     return _fact(value)
 
@@ -166,7 +336,7 @@ def _unpack(facts: Any, tensors: dict[str, Tensor], unused: set[str]) -> Any:
         unused.discard(facts["tensor"])
         return tensors[facts["tensor"]]
     kind, parts = State.kinds[facts["state"]], facts["parts"]
-    if parts.keys() != (wanted := {f.name for f in fields(kind)}):
+    if parts.keys() != (wanted := {f.name for f in fields(kind) if f.name not in kind.remade}):
         raise ValueError(f"{kind.__name__} must have {sorted(wanted)}, got {sorted(parts)}")
     parts, hints = {name: _unpack(part, tensors, unused) for name, part in parts.items()}, get_type_hints(kind)
     for name, part in parts.items():
@@ -201,16 +371,19 @@ class MemoryState(State):
     rule_state: what the inner rule carries from token to token, tensors [batch, ...]: S_t with the
         default rule, of the shapes of `weights`. Empty before the first token.
     rule: the signature of that rule.
-    place_in_chunk: tokens that the current chunk has seen, 0 <= place_in_chunk < chunk_size.
+    place_in_chunk: tokens that the current chunk has seen, 0 <= place_in_chunk < chunk_size; a tuple of
+        them where rows were joined that differ.
     chunk_size: tokens a chunk, set by the first scan; None before it.
     signature: of the memory that the state belongs to (`DeepMemory.signature`).
     """
+
+    row_facts = frozenset(("place_in_chunk",))
 
     weights: Weights
     chunk_weights: Weights
     rule_state: tuple[Tensor, ...] = ()
     rule: str = MOMENTUM
-    place_in_chunk: int = 0
+    place_in_chunk: Places = 0
     chunk_size: int | None = None
     signature: str = ""
 
@@ -220,3 +393,18 @@ class MemoryState(State):
         if self.rule != MOMENTUM:
             raise AttributeError(f"a state of the rule {self.rule!r} has no momentum; see rule_state")
         return self.rule_state or tuple(torch.zeros_like(weight) for weight in self.weights)
+
+    @classmethod
+    def alike(cls, states: Sequence[Self], sizes: Sequence[int]) -> Sequence[Self]:
+        """What a rule carries starts at zero (`Rule.shapes`): a memory that has read nothing gets it from one
+        that has."""
+        begun = next((state for state in states if state.chunk_size), None)
+        if begun is None:
+            return states
+        return [state if state.chunk_size else state._begun_like(begun) for state in states]
+
+    def _begun_like(self, other: Self) -> Self:
+        """The same before its first token, with what the rule of the other carries."""
+        like, batch = self.weights[0], len(self.weights[0])
+        zeros = tuple(like.new_zeros(batch, *carried.shape[1:]) for carried in other.rule_state)
+        return replace(self, rule_state=zeros, rule=other.rule, chunk_size=other.chunk_size)

@@ -17,6 +17,8 @@ import torch
 import titans.attention
 import titans.blocks
 import titans.model
+import titans.neural_memory
+import titans.single
 from tests.proofs import model_proofs
 from tests.proofs.model_proofs import Make, make_model
 from tests.proofs.mutants import mutant
@@ -45,6 +47,15 @@ def attention(old: str, new: str) -> Make:
         return with_blocks(mutant(titans.blocks, "from __future__", "from __future__"))
 
 
+def single(old: str, new: str) -> Make:
+    """What makes models that read single tokens by a broken path."""
+    same = ("from __future__", "from __future__")
+    with patch.object(titans, "single", mutant(titans.single, old, new)):
+        layers = mutant(titans.neural_memory, *same)
+        with patch.dict(sys.modules, {"titans.neural_memory": layers}):
+            return with_blocks(mutant(titans.blocks, *same))
+
+
 def model(old: str, new: str) -> Make:
     broken = mutant(titans.model, old, new).TitansLM
     return lambda variant="mac", **options: make_model(variant, broken, **options)
@@ -56,6 +67,11 @@ def model(old: str, new: str) -> Make:
 @cache
 def splits(variant: str, **options) -> Proof:
     return lambda make: model_proofs.splitting_changes_nothing(make(variant, **options), 9, [1, 2, 5, 6])
+
+
+@cache
+def steps(variant: str, **options) -> Proof:
+    return lambda make: model_proofs.splitting_changes_nothing(make(variant, **options), 9, range(1, 9))
 
 
 @cache
@@ -145,7 +161,7 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mag")),
     "keys of the last window are forgotten": (attention, "if not self.keys:", "if True:", splits("mal")),
     "keys of a sliding segment off by one": (
-        attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", splits("mac", sliding=True)),
+        attention, "seen.last(window - 1)", "seen.last(max(1, window - 2))", equations("mac", sliding=True)),
     "a segment's keys are seen by the next": (
         blocks, "seen if self.sliding else NOTHING_SEEN", "seen", equations("mac")),
     "a sliding segment that slides one too far": (
@@ -154,6 +170,28 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "the memory's state is not carried": (
         blocks, "return self.combine(y, read), WindowState(memory,",
         "return self.combine(y, read), WindowState(state.memory,", splits("mag")),
+    # One token at a time
+    "a single token's step with the sign of ascent": (single, "value=-1", "value=1", steps("lmm")),
+    "a single token's momentum without its decay": (single, " * eta[layer])", " * 1)", steps("lmm")),
+    "a single token that forgets nothing": (single, "1 - alpha[layer])", "torch.ones_like(alpha[layer]))", steps("lmm")),
+    "a single token's error at the weights of now": (
+        single, "for weight in state.chunk_weights]", "for weight in state.weights]", steps("lmm")),
+    "a single token that reads before it writes": (
+        single, ".bmm(W.mT)", ".bmm(state.weights[layer].flatten(0, 1).mT)", steps("lmm")),
+    "a chunk that single tokens never end": (
+        single, "places = moved_on(state.place_in_chunk, 1, chunk_size)", "places = moved_on(state.place_in_chunk, 0, chunk_size)",
+        steps("lmm", chunk_size=2)),
+    "a single token's window one too short": (single, "seen.last(window - 1)", "seen.last(window - 2)", steps("mag")),
+    "a single token at the position of the one before": (
+        single, "cos[-1:], sin[-1:]", "cos[:1], sin[:1]", steps("mag")),
+    "a single token's prefix with positions": (single, "(q @ prefix[0].mT,", "(turn(q, cos[-1:], sin[-1:]) @ prefix[0].mT,", steps("mag")),
+    "a segment that single tokens do not forget": (
+        single, "seen if mixer.sliding else seen.forgotten(place)", "seen", steps("mac")),
+    "a prefix that outlives its segment": (
+        single, "kept = None if len(mixer.memory_queries) else prefix", "kept = prefix", steps("mac", memory_tokens=2)),
+    "single tokens that read h with the first weights for ever": (
+        single, "start = tuple(at_start(place, new, old)", "start = tuple(at_start(place, old, old)", steps("mac")),
+    "a single token's convolution one token late": (single, "padded[:, 1:]", "padded[:, :-1]", steps("lmm")),
     # The gate, the window, persistent tokens
     "the gate ignores the memory": (
         blocks, "* self.norm_memory(memory)", "* self.norm_memory(torch.ones_like(memory))", carries("mag")),
@@ -214,5 +252,5 @@ def test_the_harness_of_the_faults_changes_nothing_by_itself():
     tokens = torch.arange(9)[None] % 7
     for variant in model_proofs.VARIANTS:
         want = make_model(variant)(tokens).logits
-        for put, same in ((blocks, READ), (attention, SEEN), (model, EMBEDDED)):
+        for put, same in ((blocks, READ), (attention, SEEN), (model, EMBEDDED), (single, "value=-1")):
             assert torch.equal(put(same, same)(variant)(tokens).logits, want)

@@ -29,6 +29,7 @@ from titans.rows import ModelState, Reader, read_rows
 from titans.state import State, every_tensor
 
 IGNORED_LABEL = -100
+SHORTEST_STRETCH = 32  # tokens; what `titans.rows` reads at once is whole chunks or segments, and rarely shorter
 # Parts of states that are at least float32, see NeuralMemory.
 IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segment_weights"))
 
@@ -196,11 +197,15 @@ class TitansLM(nn.Module):
     def reader(self, every: bool = False) -> Reader:
         """What lets `titans.rows` read with this model; `every`, see `read`."""
         config = self.config
+        chunks = -(-SHORTEST_STRETCH // config.chunk_size) * config.chunk_size
         in_segments = config.variant in ("mac", "attention")
-        unit = config.segment_len if in_segments else config.chunk_size
-        ahead = 0 if in_segments else -config.persistent_tokens % unit
-        read = partial(self.read, every=True) if every else self.read
-        return Reader(read, self.begin, unit, ahead, config.layers + 1 if every else 1)
+        unit, ahead = (
+            (min(config.segment_len, chunks), 0)
+            if in_segments
+            else (chunks, -config.persistent_tokens % config.chunk_size)
+        )
+        read, results = (partial(self.read, every=True), config.layers + 1) if every else (self.read, 1)
+        return Reader(read, self.begin, self.initial_state, unit, ahead, results)
 
     def read(self, x: Tensor, state: ModelState, every: bool = False) -> tuple[tuple[Tensor, ...], ModelState]:
         """The blocks over vectors x [batch, tokens, dim] of rows at one place: the last features, normalised, or

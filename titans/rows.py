@@ -38,6 +38,7 @@ class ModelState(State):
     def select(self, rows: Tensor) -> ModelState:
         """As a `State`'s, as beam search needs it."""
         rows = check_rows("rows", rows, self.batch)
+        self.check_places()
         return replace(super().select(rows), batch=len(rows))
 
     @classmethod
@@ -48,8 +49,15 @@ class ModelState(State):
     @property
     def places(self) -> list[tuple[int, ...]]:
         """Where each row stands in its chunks and segments: rows of equal places can be read in one call."""
+        self.check_places()
         facts = [each_row(fact, self.batch) for fact in row_facts(self)]
         return list(zip(*facts, strict=True)) if facts else [()] * self.batch
+
+    def check_places(self) -> None:
+        """Raise unless places that differ are there for every row."""
+        for places in row_facts(self):
+            if isinstance(places, tuple) and len(places) != self.batch:
+                raise ValueError(f"state must hold a place for each of {self.batch} rows, got {list(places)}")
 
     def _rows(self) -> int:
         return self.batch
@@ -106,13 +114,15 @@ class Reader(NamedTuple):
 
     read: (x, state) -> (results, state), results [batch, tokens, dim] each, for rows at one place, or for one token
         each without gradients at any.
-    begin: the state of so many rows before their first token.
+    begin, initial_state: the state of so many rows before their first token, of layers that begin by themselves,
+        and made whole.
     unit: tokens of a whole chunk or segment. ahead: tokens to the first end of one, for rows that begin.
     results: how many there are.
     """
 
     read: Callable[[Tensor, ModelState], tuple[tuple[Tensor, ...], ModelState]]
     begin: Callable[[int], ModelState]
+    initial_state: Callable[[int], ModelState]
     unit: int = 16
     ahead: int = 0
     results: int = 1
@@ -245,7 +255,9 @@ class _Pieces:
         """Everything."""
         untouched = sorted(set(range(self.batch)) - {piece.row for piece in self.pieces})
         if untouched:
-            self.ended.append((untouched, _select(self.state, untouched)))
+            begun = len(untouched) == self.batch or None not in self.state.layers
+            own = _select(self.state, untouched) if begun else self.reader.initial_state(len(untouched))
+            self.ended.append((untouched, own))
         groups = list(self.groups())
         parts = self.gather([self.rectangle(group, stretch) for group in groups for stretch in group.stretches])
         for group in groups:

@@ -25,7 +25,7 @@ from titans.checks import (
 )
 from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
-from titans.state import State, each_row, every_tensor, row_facts
+from titans.state import State, each_row, every_tensor, note, row_facts
 
 IGNORED_LABEL = -100
 # Parts of states that are at least float32, see NeuralMemory.
@@ -101,10 +101,12 @@ class Block(nn.Module):
         return self.mixer.initial_state(batch)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        if state is not None:
+        made_by = (x.dtype, x.device)
+        if state is not None and state.made_by != made_by:
             check_layer_state(state, x)
         with full_precision(x):
             mixed, state = self.mixer(self.norm_mixer(x), state)
+        note(state, *made_by)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm_ffn(x))), state
 
@@ -299,6 +301,8 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
+        if all(layer.made_by for layer in state.layers if layer is not None):
+            return state
         if not all(map(is_dense, every_tensor(state))):
             for name, tensor in state.tensors().items():
                 check_tensor(f"state.{name}", tensor)

@@ -28,7 +28,7 @@ from titans.chunked import chunked_scan
 from titans.memory import DeepMemory, Memory, check_memory, is_layered, unit
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_gates, check_state
-from titans.state import MemoryState, Weights
+from titans.state import MemoryState, Weights, note
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ class NeuralMemory(nn.Module):
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
         state after x."""
-        self.check_state(state, x)
+        made_by = (len(x), x.dtype, x.device, self.memory.signature, self.chunk_size, self.conv_width, self.rule)
+        if not isinstance(state, LayerState) or state.made_by != made_by:
+            self.check_state(state, x)
         x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
         tokens = Tokens(q, k, v, self.gates(x))
@@ -211,6 +213,7 @@ class NeuralMemory(nn.Module):
             check_no_nan("x", x)  # NaN in a row is NaN in its gates, which the scan refuses without knowing x
             raise
         after = LayerState.of(written, recent)
+        note(after, *made_by)
         for observer in self.observers:
             observer(tokens, state, after)
         return y, after

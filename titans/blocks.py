@@ -121,7 +121,8 @@ class MemoryAsContext(Mixer):
     def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
         state = self.begin(x) if state is None else state
         if single.one_token(x):
-            return single.context_step(self, x, state)
+            y, state = single.context_step(self, x[:, 0], state)
+            return y[:, None], state
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         mixed, recent = self.conv(self.W_Q(x), state.recent)

@@ -13,6 +13,11 @@ SMALLEST_SQUARE = 1e-30  # of a norm; what is smaller counts as that
 INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
 
 
+def precise(x: Tensor) -> torch.dtype:
+    """The dtype of x, or float32 where that is less precise."""
+    return x.dtype if x.dtype in (torch.float32, torch.float64) else torch.promote_types(x.dtype, torch.float32)
+
+
 def full_precision(x: Tensor) -> AbstractContextManager:
     """Autocast switched off on x's device, where it is on: a small write to a large weight would be lost."""
     return torch.autocast(x.device.type, enabled=False) if in_autocast(x) else nullcontext()

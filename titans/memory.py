@@ -192,7 +192,7 @@ class DeepMemory(nn.Module):
         outputs: list[Tensor] = []
         for weight in weights:
             inputs.append(self.activation.forward(outputs[-1]) if outputs else x)
-            outputs.append(inputs[-1] @ weight.mT)
+            outputs.append(_times(inputs[-1], weight.mT))
         return inputs, outputs
 
     def surround(self, x: Tensor, h: Tensor) -> Tensor:
@@ -211,11 +211,21 @@ class DeepMemory(nn.Module):
         error = 2 * (self.surround(k, outputs[-1]) - v)
         errors = [_layer_norm_backward(error, outputs[-1]) if self.residual else error]
         for layer in range(self.depth - 1, 0, -1):
-            errors.append(self.activation.backward(errors[-1] @ weights[layer], outputs[layer - 1]))
+            errors.append(self.activation.backward(_times(errors[-1], weights[layer]), outputs[layer - 1]))
         return inputs, errors[::-1]
 
     def extra_repr(self) -> str:
         return self.signature
+
+
+def unit(x: Tensor) -> Tensor:
+    """x / |x|, with a bounded slope at 0."""
+    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
+
+
+def _times(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight; for three axes by the operation that `@` takes many steps to reach."""
+    return torch.bmm(x, weight) if x.ndim == 3 else x @ weight
 
 
 def _layer_norm(h: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ from titans.checks import (
 from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
 from titans.rows import ModelState, Reader, read_rows
-from titans.state import State, every_tensor
+from titans.state import State, every_tensor, note
 
 IGNORED_LABEL = -100
 SHORTEST_STRETCH = 32  # tokens; what `titans.rows` reads at once is whole chunks or segments, and rarely shorter
@@ -74,10 +74,12 @@ class Block(nn.Module):
         return self.mixer.initial_state(batch)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        if state is not None:
+        made_by = (x.dtype, x.device)
+        if state is not None and state.made_by != made_by:
             check_layer_state(state, x)
         with full_precision(x):
             mixed, state = self.mixer(self.norm_mixer(x), state)
+        note(state, *made_by)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm_ffn(x))), state
 
@@ -315,6 +317,8 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
+        if all(layer.made_by for layer in state.layers if layer is not None):
+            return state
         if not all(map(is_dense, every_tensor(state))):
             for name, tensor in state.tensors().items():
                 check_tensor(f"state.{name}", tensor)

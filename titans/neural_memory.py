@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from titans import single
-from titans.bounds import bounded_input, finite, full_precision, in_autocast
+from titans.bounds import bounded_input, finite, full_precision, in_autocast, precise
 from titans.checks import (
     check_choice,
     check_flag,
@@ -20,16 +20,15 @@ from titans.checks import (
     check_integer,
     check_no_nan,
     check_number,
-    check_range,
     check_shape,
     known,
     present,
 )
 from titans.chunked import chunked_scan
-from titans.memory import DeepMemory, Memory, check_memory, is_layered
+from titans.memory import DeepMemory, Memory, check_memory, is_layered, unit
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_gates, check_state
-from titans.state import MemoryState, Weights
+from titans.state import MemoryState, Weights, note
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ class NeuralMemory(nn.Module):
 
     def begin(self, x: Tensor) -> LayerState:
         """The state before the first token of x, of its dtype and on its device."""
-        state = self.memory.initial_state(len(x)).to(_memory_like(x).dtype)
+        state = self.memory.initial_state(len(x)).to(precise(x))
         return LayerState.of(state, x.new_zeros(len(x), self.conv_width - 1, 3 * self.dim))
 
     def forward(self, x: Tensor, state: LayerState | None = None) -> tuple[Tensor, LayerState]:
@@ -202,7 +201,9 @@ class NeuralMemory(nn.Module):
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
         state after x."""
-        self.check_state(state, x)
+        made_by = (len(x), x.dtype, x.device, self.memory.signature, self.chunk_size, self.conv_width, self.rule)
+        if not isinstance(state, LayerState) or state.made_by != made_by:
+            self.check_state(state, x)
         x = bounded_input(x)
         q, k, v, recent = self.project(x, state.recent)
         tokens = Tokens(q, k, v, self.gates(x))
@@ -212,6 +213,7 @@ class NeuralMemory(nn.Module):
             check_no_nan("x", x)  # NaN in a row is NaN in its gates, which the scan refuses without knowing x
             raise
         after = LayerState.of(written, recent)
+        note(after, *made_by)
         for observer in self.observers:
             observer(tokens, state, after)
         return y, after
@@ -222,9 +224,7 @@ class NeuralMemory(nn.Module):
             if single.one_token(tokens.k.transpose(1, 2)):
                 if self.gate_edits:
                     check_gates(tokens.gates, tokens.k, len(self.memory.shapes))
-                elif tokens.k.device.type == "cpu":  # elsewhere a look would wait for the device
-                    check_range("gates.theta", tokens.gates.theta, 0)
-                return single.scan_token(self.memory, state, tokens, self.chunk_size, self.max_surprise)
+                return single.scan(self.memory, state, tokens, self.chunk_size, self.max_surprise)
             return chunked_scan(self.memory, state, *tokens, self.chunk_size, self.max_surprise)
         bound = self.max_surprise if self.rule is None else None
         return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)
@@ -238,22 +238,31 @@ class NeuralMemory(nn.Module):
     def output(self, x: Tensor, y: Tensor) -> Tensor:
         """What the memory answered to x, as `learn` gives it, normalised, gated and projected:
         [batch, tokens, dim]."""
+        if single.one_token(x):
+            return single.output(self, x[:, 0], y)[:, None]
         y = rearrange(self.norm(finite(y).to(x.dtype)), "b h t d -> b t (h d)")
         return self.W_O(y * torch.sigmoid(self.W_G(bounded_input(x))))
 
     def project(self, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """q, k, v [batch, heads, tokens, dim / heads] of x (11), and what the convolutions need for
         the next call."""
+        if single.one_token(x):
+            return single.project(self, x[:, 0], recent)
         mixed, recent = self.conv(torch.cat((self.W_Q(x), self.W_K(x), self.W_V(x)), dim=-1), recent)
-        mixed = F.silu(mixed).to(_memory_like(x).dtype)
+        mixed = F.silu(mixed).to(precise(x))
         q, k, v = rearrange(mixed, "b t (three h d) -> three b h t d", three=3, h=self.heads)
         return unit(q), unit(k), v, recent
 
     def gates(self, x: Tensor) -> Gates:
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]: alpha is
         one number for all channels of a head and layer (D11), and 0 but in the last layer (D16)."""
-        shares = torch.sigmoid(self.to_gates(x).to(_memory_like(x).dtype))
-        theta, eta, alpha = rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads)
+        if single.one_token(x):
+            return single.gates(self, x[:, 0])
+        shares = torch.sigmoid(self.to_gates(x).to(precise(x)))
+        return self.limited(*rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads))
+
+    def limited(self, theta: Tensor, eta: Tensor, alpha: Tensor) -> Gates:
+        """Gates from shares in [0, 1]: what this layer's options make of them, and those who edit them."""
         if self.forget_layers == "last" and is_layered(self.memory):
             alpha = F.pad(alpha[..., -1:], (alpha.shape[-1] - 1, 0))
         gates = Gates(
@@ -283,12 +292,6 @@ def sized_memory(memory: object, dim: int, heads: int) -> Memory:
     return memory
 
 
-def unit(x: Tensor) -> Tensor:
-    """x / |x|, with a bounded slope at 0."""
-    return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
-
-
 def _memory_like(tensor: Tensor) -> Tensor:
-    """An empty tensor of the dtype, at least float32, and the device that a memory beside `tensor`
-    has."""
-    return tensor.new_empty(0, dtype=torch.promote_types(tensor.dtype, torch.float32))
+    """A tensor of the dtype, at least float32, and the device that a memory beside `tensor` has."""
+    return tensor if tensor.dtype is precise(tensor) else tensor.new_empty(0, dtype=precise(tensor))

@@ -13,17 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.attention import KeysValues, Seen, rotary, turn
-from titans.bounds import bounded_errors, finite, full_precision
-from titans.memory import LayeredMemory
-from titans.scan import Tokens
-from titans.state import MOMENTUM, MemoryState, State, at_start, each_row, moved_on
+from titans.attention import KeysValues, Seen, rotary
+from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
+from titans.memory import LayeredMemory, unit
+from titans.scan import Gates, Tokens
+from titans.state import MOMENTUM, MemoryState, State, Weights, at_start, each_row, moved_on
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,58 @@ def convolve(padded: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return (padded * weight[:, 0].T).sum(1, keepdim=True), padded[:, 1:]
 
 
-def scan_token(
-    memory: LayeredMemory, state: MemoryState, token: Tokens, chunk_size: int, max_surprise: float | None
+def project(layer: Any, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`NeuralMemory.project` for one token x [batch, dim]: q, k, v [batch, heads, 1, dim / heads]."""
+    projected = torch.cat((layer.W_Q(x), layer.W_K(x), layer.W_V(x)), dim=-1)
+    mixed, recent = layer.conv(projected[:, None], recent)
+    mixed = F.silu(mixed).to(precise(x)).view(len(x), 3, layer.heads, 1, -1)
+    q, k = unit(mixed[:, :2]).unbind(1)
+    return q, k, mixed[:, 2], recent
+
+
+def gates(layer: Any, x: Tensor) -> Gates:
+    """`NeuralMemory.gates` for one token x [batch, dim]: each [batch, heads, 1, depth]."""
+    shares = torch.sigmoid(layer.to_gates(x).to(precise(x)))
+    return layer.limited(*shares.view(len(x), 3, layer.heads, 1, -1).unbind(1))
+
+
+def output(layer: Any, x: Tensor, y: Tensor) -> Tensor:
+    """`NeuralMemory.output` for one token x [batch, dim], and of that shape."""
+    y = layer.norm(finite(y).to(x.dtype)).view(x.shape)
+    return layer.W_O(y * torch.sigmoid(layer.W_G(bounded_input(x))))
+
+
+def read(memory: LayeredMemory, weights: Weights, q: Tensor) -> Tensor:
+    """M(q) for one token q [batch, heads, 1, dim]."""
+    z = first = q.flatten(0, 1)
+    for layer, weight in enumerate(weights):
+        z = (memory.activation.forward(z) if layer else z).bmm(weight.flatten(0, 1).mT)
+    return memory.surround(first, z).view(q.shape)
+
+
+def scan(
+    memory: LayeredMemory, state: MemoryState, token: Tokens, chunk_size: int, max_surprise: float
 ) -> tuple[Tensor, MemoryState]:
-    """`chunked_scan` for one token, with gates [batch, heads, 1, depth] that are in their ranges."""
-    with full_precision(token.k):
-        shape = token.k.shape
-        z, k, v = (x.flatten(0, 1) for x in token[:3])  # [n, 1, dim], a row and head after another
-        # Of each layer: [n, 1, 1].
-        theta, eta, alpha = (gate.flatten(0, 2).T[..., None, None].unbind() for gate in token.gates)
+    """`chunked_scan` for one token, with gates [batch, heads, 1, depth] that are in their ranges.
+
+    Raises ValueError where the surprise is no number, if that can be seen without waiting for a device.
+    """
+    rows, k, v = token.k.shape[:2], token.k.flatten(0, 1), token.v.flatten(0, 1)
+    theta, eta, alpha = (gate[..., None].unbind(3) for gate in token.gates)  # of each layer, [batch, heads, 1, 1]
+    with full_precision(k):
         inputs, errors = memory.errors([weight.flatten(0, 1) for weight in state.chunk_weights], k, v)
-        if max_surprise is not None and len(inputs) > 2:
+        if len(inputs) > 2:
             inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
-        momentum, weights, query = [], [], z
+        momentum, weights = [], []
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
-            e = e if max_surprise is None else bounded_errors(a, e, max_surprise)
-            step = (e * theta[layer]).mT
-            S = (state.momentum[layer].flatten(0, 1) * eta[layer]).addcmul_(step, a, value=-1)
-            W = torch.addcmul(S, state.weights[layer].flatten(0, 1), 1 - alpha[layer])
-            z = (memory.activation.forward(z) if layer else z).bmm(W.mT)
-            momentum.append(S.unflatten(0, shape[:2]))
-            weights.append(W.unflatten(0, shape[:2]))
-        y = memory.surround(query, z).view(shape)
+            bounded = bounded_errors(a, e, max_surprise)
+            if bounded is not e and e.device.type == "cpu" and bool(bounded.isnan().any()):
+                raise ValueError("the surprise must be a number, got NaN")
+            step = bounded.reshape(*rows, -1, 1) * theta[layer]
+            S = (state.momentum[layer] * eta[layer]).addcmul_(step, a.reshape(*rows, 1, -1), value=-1)
+            weights.append(torch.addcmul(S, state.weights[layer], 1 - alpha[layer]))
+            momentum.append(S)
+        y = read(memory, tuple(weights), token.q)
     places = moved_on(state.place_in_chunk, 1, chunk_size)
     start = tuple(at_start(places, new, old) for new, old in zip(weights, state.chunk_weights, strict=True))
     return y, MemoryState(tuple(weights), start, tuple(momentum), MOMENTUM, places, chunk_size, memory.signature)
@@ -82,41 +113,69 @@ def attend(
 ) -> tuple[Tensor, Seen]:
     """`Attention.forward` for one token: q [batch, heads, 1, dim_head]."""
     seen = seen.and_then(streams)
-    count = seen.keys[0].shape[2]
-    cos, sin = rotary(0, count, q)
-    q = q * q.shape[-1] ** -0.5
-    keys = torch.cat(turn(torch.stack(seen.keys), cos, sin).unbind(), dim=2)
-    values = torch.cat((prefix[1], *seen.values), dim=2)
-    scores = torch.cat((q @ prefix[0].mT, turn(q, cos[-1:], sin[-1:]) @ keys.mT), dim=-1)
+    count, heads, scaled = seen.keys[0].shape[2], q.shape[:2], q.flatten(0, 1) * q.shape[-1] ** -0.5
+    cos, sin, cos_q, sin_q = turns(count, len(streams), q)
+    keys = torch.cat(seen.keys, dim=2).flatten(0, 1)
+    keys = torch.addcmul(keys * cos, keys.roll(q.shape[-1] // 2, -1), sin)
+    turned = torch.addcmul(scaled * cos_q, scaled.roll(q.shape[-1] // 2, -1), sin_q)
+    scores = torch.cat((scaled.bmm(prefix[0].flatten(0, 1).mT), turned.bmm(keys.mT)), dim=-1)
     if isinstance(seen.missing, tuple):
-        first = torch.tensor(seen.missing, device=q.device)[:, None, None, None]
-        hidden = (torch.arange(count, device=q.device) < first).repeat(1, 1, 1, len(seen.keys))
+        first = torch.tensor(seen.missing, device=q.device).repeat_interleave(heads[1])[:, None, None]
+        hidden = (torch.arange(count, device=q.device) < first).repeat(1, 1, len(streams))
         scores = scores.masked_fill(F.pad(hidden, (prefix[0].shape[2], 0)), -torch.inf)
-    shares = torch.softmax(scores, dim=-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(q.dtype)
-    return shares @ values, seen.last(window - 1)
+    shares = torch.softmax(scores, dim=-1, dtype=precise(q)).to(q.dtype)
+    values = torch.cat((prefix[1], *seen.values), dim=2).flatten(0, 1)
+    return shares.bmm(values).view(*heads, 1, -1), seen.last(window - 1)
+
+
+def turns(count: int, streams: int, like: Tensor) -> tuple[Tensor, ...]:
+    """Factors of x and of x rolled by half its features that turn `streams` times `count` keys to their positions, and
+    a query to the last."""
+    kept = type(like) is Tensor and not torch.compiler.is_compiling()
+    table = _turns if kept else _turns.__wrapped__
+    return table(count, streams, like.shape[-1], like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _turns(count: int, streams: int, dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    cos, sin = rotary(0, count, torch.empty(0, dim, dtype=dtype, device=device))
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return cos.repeat(streams, 1), sin.repeat(streams, 1), cos[-1:], sin[-1:]
 
 
 def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """`MemoryAsContext.forward` for one token x [batch, 1, dim], with a prefix that is made once a segment."""
-    attention, start = mixer.attention, state.segment_weights
-    mixed, recent = mixer.conv(mixer.W_Q(x), state.recent)
-    h = attention.keys_values(mixer.retrieve(start, F.silu(mixed)))
+    """`MemoryAsContext.forward` for one token x [batch, dim], y too, with a prefix that is made once a segment."""
+    attention, layer, start = mixer.attention, mixer.memory, state.segment_weights
+
+    def keys_values(x: Tensor) -> KeysValues:
+        return to_heads(attention, attention.W_K(x)), to_heads(attention, attention.W_V(x))
+
+    mixed, recent = mixer.conv(mixer.W_Q(x)[:, None], state.recent)
+    asked = unit(F.silu(mixed).to(precise(x)).view(len(x), layer.heads, 1, -1))
+    h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).view(x.shape)
     prefix, made_of = state.prefix, versions(mixer.prefix_parameters())
     if prefix is None or prefix.made_of != made_of:
         keys, values = mixer.with_memory_tokens(attention.prefix(mixer.persistent, len(x)), start)
         prefix = Prefix(keys, values, made_of)
-    y, seen = mixer.attend(attention.queries(x), h, attention.keys_values(x), state.seen, (prefix.keys, prefix.values))
-    y = mixer.surround(x, attention.output(y))
+    q, both = to_heads(attention, attention.W_Q(x)), (prefix.keys, prefix.values)
+    y, seen = mixer.attend(q, keys_values(h), keys_values(x), state.seen, both)
+    y = mixer.surround(x, attention.W_O(y.reshape(len(x), -1)))
     written = mixer.norm_written(y)
-    read, memory = mixer.write_and_read(written, state.memory)
+    answer, memory = mixer.write_and_read(written[:, None], state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
     kept: Prefix | None = prefix
     if 0 in each_row(place, 1):
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
         kept = None if len(mixer.memory_queries) else prefix
-    y = mixer.combine(y, mixer.memory.output(written, read))
+    y = mixer.combine(y, output(layer, written, answer))
     return y, type(state)(memory, start, recent, seen, place, kept)
+
+
+def to_heads(attention: Any, x: Tensor) -> Tensor:
+    """[batch, heads * dim_head] -> [batch, heads, 1, dim_head]"""
+    return x.view(len(x), attention.heads, 1, -1)
 
 
 def versions(parameters: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:

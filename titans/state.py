@@ -35,6 +35,7 @@ class State:
     kinds: ClassVar[dict[str, type[State]]] = {}
     row_facts: ClassVar[frozenset[str]] = frozenset()
     remade: ClassVar[frozenset[str]] = frozenset()
+    made_by: ClassVar[tuple] = ()  # what `note` says of the state of one call
 
     def __init_subclass__(cls) -> None:
         known = State.kinds.setdefault(cls.__name__, cls)
@@ -157,6 +158,12 @@ class State:
         if unused:
             raise ValueError(f"{foreign}: no fact names its tensors {sorted(unused)}")
         return state
+
+
+def note(state: State, *made_by: Any) -> None:
+    """Note what has made this very state, so that it need not look at it again: whatever changes a state makes a new
+    one, without the note."""
+    object.__setattr__(state, "made_by", made_by)
 
 
 def every_tensor(value: Any) -> Iterator[Tensor]:

@@ -199,7 +199,7 @@ def take_apart(tokens: Tensor, starts: Tensor | None, width: int) -> list[Piece]
     borders = begins.nonzero()[:, 0]
     fresh = [False] * len(borders) if starts is None else starts[borders].tolist()
     own, firsts = rows[borders].tolist(), [*borders.tolist(), len(rows)]
-    last = [row != after for row, after in zip(own, [*own[1:], None], strict=True)]
+    last = [row != after for row, after in zip(own, [*own, None][1:], strict=True)]
     return [Piece(*facts) for facts in zip(own, firsts[:-1], firsts[1:], fresh, last, strict=True)]
 
 

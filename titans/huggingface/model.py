@@ -32,7 +32,6 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         past_key_values: TitansCache | None = None,
         labels: Tensor | None = None,
@@ -41,6 +40,7 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         output_attentions: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
+        position_ids: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """Read some tokens; `.logits` [batch, tokens, num_tokens] predict what comes after each.
 

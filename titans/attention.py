@@ -212,7 +212,7 @@ class Seen(State):
     @classmethod
     def alike(cls, states: Sequence[Seen], sizes: Sequence[int]) -> Sequence[Seen]:
         """All with the keys of equally many tokens, the first of which are none."""
-        most = max(states, key=lambda seen: seen.keys[0].shape[2] if seen.keys else 0)
+        most = max(states, key=lambda seen: seen.keys[0].shape[2] if seen.keys else -1)
         return [seen._padded(most, size) for seen, size in zip(states, sizes, strict=True)]
 
     def _padded(self, most: Seen, rows: int) -> Seen:

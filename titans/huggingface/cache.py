@@ -32,7 +32,7 @@ class TitansCache(Cache):
         self.state = state
 
     def __len__(self) -> int:
-        return 0 if self.state is None else len(self.state.groups[0].layers)
+        return 0 if self.state is None else len(self.state.state.layers)
 
     def __repr__(self) -> str:
         return f"TitansCache({self.get_seq_length()} positions of {max(self.batch_size, 0)} rows)"

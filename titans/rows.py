@@ -89,6 +89,15 @@ class RowStates(State):
         """Rows."""
         return self.state.batch
 
+    def _rows(self) -> int:
+        return self.batch
+
+    @classmethod
+    def alike(cls, states: Sequence[RowStates], sizes: Sequence[int]) -> Sequence[RowStates]:
+        """With the counts of all, and as many positions as the one that has had the most."""
+        counts, seen = tuple(count for state in states for count in state.counts), max(state.seen for state in states)
+        return [replace(state, counts=counts, seen=seen) for state in states]
+
     def moved_on(self, state: ModelState, tokens: int, mask: Tensor | None) -> RowStates:
         """After further positions, those of which are tokens where mask [batch, tokens] is True."""
         new = [tokens] * self.batch if mask is None else mask.sum(1).tolist()

@@ -21,7 +21,7 @@ from titans.attention import KeysValues, Seen, halves_swapped, turns
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
-from titans.state import MOMENTUM, MemoryState, Weights, at_start, each_row, moved_on
+from titans.state import MOMENTUM, MemoryState, Weights, any_at_start, at_start, moved_on
 
 
 def one_token(x: Tensor) -> bool:
@@ -128,7 +128,7 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     written = mixer.norm_written(y)
     answer, memory = mixer.write_and_read(written[:, None], state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
-    if 0 in each_row(place, 1):
+    if any_at_start(place):
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
         prefix = None if len(mixer.memory_queries) else prefix

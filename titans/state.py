@@ -287,6 +287,11 @@ def at_start(places: Places, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(begun.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 
+def any_at_start(places: Places) -> bool:
+    """Whether a row's place is 0."""
+    return not all(places) if isinstance(places, tuple) else places == 0
+
+
 def one_place(name: str, places: Places) -> int:
     """The place of all rows, or the error that says what to do where they differ."""
     if isinstance(places, tuple):

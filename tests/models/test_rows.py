@@ -138,6 +138,20 @@ def test_rows_of_one_length_are_read_together():
     assert sorted(calls) == [(1, 2), (1, 2), (2, 2)]
 
 
+@pytest.mark.parametrize(("unit", "lengths", "tails"), [(3, [4, 7, 9], 2), (12, [13, 25, 28], 1)])
+def test_what_is_left_of_several_rows_is_read_together_at_one_place(unit, lengths, tails):
+    """One token of two rows each; after 3 and 6 tokens these stand at two places of segment and chunk."""
+    model, calls = make_model("mac"), []
+    x = model.embedding(random_tokens(model, 3, max(lengths)))
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    (y, _), state = read_rows(reader(model, calls, unit=unit), x, model.begin(3), mask)
+    assert [call for call in calls if call[1] == 1] == [(2 // tails, 1)] * tails
+    for row, tokens in enumerate(lengths):
+        (want, _), alone = reader(model).read(x[row : row + 1, :tokens], model.begin(1))
+        assert_same({"y": y[row : row + 1, :tokens]}, {"y": want})
+        assert_same_states(state.select(torch.tensor([row])), alone)
+
+
 @torch.no_grad()
 def test_a_token_of_rows_that_differ_is_one_call_without_gradients():
     model, calls = make_model("mac"), []

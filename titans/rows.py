@@ -277,9 +277,9 @@ class _Pieces:
     def groups(self) -> Iterator[Group]:
         """The pieces that begin, and of those that go on the ones at each place."""
         alike: dict[object, list[Piece]] = defaultdict(list)
-        places = self.state.places
+        places, nothing_read = self.state.places, None in self.state.layers
         for piece in self.pieces:
-            alike["begin" if piece.fresh else places[piece.row]].append(piece)
+            alike["begin" if piece.fresh or nothing_read else places[piece.row]].append(piece)
         for key, some in alike.items():
             ahead = self.reader.ahead if key == "begin" else 0
             pieces, needs = read_together(some, self.reader.unit, ahead)

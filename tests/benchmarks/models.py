@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -57,17 +58,30 @@ def tokens_of(sizes: Sizes, name: str = "tokens") -> Tensor:
     return torch.randint(VOCABULARY, (sizes["batch"], sizes[name]))
 
 
-def our_training(sizes: Sizes) -> Run:
-    """Forward and backward of the loss of next tokens."""
-    model, tokens = our_model(sizes), tokens_of(sizes)
+def our_training(sizes: Sizes, tokens: Tensor | None = None, starts: Tensor | None = None) -> Run:
+    """Forward and backward of the loss of next tokens, in documents that begin at `starts`."""
+    model, tokens = our_model(sizes), tokens_of(sizes) if tokens is None else tokens
 
     def run() -> None:
         model.zero_grad()
-        loss = model(tokens, labels=tokens).loss
+        loss = model(tokens, labels=tokens, starts=starts).loss
         assert loss is not None
         loss.backward()
 
     return run
+
+
+def packed_documents(sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """As many documents as `sizes` has rows, with as many tokens together, from a 16th to twice the mean long, one
+    after another in eight rows where they can be divided so; and where they begin."""
+    total = sizes["batch"] * sizes["tokens"]
+    shares = 1 / 16 + (2 - 1 / 16) * torch.rand(sizes["batch"])
+    ends = (shares.cumsum(0) / shares.sum() * total).long()
+    starts = torch.zeros(total, dtype=torch.bool)
+    starts[ends[:-1]] = True
+    starts = starts.view(math.gcd(sizes["batch"], 8), -1)
+    starts[:, 0] = True
+    return torch.randint(VOCABULARY, starts.shape), starts
 
 
 def their_training(sizes: Sizes) -> Run:

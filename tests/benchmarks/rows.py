@@ -149,6 +149,12 @@ def model_training(row: Row, repeats: int) -> Result:
     return compare(row, repeats, ours, theirs)
 
 
+def packed_training(row: Row, repeats: int) -> Result:
+    """A training step of documents of random lengths packed into rows over that of as many tokens in equal rows."""
+    packed = models.our_training(row.sizes, *models.packed_documents(row.sizes))
+    return compare(row, repeats, packed, models.our_training(row.sizes))
+
+
 def model_generation(row: Row, repeats: int) -> Result:
     """A token generated after a long context, from our state and from their cache."""
     model, theirs, steps = models.our_model(row.sizes), models.their_model(row.sizes), 16
@@ -256,6 +262,8 @@ ROWS = [
     Row("length: memory", streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.1, at_least=False),
     Row("model: training", model_training, _sizes(1, 1024, 128, 16), 2, theirs=True),
     Row("model: training", model_training, _sizes(4, 1024, 128, 16), 2, theirs=True, quick=False),
+    Row("packed", packed_training, _sizes(64, 264, 64, 16), 1.5, at_least=False),
+    Row("packed", packed_training, _sizes(64, 264, 128, 16), 1.5, at_least=False, quick=False),
     Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 3, theirs=True),
     Row("model: default generation", model_default_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
     Row("model: users", model_users, _sizes(16, 64, 128, 16), 3, at_least=False),

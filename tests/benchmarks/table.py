@@ -61,6 +61,10 @@ WHAT = {
         "en": "`MemoryAsContextTransformer` / `TitansLM`, a training step",
         "ja": "`MemoryAsContextTransformer`／`TitansLM`、訓練の1ステップ",
     },
+    "packed": {
+        "en": "`TitansLM`, a training step of documents of random lengths, packed / as many tokens in equal rows",
+        "ja": "`TitansLM` の訓練の1ステップ、長さの異なる文書を詰め込んだ行／同じトークン数の長さのそろった行",
+    },
     "model: generation": {
         "en": "`MemoryAsContextTransformer` with its cache / `TitansLM`, generating a token",
         "ja": "`MemoryAsContextTransformer`（キャッシュあり）／`TitansLM`、1トークンの生成",

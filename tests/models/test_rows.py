@@ -176,6 +176,8 @@ def test_the_last_pieces_of_rows_are_read_with_others_as_far_as_whole_units():
     assert read_together(pieces, unit=5, ahead=2) == ([pieces[2], pieces[1], pieces[4], pieces[0], pieces[3]],
                                                       [17, 12, 7, 3, 0])  # fmt: skip
     assert read_together([piece(6, last=True), piece(5)], 4, 0)[1] == [6, 5]  # the longest is read to its end
+    some = [piece(9), piece(7, last=True), piece(5)]
+    assert read_together(some, 4, 0) == ([some[0], some[2], some[1]], [9, 5, 4])  # what is needed falls
 
 
 def test_stretches_end_at_whole_units_where_that_saves_enough():

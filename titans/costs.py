@@ -15,14 +15,19 @@ library's code: what a mask empties, and the places that fill a last window up, 
     writing        a piece, head and layer: 10 c o_l i_l + 2 c o_l i_l [l > 1] + 2 c^2 (o_l + i_l) + 2 c^2 (c + 1)
 
 The 10 are the errors' forward pass (2), W z and S z (4), W' and S' (4); one more product takes an error back through a
-layer; then come a . z, its product with e, and G. In training the backward pass does twice what the forward pass did,
+layer; then come a . z, its product with e, and G. A single token without gradients takes another way (`titans.single`):
+
+    writing it     a head and layer: 4 o_l i_l + 2 o_l i_l [l > 1], what it reads being one of the 4
+    attention      4 A k for k keys; those of prefix and memory queries are made once a segment
+
+In training the backward pass does twice what the forward pass did,
 but for what nothing is learned from.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 
@@ -62,8 +67,8 @@ def cost(
 ) -> Cost:
     """What it costs a `TitansLM` of this configuration to read `tokens` tokens in one call.
 
-    before: tokens that were read earlier: cost(config, 1, before=n) is a step of generation. Its `training` takes
-        derivatives with respect to the state, too.
+    before: tokens that were read earlier: cost(config, 1, before=n) is a step of generation, one of many, without
+        gradients. Its `training` is another way through a token, with derivatives with respect to the state, too.
     dtype: of the parameters. A memory's state is float32 at least.
     Raises TypeError or ValueError, naming the argument, for one that does not fit.
     """
@@ -73,7 +78,11 @@ def cost(
         count += _mixer(config, variant, tokens, before) * layers
         state += _state(config, variant, before + tokens) * layers
         parameters += _mixer_parameters(config, variant) * layers
-    return _cost(tokens, batch, dtype, count, state, parameters)
+    read = _cost(tokens, batch, dtype, count, state, parameters)
+    if tokens > 1:
+        return read
+    mixers = sum(_single(config, config.variant_of(layer), before) for layer in range(1, config.layers + 1))
+    return replace(read, operations=batch * (mixers + _around(config, 1).operations))
 
 
 def transformer_cost(
@@ -179,6 +188,29 @@ def _mixer(config: TitansConfig, variant: str, T: int, n: int) -> _Count:
         return count
     count.plain += T * 6 * D if variant == "mag" else T * (2 * D + 1)  # the gate's norms and factors, or a norm
     return count + _attention(config, T, min(n, config.window - 1), prefix, 1, config.window)
+
+
+def _single(config: TitansConfig, variant: str, n: int) -> int:
+    """Operations of a mixer for one token after n others, without gradients."""
+    D, width, memory, size = config.dim, config.heads * config.head_size, variant == "mac", _memory_size(config)
+    persistent, asked = config.persistent_tokens, config.memory_tokens * memory
+    segmented, count = memory or variant == "attention", 0
+    if variant != "lmm":  # q, k, v, output; attention; k and v of the prefix
+        window = config.segment_len if segmented and not config.sliding else config.window
+        seen = n % window if segmented and not config.sliding else min(n, window - 1)
+        count += 8 * D * width + 4 * width * (persistent + asked + (1 + memory) * (seen + 1))
+        if not memory:
+            count += 4 * persistent * D * width
+        elif n == 0 or (asked and n % config.segment_len == 0):
+            count += 4 * (persistent + asked) * D * width + 2 * asked * size
+    if memory:  # queries for h, what they read, its k and v
+        count += 2 * D * D + 2 * size + 4 * D * width
+    if variant != "attention":  # q, k, v, gates, the write and what it reads, the output gate
+        back = config.memory_heads * sum(o * i for o, i in _shapes(config)[1:])
+        count += 10 * D * D + 6 * D * config.memory_heads * config.memory_depth + 4 * size + 2 * back
+    if n == 0 and persistent and not segmented:
+        count += _learn(config, persistent, 0).operations + _output(config, persistent).operations
+    return count
 
 
 def _segments(config: TitansConfig, memory: bool, T: int, n: int) -> _Count:

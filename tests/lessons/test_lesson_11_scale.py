@@ -47,12 +47,17 @@ def test_no_state_is_larger_than_the_largest(size, heads_too):
 
 @each_size
 @each_memory
-def test_a_step_of_generation_costs_more_than_a_token_because_of_prefix_and_memory_tokens(size, heads_too):
-    """Every call makes their keys and values anew, and reads the memory tokens; without them a step is a token."""
+def test_a_step_of_generation_is_cheap_because_keys_of_prefix_and_memory_tokens_are_kept(size, heads_too):
+    """The one step of a segment that makes those of the memory tokens costs what all would without."""
     config = of(size, heads_too)
-    assert scale.step_of(config) > 25 * cost(config, scale.LONG).operations_per_token
-    without = replace(config, persistent_tokens=0, memory_tokens=0)
-    assert scale.step_of(without) < cost(without, scale.LONG).operations_per_token
+    step, first_step = scale.step_of(config), cost(config, 1, before=8 * config.segment_len).operations
+    assert step < cost(config, scale.LONG).operations_per_token
+    assert first_step > 25 * step
+    others = {cost(config, 1, before=8 * config.segment_len + place).operations for place in range(1, 512)}
+    assert max(others) < step
+    length = scale.step_is_cheaper(config)
+    for before, cheaper in ((length - 1, False), (length, True), (10 * length, True)):
+        assert (step < transformer_cost(config, 1, before=before).operations) == cheaper
 
 
 @each_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -95,8 +95,8 @@ def state_is_smaller(config: TitansConfig) -> int:
 class Scale:
     """What a size costs at `LONG` tokens, and where it begins to cost less than a Transformer.
 
-    per_token: operations of reading. step: of a step of generation; bare_step: of one without persistent and memory
-        tokens, whose keys and values every call makes anew.
+    per_token: operations of reading. step: of a step of generation, the mean over a segment; first_step: of a
+        segment's first, which makes the keys and values of the memory tokens.
     state, cache: bytes carried. kept: bytes a token, for the backward pass.
     reading_from, step_from, state_from: the lengths from which on MAC takes less.
     """
@@ -106,7 +106,7 @@ class Scale:
     per_token: float
     transformer_per_token: float
     step: float
-    bare_step: float
+    first_step: float
     state: int
     cache: int
     kept: float
@@ -126,7 +126,7 @@ def scale(size: str, memory_heads: int = 1) -> Scale:
         ours.operations_per_token,
         theirs.operations_per_token,
         step_of(config),
-        step_of(replace(config, persistent_tokens=0, memory_tokens=0)),
+        cost(config, 1, before=4 * config.segment_len).operations,
         largest_state(config),
         theirs.state_bytes,
         ours.activation_bytes / LONG,
@@ -146,7 +146,7 @@ def scale_table(memory_heads: int | None = 1) -> str:
         (say("operations/token, MAC", "演算数／トークン、MAC"), lambda s: s.per_token, 1e9, "G"),
         (say("  Transformer", "　トランスフォーマー"), lambda s: s.transformer_per_token, 1e9, "G"),
         (say("  a step of MAC's generation", "　MAC の生成の1ステップ"), lambda s: s.step, 1e9, "G"),
-        (say("    without N_p and N_m", "　　N_p と N_m なし"), lambda s: s.bare_step, 1e9, "G"),
+        (say("    a segment's first", "　　セグメントの最初"), lambda s: s.first_step, 1e9, "G"),
         (say("carried, MAC", "引き継ぐ大きさ、MAC"), lambda s: s.state, 1e6, "MB"),
         (say("  Transformer", "　トランスフォーマー"), lambda s: s.cache, 1e6, "MB"),
         (say("kept/token, MAC", "逆伝播用に残す／トークン、MAC"), lambda s: s.kept, 1e6, "MB"),

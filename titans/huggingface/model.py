@@ -243,7 +243,7 @@ def check_positions(positions: object, x: Tensor, mask: Tensor | None) -> Tensor
             "position_ids must be 0 at the first token of a document and count on inside it, "
             f"got {int(own[where])} after {int(own[where - 1])} in row {int(rows[where])}"
         )
-    return (positions == 0) & mask
+    return positions == 0
 
 
 def check_kept(keep: object, tokens: int) -> int | Tensor:

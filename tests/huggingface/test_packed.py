@@ -50,6 +50,7 @@ def test_what_the_flattening_collator_packs_is_read_as_separate_rows(options):
     logits = torch.cat([one.logits for one in alone], dim=1)
     assert_same({"logits": output.logits}, {"logits": logits})
     assert_same({"loss": output.loss}, {"loss": loss}, 1e-6)  # transformers sums in float32
+    assert len(output.hidden_states) == 3
     for layer, hidden in enumerate(output.hidden_states):
         assert_same({"hidden": hidden}, {"hidden": torch.cat([one.hidden_states[layer] for one in alone], dim=1)})
     assert_same_states(output.past_key_values.state.state, alone[-1].past_key_values.state.state)

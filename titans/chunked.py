@@ -42,6 +42,7 @@ The symbols, for b rows, h heads, T tokens, d features of a head and chunks of c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -62,8 +63,8 @@ class ChunkMix(NamedTuple):
     kept: Tensor  # P_t, the share of the chunk-start weights in W_t: [..., c]
     carried: Tensor  # f_t, the share of the incoming momentum in W_t: [..., c]
     written: Tensor  # G_ti, the share of token i's surprise in W_t: [..., c, c], lower triangular
-    momentum_kept: Tensor  # the share of the incoming momentum in S_t: [..., c]
-    momentum_written: Tensor  # n_ti, the share of token i's surprise in S_t: [..., c, c], lower triangular
+    momentum_kept: Tensor  # the share of the incoming momentum in S_c, after the chunk: [...]
+    momentum_written: Tensor  # n_ci, the share of token i's surprise in S_c: [..., c]
 
 
 def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
@@ -71,8 +72,8 @@ def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
     are exact."""
     keep, past = decay_products(torch.stack((1 - alpha, eta))).unbind()
     mixed = keep[..., 1:] @ past  # [..., c, 1 + c]: f, then G without theta
-    theta = theta[..., None, :]
-    return ChunkMix(keep[..., 0], mixed[..., 0], mixed[..., 1:] * theta, past[..., 0], past[..., 1:] * theta)
+    written, end = mixed[..., 1:] * theta[..., None, :], past[..., -1, :]
+    return ChunkMix(keep[..., 0], mixed[..., 0], written, end[..., 0], end[..., 1:] * theta)
 
 
 def decay_products(gate: Tensor) -> Tensor:
@@ -84,7 +85,10 @@ def decay_products(gate: Tensor) -> Tensor:
     """
     c = gate.shape[-1]
     after = torch.ones(c, c + 1, dtype=torch.bool, device=gate.device).tril()
-    return torch.where(after, gate[..., None], 1.0).cumprod(-2).tril(1)
+    factors = torch.where(after, gate[..., None], 1.0)
+    if makes_graph((gate,)):
+        return factors.cumprod(-2).tril(1)
+    return factors.cumprod_(-2).tril_(1)  # the largest tensors of a long chunk: once, not three times
 
 
 def chunked_scan(
@@ -106,8 +110,9 @@ def chunked_scan(
     Outer gradients are full, and can be differentiated again.
 
     A chunk of c tokens costs two c x c products a layer besides the passes through the network;
-    nothing of the size of the weights is made for a token. Time and, under no_grad, memory beyond
-    inputs and outputs do not depend on how many tokens came before.
+    nothing of the size of the weights is made for a token. Time does not depend on how many tokens
+    came before. Where no graph is made, nor does memory beyond inputs and outputs: see
+    `tokens_at_once`.
     """
     if not is_layered(memory):
         raise TypeError(
@@ -121,17 +126,61 @@ def chunked_scan(
     tokens = Tokens(q, k, v, gates)
     check_scan(memory, state, tokens, chunk_size, max_surprise, rule)
     tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
-    count, outputs, done = k.shape[2], [], 0
+    count, done = k.shape[2], 0
+    graph = makes_graph((q, k, v, *gates, *state.weights, *state.rule_state, *state.chunk_weights))
+    most = count if graph else tokens_at_once(k.shape[0] * k.shape[1], k.shape[3], chunk_size)
+    y = Parts(count, 2, graph)
     while done < count:
         place, left = one_place("state.place_in_chunk", state.place_in_chunk), count - done
-        room, whole = chunk_size - place, left // chunk_size if place == 0 else 0
+        room, whole = chunk_size - place, min(left, most) // chunk_size if place == 0 else 0
         size = chunk_size if whole else min(room, left)  # whole chunks together; else what completes or begins one
         part = slice(done, done + max(whole, 1) * size)
         with full_precision(k):
-            y, state = _scan_chunks(memory, state, tokens.part(part), size, chunk_size, rule.max_surprise)
-        outputs.append(y)
+            answer, state = _scan_chunks(memory, state, tokens.part(part), size, chunk_size, rule.max_surprise)
+        y.add(answer)
         done = part.stop
-    return (torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]), state
+    return y.whole(), state
+
+
+# ---- Long calls that make no graph -----------------------------------------------------------------------------------
+
+BLOCK = 2**18  # numbers of one kind that are made at once where none has to be kept for a backward pass
+
+
+def makes_graph(tensors: Iterable[Tensor]) -> bool:
+    """Whether autograd takes note of what is made of these tensors."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+def tokens_at_once(rows: int, dim: int, chunk_size: int) -> int:
+    """How many tokens to go on by where no graph is made: whole chunks, at least one, whose keys
+    [rows, tokens, dim] and G [rows, tokens, chunk_size] do not exceed BLOCK. Any split of a
+    sequence gives the same numbers (D10), and so memory does not grow with its length."""
+    return max(1, BLOCK // (rows * max(dim, chunk_size) * chunk_size)) * chunk_size
+
+
+class Parts:
+    """An output that comes part by part along an axis. With a graph the parts are put together at
+    the end; without one each is written into a tensor that is made once."""
+
+    def __init__(self, size: int, dim: int, graph: bool) -> None:
+        self.size, self.dim, self.graph, self.done = size, dim, graph, 0
+        self.parts: list[Tensor] = []
+
+    def add(self, part: Tensor) -> None:
+        if self.graph or part.shape[self.dim] == self.size:
+            self.parts.append(part)
+            return
+        if not self.parts:
+            self.parts = [part.new_empty(*part.shape[: self.dim], self.size, *part.shape[self.dim + 1 :])]
+        self.parts[0].narrow(self.dim, self.done, part.shape[self.dim]).copy_(part)
+        self.done += part.shape[self.dim]
+
+    def whole(self) -> Tensor:
+        return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts, dim=self.dim)
+
+
+# ---- Chunk by chunk --------------------------------------------------------------------------------------------------
 
 
 def _scan_chunks(
@@ -180,13 +229,13 @@ def _surprises(
 def _step_mix(gates: Gates) -> list[list[StepMix]]:
     """What each layer's step multiplies with in each chunk, from gates [layer, chunk, n, c]:
     columns, the sign of G."""
-    mix = chunk_mix(*gates)
+    mix = chunk_mix(-gates.theta, gates.eta, gates.alpha)
     parts = StepMix(
         P=mix.kept[..., None],
         f=mix.carried[..., None],
-        M=-mix.written,
-        g_c=mix.momentum_kept[..., -1, None, None],
-        m=-mix.momentum_written[..., -1, :, None],
+        M=mix.written,
+        g_c=mix.momentum_kept[..., None, None],
+        m=mix.momentum_written[..., None],
     )
     layers = zip(*(part.unbind(0) for part in parts), strict=True)
     return [[StepMix(*step) for step in zip(*(part.unbind(0) for part in layer), strict=True)] for layer in layers]

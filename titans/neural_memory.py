@@ -24,11 +24,11 @@ from titans.checks import (
     known,
     present,
 )
-from titans.chunked import chunked_scan
+from titans.chunked import Parts, chunked_scan, makes_graph, tokens_at_once
 from titans.memory import DeepMemory, Memory, check_memory, is_layered, unit
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_gates, check_state
-from titans.state import MemoryState, Weights, note
+from titans.state import MemoryState, Weights, every_tensor, note, one_place
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,25 @@ class NeuralMemory(nn.Module):
             x = x.to(like.dtype)  # a memory leaves autocast by itself
         check_shape("x", x, {"batch": None, "tokens": None, "dim": self.dim}, like)
         with full_precision(x):
-            y, state = self.learn(x, self.begin(x) if state is None else state)
-            return self.output(x, y), state
+            state = self.begin(x) if state is None else state
+            pieces = self.pieces(x, state)
+            outputs = Parts(x.shape[1], 1, graph=len(pieces) == 1)
+            for piece in pieces:
+                y, state = self.learn(piece, state)
+                outputs.add(self.output(piece, y))
+            return outputs.whole(), state
+
+    def pieces(self, x: Tensor, state: LayerState) -> tuple[Tensor, ...]:
+        """x cut along its tokens where a chunk ends, so that memory does not grow with its length; in one
+        piece where a graph is made of it, and where an observer or an edit of gates is to see the whole call."""
+        at_once = tokens_at_once(len(x) * self.heads, self.dim // self.heads, self.chunk_size)
+        if x.shape[1] <= at_once or self.observers or self.gate_edits:
+            return (x,)
+        if makes_graph((x, *every_tensor(state), *self.parameters())):
+            return (x,)
+        self.check_state(state, x)
+        first = at_once - one_place("state.place_in_chunk", state.place_in_chunk)
+        return (x[:, :first], *x[:, first:].split(at_once, dim=1))
 
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the

@@ -99,6 +99,18 @@ def over_floor_limited(row: Row, repeats: int) -> Result:
     return compare(row, repeats, scan.train_step, sides.floor(**row.sizes))
 
 
+def layer_over_floor(row: Row, repeats: int) -> Result:
+    """The whole layer over its own matrix products alone."""
+    step = sides.train_step(our_layer(row), *(row.sizes[name] for name in ("batch", "tokens", "dim")))
+    return compare(row, repeats, step, sides.products_alone(step))
+
+
+def model_over_floor(row: Row, repeats: int) -> Result:
+    """A training step of a model over its own matrix products alone."""
+    step = models.our_training(row.sizes)
+    return compare(row, repeats, step, sides.products_alone(step))
+
+
 def closed_form(row: Row, repeats: int) -> Result:
     """The closed form against the scan token by token."""
     recurrent = sides.ScanInputs(row.sizes, scan=recurrent_scan)
@@ -141,6 +153,21 @@ def _peak_of_stream(row: Row, tokens: int) -> float:
         x = torch.randn(row.sizes["batch"], min(row.sizes["few"], 1000), row.sizes["dim"])
         sides.stream(our_layer(row), tokens, x)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+LONG_CALL = 100.0  # MB that one call without gradients may take beyond its input and output
+
+
+def long_call_memory(row: Row, repeats: int) -> Result:
+    """Extra memory of one call of the layer without gradients over what it may take, in MB."""
+    extra = in_own_process(sides.extra_of_layer, row.sizes)
+    return {"ours": extra, "other": LONG_CALL, "ratio": extra / LONG_CALL, "unit": "MB", "busy": False}
+
+
+def long_scan_memory(row: Row, repeats: int) -> Result:
+    """The same of one bare scan."""
+    extra = in_own_process(sides.extra_of_scan, row.sizes)
+    return {"ours": extra, "other": LONG_CALL, "ratio": extra / LONG_CALL, "unit": "MB", "busy": False}
 
 
 def model_training(row: Row, repeats: int) -> Result:
@@ -255,11 +282,22 @@ ROWS = [
     Row("coarse", coarse, _sizes(1, 1024, 384, 64), 2, theirs=True, quick=False),
     Row("floor", over_floor, _sizes(4, 1024, 384, 64), 1.3, at_least=False),
     Row("floor, D12", over_floor_limited, _sizes(4, 1024, 384, 64), 1.3, at_least=False, quick=False),
+    *(
+        Row("floor: layer", layer_over_floor, _sizes(batch, tokens, dim, 64), 1.3, at_least=False, quick=tokens == 1024)
+        for batch, tokens, dim in ((1, 1024, 128), (1, 4096, 128), (4, 1024, 128), (1, 1024, 384))
+    ),
+    Row("floor: model", model_over_floor, _sizes(1, 1024, 128, 16), 1.3, at_least=False),
+    Row("floor: model", model_over_floor, _sizes(4, 1024, 128, 16), 1.3, at_least=False, quick=False),
     Row("closed form", closed_form, _sizes(1, 256, 64, 16), 1),
     Row("length: forward", long_forward, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
     Row("length: training", long_training, _sizes(1, 16384, 64, 16, few=1024), 1.2, at_least=False, quick=False),
     Row("length: generation", generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("length: memory", streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.1, at_least=False),
+    *(
+        Row(name, measure, _sizes(1, 100_000, 64, chunk), 1, at_least=False)
+        for name, measure in (("long call: scan", long_scan_memory), ("long call: layer", long_call_memory))
+        for chunk in (16, 1024)
+    ),
     Row("model: training", model_training, _sizes(1, 1024, 128, 16), 2, theirs=True),
     Row("model: training", model_training, _sizes(4, 1024, 128, 16), 2, theirs=True, quick=False),
     Row("packed", packed_training, _sizes(64, 264, 64, 16), 1.5, at_least=False),

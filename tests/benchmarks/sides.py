@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from titans import DeepMemory, Gates, MemoryState, NeuralMemory, chunked_scan
 
@@ -162,3 +164,81 @@ def token_steps(layer: NeuralMemory, x: Tensor, state: MemoryState) -> Run:
             _, after = layer(token, after)
 
     return run
+
+
+PRODUCTS = {
+    torch.ops.aten.mm.default: 0,
+    torch.ops.aten.bmm.default: 0,
+    torch.ops.aten.addmm.default: 1,
+    torch.ops.aten.baddbmm.default: 1,
+    torch.ops.aten.baddbmm_.default: 1,
+}  # operation -> which of its arguments is the first factor
+
+
+class Products(TorchDispatchMode):
+    """Notes every matrix product that is made, in order: two factors of its sizes and layouts, and a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[Any, tuple[Tensor, Tensor, Tensor]] = {}
+        self.order: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in PRODUCTS:
+            a, b = (x.detach() for x in args[PRODUCTS[func] :][:2])
+            sizes = tuple((x.shape, x.stride()) for x in (a, b))
+            if sizes not in self.made:
+                self.made[sizes] = (a.clone(), b.clone(), a @ b)
+            self.order.append(self.made[sizes])
+        return func(*args, **(kwargs or {}))
+
+
+def products_alone(run: Run) -> Run:
+    """The matrix products of a run, in the same order, and nothing else."""
+    with Products() as products:
+        run()
+
+    def again() -> None:
+        for a, b, out in products.order:
+            torch.matmul(a, b, out=out)
+
+    return again
+
+
+def extra_of_layer(sizes: Sizes) -> float:
+    """MB that one call of the layer without gradients takes beyond its input and output, in a process of its own."""
+    _load_kernels()
+    layer = NeuralMemory(sizes["dim"], chunk_size=sizes["chunk"])
+    x = torch.randn(sizes["batch"], sizes["tokens"], sizes["dim"])
+    return _extra(lambda: layer(x)[0])
+
+
+def extra_of_scan(sizes: Sizes) -> float:
+    """The same of one bare scan, bounded as the layer bounds it (D12)."""
+    _load_kernels()
+    scan = ScanInputs(sizes, max_surprise=10 * sizes["dim"] ** 0.5)
+    return _extra(lambda: scan()[0])
+
+
+@torch.no_grad()
+def _load_kernels() -> None:
+    """What is loaded with the first use of an operation is not what a call takes."""
+    NeuralMemory(4, chunk_size=2)(torch.randn(1, 4, 4))
+
+
+@torch.no_grad()
+def _extra(call: Callable[[], Tensor]) -> float:
+    before, _ = _memory()
+    y = call()
+    _, peak = _memory()
+    return max(4096, peak - before - y.numel() * y.element_size()) / 1e6  # a page at least
+
+
+def _memory() -> tuple[int, int]:
+    """Bytes that the process holds now, and that it has held at most (Linux).
+
+    Not getrusage's: that counts what the parent process held when it made this one.
+    """
+    facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
+    now, most = (int(facts[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most

@@ -37,6 +37,14 @@ WHAT = {
         "en": "`chunked_scan` with `max_surprise` / its matrix products alone",
         "ja": "`chunked_scan`（`max_surprise` あり）／その行列積だけ",
     },
+    "floor: layer": {
+        "en": "`NeuralMemory` / its matrix products alone",
+        "ja": "`NeuralMemory`／その行列積だけ",
+    },
+    "floor: model": {
+        "en": "`TitansLM`, a training step / its matrix products alone",
+        "ja": "`TitansLM` の訓練の1ステップ／その行列積だけ",
+    },
     "closed form": {
         "en": "`recurrent_scan` / `chunked_scan`",
         "ja": "`recurrent_scan`／`chunked_scan`",
@@ -56,6 +64,14 @@ WHAT = {
     "length: memory": {
         "en": "peak memory, streaming many / few tokens",
         "ja": "最大メモリ、多くのトークンを順に読む／少しのトークンを順に読む",
+    },
+    "long call: scan": {
+        "en": "`chunked_scan` without gradients, memory of one call beyond input and output / 100 MB",
+        "ja": "`chunked_scan`（勾配なし）、1回の呼び出しで入出力のほかに使うメモリ／100 MB",
+    },
+    "long call: layer": {
+        "en": "`NeuralMemory` without gradients, memory of one call beyond input and output / 100 MB",
+        "ja": "`NeuralMemory`（勾配なし）、1回の呼び出しで入出力のほかに使うメモリ／100 MB",
     },
     "model: training": {
         "en": "`MemoryAsContextTransformer` / `TitansLM`, a training step",

@@ -13,7 +13,8 @@ from tests.paths import ROOT
 
 pytest.importorskip("resource", reason="the benchmark measures memory with it, which Windows does not have")
 from tests.benchmarks import __main__ as command
-from tests.benchmarks import machine, rows, sides, table, timing
+from tests.benchmarks import machine, models, rows, sides, table, timing
+from titans import cost
 
 TOY = {"batch": 1, "tokens": 16, "dim": 8, "chunk": 4}
 WITH_THEIRS = importlib.util.find_spec("titans_pytorch") is not None
@@ -41,6 +42,16 @@ def test_the_floor_has_the_matrix_products_of_the_scan():
         flops.append(counter.get_total_flops())
     ours, floor = flops
     assert floor <= ours < 1.05 * floor  # ours multiplies the triangles of gates besides
+
+
+@pytest.mark.parametrize("sizes", [TOY, TOY | {"batch": 2, "tokens": 40, "dim": 16}])
+def test_the_floor_of_a_model_is_what_its_training_costs(sizes):
+    """By arithmetic (`titans.cost`), which knows nothing of the code that is measured."""
+    products = sides.products_alone(models.our_training(sizes))
+    with FlopCounterMode(display=False) as counter:
+        products()
+    costs = cost(models.our_model(sizes).config, sizes["tokens"], sizes["batch"])
+    assert counter.get_total_flops() == costs.training
 
 
 def test_a_ratio_is_met_on_the_right_side_of_its_target():

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from titans.bounds import full_precision
+from titans.checks import is_traced
 
 
 class StepMix(NamedTuple):
@@ -43,29 +44,40 @@ class StepMix(NamedTuple):
 
 
 class ChunkStep(torch.autograd.Function):
-    """(W, S, z, a, e, *mix) -> (h, W', S'), for n memories at once.
+    """(W, S, z, a, e, *mix) -> (h, W', S', *products), for n memories at once.
 
     W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see
-        `StepMix`.
+        `StepMix`. products, which only the backward pass is to use: see `_products`.
     Where gradients of gradients are asked for, the backward pass makes its products anew, with a
-    graph.
+    graph. Under `torch.func`'s transforms both passes are mapped as they stand.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(
-        ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor) -> tuple[Tensor, ...]:
         P, f, M, g_c, m = mix
         products = _products(W, S, z, a, e, M, m)
         Wz, Sz, az, e_weight, e_momentum = products
-        h = (Wz * P).addcmul_(Sz, f).baddbmm_(az * M, e)
-        W_end = (W * P[:, -1:]).addcmul_(S, f[:, -1:]).baddbmm_(e_weight.mT, a)
-        S_end = (S * g_c).baddbmm_(e_momentum.mT, a)
-        ctx.save_for_backward(W, S, z, a, e, *mix, *products)
-        return h, W_end, S_end
+        h = _plus_matmul(_plus(Wz * P, Sz, f), az * M, e)
+        W_end = _plus_matmul(_plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
+        S_end = _plus_matmul(S * g_c, e_momentum.mT, a)
+        return h, W_end, S_end, *products
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        products = output[3:]
+        ctx.mark_non_differentiable(*products)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs, *products)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, ...]:
+        W, S, *_, e = ctx.saved_tensors[:5]
+        dh, dW_end, dS_end = (
+            torch.zeros_like(like) if gradient is None else gradient
+            for gradient, like in zip(gradients[:3], (e, W, S), strict=True)
+        )
         with full_precision(dh):
             return _backward(ctx.saved_tensors, dh, dW_end, dS_end)
 
@@ -79,17 +91,40 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
     dM, edh_M = edh * az, edh * M
-    dz = torch.bmm(dh_kept, W).baddbmm_(dh_carried, S).baddbmm_(edh_M, a)
-    da = torch.bmm(edh_M.mT, z).baddbmm_(e_weight, dW_end).baddbmm_(e_momentum, dS_end)
+    dz = _plus_matmul(_plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
+    da = _plus_matmul(_plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-    de = (dWa * M[:, -1, :, None]).addcmul_(dSa, m).baddbmm_((az * M).mT, dh)
-    dP, df, dm = _dots(dh, Wz), _dots(dh, Sz), _dots(e, dSa)
-    dP[:, -1:].add_(_dot(dW_end, W))
-    df[:, -1:].add_(_dot(dW_end, S))
-    dM[:, -1, :, None].add_(_dots(e, dWa))
-    dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
-    dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
-    return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
+    de = _plus_matmul(_plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
+    dP = _plus_last(_dots(dh, Wz), _dot(dW_end, W))
+    df = _plus_last(_dots(dh, Sz), _dot(dW_end, S))
+    dM = _plus_last(dM, _dots(e, dWa).mT)
+    dW = _plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
+    dS = _plus_matmul(_plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
+    return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
+
+
+# ---- Sums, in place of their first term where that can be ------------------------------------------------------------
+
+
+def _plus(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x + a * b"""
+    return torch.addcmul(x, a, b) if is_traced() else x.addcmul_(a, b)
+
+
+def _plus_matmul(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x + a b, for matrices [n, ...]."""
+    return torch.baddbmm(x, a, b) if is_traced() else x.baddbmm_(a, b)
+
+
+def _plus_last(x: Tensor, last: Tensor) -> Tensor:
+    """x [n, c, ...] with `last` [n, 1, ...] added at its end."""
+    if is_traced():
+        return torch.cat((x[:, :-1], x[:, -1:] + last), dim=1)
+    x[:, -1:].add_(last)
+    return x
+
+
+# ---- Products --------------------------------------------------------------------------------------------------------
 
 
 def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:

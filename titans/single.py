@@ -22,6 +22,7 @@ from torch import Tensor
 
 from titans.attention import KeysValues, Seen, rotary
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
+from titans.checks import has_numbers
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
 from titans.state import MOMENTUM, MemoryState, State, Weights, at_start, each_row, moved_on
@@ -96,7 +97,7 @@ def scan(
         momentum, weights = [], []
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
             bounded = bounded_errors(a, e, max_surprise)
-            if bounded is not e and e.device.type == "cpu" and bool(bounded.isnan().any()):
+            if bounded is not e and e.device.type == "cpu" and has_numbers(e) and bool(bounded.isnan().any()):
                 raise ValueError("the surprise must be a number, got NaN")
             step = bounded.reshape(*rows, -1, 1) * theta[layer]
             S = (state.momentum[layer] * eta[layer]).addcmul_(step, a.reshape(*rows, 1, -1), value=-1)

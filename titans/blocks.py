@@ -116,7 +116,7 @@ class MemoryAsContext(Mixer):
 
     def begin(self, x: Tensor) -> ContextState:
         memory = self.memory.begin(x)
-        return ContextState(memory, memory.weights, x.new_zeros(len(x), *self.recent_shape))
+        return ContextState(memory, memory.weights, x.new_zeros(len(x), *self.recent_shape), NOTHING_SEEN)
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
         state = self.begin(x) if state is None else state
@@ -210,7 +210,7 @@ class SegmentAttention(Mixer):
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
     def begin(self, x: Tensor) -> SegmentState:
-        return SegmentState()
+        return SegmentState(NOTHING_SEEN)
 
     def forward(self, x: Tensor, state: SegmentState | None = None) -> tuple[Tensor, SegmentState]:
         state = self.begin(x) if state is None else state
@@ -235,7 +235,7 @@ class SegmentAttention(Mixer):
 def segment_sizes(tokens: int, place: int, segment_len: int) -> list[int]:
     """How many tokens go into each segment, when the first finds `place` tokens in its own."""
     first = min(tokens, segment_len - place)
-    whole, rest = divmod(tokens - first, segment_len)
+    whole, rest = (tokens - first) // segment_len, (tokens - first) % segment_len
     return [first, *[segment_len] * whole, *[rest] * (rest > 0)]
 
 
@@ -296,7 +296,7 @@ class MemoryAndWindow(PrefixedMemory):
         self.attention = Attention(config.dim, config.heads, config.head_size)
 
     def begin(self, x: Tensor) -> WindowState:
-        return WindowState(self.begin_memory(x))
+        return WindowState(self.begin_memory(x), NOTHING_SEEN)
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
         """SW-Attn*([P | x]) (27) for x [batch, tokens, dim], of that shape, and what tokens to come

@@ -23,7 +23,7 @@ respect to the results,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -57,11 +57,12 @@ class ChunkStep(torch.autograd.Function):
     @staticmethod
     def forward(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor) -> tuple[Tensor, ...]:
         P, f, M, g_c, m = mix
+        plus, plus_matmul, _ = _sums()
         products = _products(W, S, z, a, e, M, m)
         Wz, Sz, az, e_weight, e_momentum = products
-        h = _plus_matmul(_plus(Wz * P, Sz, f), az * M, e)
-        W_end = _plus_matmul(_plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
-        S_end = _plus_matmul(S * g_c, e_momentum.mT, a)
+        h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
+        W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
+        S_end = plus_matmul(S * g_c, e_momentum.mT, a)
         return h, W_end, S_end, *products
 
     @staticmethod
@@ -88,43 +89,45 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
         products = _products(W, S, z, a, e, M, m)
     Wz, Sz, az, e_weight, e_momentum = products
+    plus, plus_matmul, plus_last = _sums()
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
     dM, edh_M = edh * az, edh * M
-    dz = _plus_matmul(_plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
-    da = _plus_matmul(_plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
+    dz = plus_matmul(plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
+    da = plus_matmul(plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-    de = _plus_matmul(_plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
-    dP = _plus_last(_dots(dh, Wz), _dot(dW_end, W))
-    df = _plus_last(_dots(dh, Sz), _dot(dW_end, S))
-    dM = _plus_last(dM, _dots(e, dWa).mT)
-    dW = _plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
-    dS = _plus_matmul(_plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
+    de = plus_matmul(plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
+    dP = plus_last(_dots(dh, Wz), _dot(dW_end, W))
+    df = plus_last(_dots(dh, Sz), _dot(dW_end, S))
+    dM = plus_last(dM, _dots(e, dWa).mT)
+    dW = plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
+    dS = plus_matmul(plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
     return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
 
 
-# ---- Sums, in place of their first term where that can be ------------------------------------------------------------
+# ---- Sums and products -----------------------------------------------------------------------------------------------
 
 
-def _plus(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """x + a * b"""
-    return torch.addcmul(x, a, b) if is_traced() else x.addcmul_(a, b)
+class Sums(NamedTuple):
+    """Three sums, whose first term the result may take the place of."""
+
+    plus: Callable[..., Tensor]  # x + a * b
+    plus_matmul: Callable[..., Tensor]  # x + a b, for matrices [n, ...]
+    plus_last: Callable[[Tensor, Tensor], Tensor]  # x [n, c, ...] with [n, 1, ...] added at its end
 
 
-def _plus_matmul(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """x + a b, for matrices [n, ...]."""
-    return torch.baddbmm(x, a, b) if is_traced() else x.baddbmm_(a, b)
+def _sums() -> Sums:
+    """In place, but for tools that do a sum for many at once, where one x can meet many a and b."""
+    return APART if is_traced() else IN_PLACE
 
 
-def _plus_last(x: Tensor, last: Tensor) -> Tensor:
-    """x [n, c, ...] with `last` [n, 1, ...] added at its end."""
-    if is_traced():
-        return torch.cat((x[:, :-1], x[:, -1:] + last), dim=1)
+def _add_at_end(x: Tensor, last: Tensor) -> Tensor:
     x[:, -1:].add_(last)
     return x
 
 
-# ---- Products --------------------------------------------------------------------------------------------------------
+IN_PLACE = Sums(Tensor.addcmul_, Tensor.baddbmm_, _add_at_end)
+APART = Sums(torch.addcmul, torch.baddbmm, lambda x, last: torch.cat((x[:, :-1], x[:, -1:] + last), dim=1))
 
 
 def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:
@@ -139,4 +142,4 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """The sum of x * y over a matrix: [n, out, in] -> [n, 1, 1]."""
-    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))[:, None, None]
+    return torch.linalg.vecdot(x.reshape(len(x), -1), y.reshape(len(y), -1))[:, None, None]

@@ -49,6 +49,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
+from torch.autograd import forward_ad
 
 from titans.bounds import bounded_errors, finite, full_precision
 from titans.chunk_step import ChunkStep, StepMix
@@ -181,12 +182,13 @@ def _chunk(
         behind the other.
     """
     z, k, v, *mix = chunk
-    step = ChunkStep.forward if torch.compiler.is_compiling() else ChunkStep.apply
+    plain = torch.compiler.is_compiling() or forward_ad._current_level >= 0  # what tools derive by themselves
+    step = ChunkStep.forward if plain else ChunkStep.apply
     weights, momentum, size = [], [], len(StepMix._fields)
     for layer, (a, e) in enumerate(_surprises(memory, start, k, v, max_surprise)):
         z = memory.activation.forward(z) if layer > 0 else z
         at = slice(layer * size, (layer + 1) * size)
-        z, W, S, *_ = step(carried[0][layer], carried[1][layer], z, a, e, *mix[at])
+        z, W, S = step(carried[0][layer], carried[1][layer], z, a, e, *mix[at])[:3]
         weights.append(W)
         momentum.append(S)
     return (tuple(weights), tuple(momentum)), z

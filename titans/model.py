@@ -260,7 +260,7 @@ class TitansLM(nn.Module):
                 new = torch.where(done[:, None], stop_token, new)
                 done |= new[:, 0] == stop_token
             made.append(new)
-            if bool(done.all()):
+            if has_numbers(done) and bool(done.all()):
                 break
         return torch.cat(made, dim=1), output.state
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from titans.attention import KeysValues, Seen, rotary
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
-from titans.checks import has_numbers
+from titans.checks import has_numbers, is_traced
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
 from titans.state import MOMENTUM, MemoryState, State, Weights, at_start, each_row, moved_on
@@ -155,7 +155,8 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     mixed, recent = mixer.conv(mixer.W_Q(x)[:, None], state.recent)
     asked = unit(F.silu(mixed).to(precise(x)).view(len(x), layer.heads, 1, -1))
     h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).view(x.shape)
-    prefix, made_of = state.prefix, versions(mixer.prefix_parameters())
+    # While tracing nobody knows which parameters there will be: the prefix is made anew, and not kept.
+    prefix, made_of = (None, ()) if is_traced() else (state.prefix, versions(mixer.prefix_parameters()))
     if prefix is None or prefix.made_of != made_of:
         keys, values = mixer.with_memory_tokens(attention.prefix(mixer.persistent, len(x)), start)
         prefix = Prefix(keys, values, made_of)
@@ -165,11 +166,11 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     written = mixer.norm_written(y)
     answer, memory = mixer.write_and_read(written[:, None], state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
-    kept: Prefix | None = prefix
+    kept: Prefix | None = prefix if made_of else None
     if 0 in each_row(place, 1):
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
-        kept = None if len(mixer.memory_queries) else prefix
+        kept = None if len(mixer.memory_queries) else kept
     y = mixer.combine(y, output(layer, written, answer))
     return y, type(state)(memory, start, recent, seen, place, kept)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import register_pytree_node
 
 from titans import files
 from titans.checks import check_rows
@@ -42,6 +44,7 @@ class State:
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
+        register_pytree_node(cls, _parts, partial(_of_parts, cls))
 
     def detach(self) -> Self:
         """The same numbers, cut from the graph: no gradient flows to earlier calls (D7)."""
@@ -176,6 +179,20 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, State):
         for part in vars(value).values():
             yield from every_tensor(part)
+
+
+def _parts(state: State) -> tuple[list[Any], tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]]:
+    """What of a state holds tensors, for tools that look for them in what a call returns (torch.func, torch.export),
+    and beside it the names of these fields, and the fields that hold facts alone."""
+    values = {f.name: getattr(state, f.name) for f in fields(state)}
+    names = tuple(name for name, value in values.items() if next(every_tensor(value), None) is not None)
+    return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
+
+
+def _of_parts(kind: type[State], parts: Iterable[Any], facts: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]) -> Any:
+    """The state of which these are the `_parts`."""
+    names, others = facts
+    return kind(**dict(zip(names, parts, strict=True)), **dict(others))
 
 
 def row_facts(value: Any) -> Iterator[Places]:

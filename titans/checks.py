@@ -14,21 +14,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 def is_traced() -> bool:
     """Whether a tool writes down what is done, or does it for many at once, so that no number can be looked at:
-    torch.compile, torch.export, make_fx, torch.jit.trace, torch.func's transforms, gradients asked for in batches."""
+    torch.compile, torch.export, make_fx, torch.jit.trace, and what torch.func transforms."""
     return (
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
         or torch._C._functorch.maybe_current_level() is not None
-        or _in_batched_gradients()
-        or any(torch._C._get_dispatch_mode(kind) is not None for kind in _TRACING)
+        or torch.jit.is_tracing()
+        or (torch._C._len_torch_dispatch_stack() > 0 and any(map(torch._C._get_dispatch_mode, _TRACING)))
     )
-
-
-def _in_batched_gradients() -> bool:
-    """Whether `torch.autograd.grad` goes through a graph for many gradients at once (is_grads_batched)."""
-    level = torch._C._vmapmode_increment_nesting()  # torch has no other way to ask for it
-    torch._C._vmapmode_decrement_nesting()
-    return level > 1
 
 
 _TRACING = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from titans.bounds import full_precision
 from titans.checks import is_traced
@@ -43,42 +44,35 @@ class StepMix(NamedTuple):
     m: Tensor  # [n, c, 1], -n_c
 
 
-class ChunkStep(torch.autograd.Function):
-    """(W, S, z, a, e, *mix) -> (h, W', S', *products), for n memories at once.
+def chunk_step(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(W, S, z, a, e, *mix) -> (h, W', S'), for n memories at once.
 
     W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see
-        `StepMix`. products, which only the backward pass is to use: see `_products`.
+        `StepMix`.
+    Tools that trace or map, and forward-mode derivatives, meet torch's own operations alone.
+    """
+    if is_traced() or forward_ad._current_level >= 0:
+        return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
+    return ChunkStep.apply(W, S, z, a, e, *mix)
+
+
+class ChunkStep(torch.autograd.Function):
+    """`chunk_step` with a derivative by hand.
+
     Where gradients of gradients are asked for, the backward pass makes its products anew, with a
-    graph. Under `torch.func`'s transforms both passes are mapped as they stand.
+    graph.
     """
 
-    generate_vmap_rule = True
+    @staticmethod
+    def forward(
+        ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        products = _products(W, S, z, a, e, *mix[2::2])
+        ctx.save_for_backward(W, S, z, a, e, *mix, *products)
+        return _results(W, S, a, e, mix, products, IN_PLACE)
 
     @staticmethod
-    def forward(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor) -> tuple[Tensor, ...]:
-        P, f, M, g_c, m = mix
-        plus, plus_matmul, _ = _sums()
-        products = _products(W, S, z, a, e, M, m)
-        Wz, Sz, az, e_weight, e_momentum = products
-        h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
-        W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
-        S_end = plus_matmul(S * g_c, e_momentum.mT, a)
-        return h, W_end, S_end, *products
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        products = output[3:]
-        ctx.mark_non_differentiable(*products)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*inputs, *products)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, ...]:
-        W, S, *_, e = ctx.saved_tensors[:5]
-        dh, dW_end, dS_end = (
-            torch.zeros_like(like) if gradient is None else gradient
-            for gradient, like in zip(gradients[:3], (e, W, S), strict=True)
-        )
+    def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
         with full_precision(dh):
             return _backward(ctx.saved_tensors, dh, dW_end, dS_end)
 
@@ -89,7 +83,7 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
         products = _products(W, S, z, a, e, M, m)
     Wz, Sz, az, e_weight, e_momentum = products
-    plus, plus_matmul, plus_last = _sums()
+    plus, plus_matmul, plus_last = APART if is_traced() or _in_batches() else IN_PLACE
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
     dM, edh_M = edh * az, edh * M
@@ -105,20 +99,22 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
 
 
+def _in_batches() -> bool:
+    """Whether `torch.autograd.grad` was asked for many gradients at once (is_grads_batched): one x meets many a and b."""
+    level = torch._C._vmapmode_increment_nesting()  # torch has no other way to ask for it
+    torch._C._vmapmode_decrement_nesting()
+    return level > 1
+
+
 # ---- Sums and products -----------------------------------------------------------------------------------------------
 
 
 class Sums(NamedTuple):
-    """Three sums, whose first term the result may take the place of."""
+    """Three sums; whether what they give takes the place of x is theirs to say."""
 
-    plus: Callable[..., Tensor]  # x + a * b
-    plus_matmul: Callable[..., Tensor]  # x + a b, for matrices [n, ...]
+    plus: Callable[[Tensor, Tensor, Tensor], Tensor]  # x + a * b
+    plus_matmul: Callable[[Tensor, Tensor, Tensor], Tensor]  # x + a b, for matrices [n, ...]
     plus_last: Callable[[Tensor, Tensor], Tensor]  # x [n, c, ...] with [n, 1, ...] added at its end
-
-
-def _sums() -> Sums:
-    """In place, but for tools that do a sum for many at once, where one x can meet many a and b."""
-    return APART if is_traced() else IN_PLACE
 
 
 def _add_at_end(x: Tensor, last: Tensor) -> Tensor:
@@ -128,6 +124,18 @@ def _add_at_end(x: Tensor, last: Tensor) -> Tensor:
 
 IN_PLACE = Sums(Tensor.addcmul_, Tensor.baddbmm_, _add_at_end)
 APART = Sums(torch.addcmul, torch.baddbmm, lambda x, last: torch.cat((x[:, :-1], x[:, -1:] + last), dim=1))
+
+
+def _results(
+    W: Tensor, S: Tensor, a: Tensor, e: Tensor, mix: Sequence[Tensor], products: Sequence[Tensor], sums: Sums
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h, W' and S'."""
+    P, f, M, g_c, _ = mix
+    plus, plus_matmul, _ = sums
+    Wz, Sz, az, e_weight, e_momentum = products
+    h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
+    W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
+    return h, W_end, plus_matmul(S * g_c, e_momentum.mT, a)
 
 
 def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:

@@ -49,10 +49,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch._higher_order_ops.scan import scan
-from torch.autograd import forward_ad
 
 from titans.bounds import bounded_errors, finite, full_precision
-from titans.chunk_step import ChunkStep, StepMix
+from titans.chunk_step import StepMix, chunk_step
 from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
 from titans.scan import Gates, Rule, Tokens, check_scan
@@ -182,13 +181,11 @@ def _chunk(
         behind the other.
     """
     z, k, v, *mix = chunk
-    plain = torch.compiler.is_compiling() or forward_ad._current_level >= 0  # what tools derive by themselves
-    step = ChunkStep.forward if plain else ChunkStep.apply
     weights, momentum, size = [], [], len(StepMix._fields)
     for layer, (a, e) in enumerate(_surprises(memory, start, k, v, max_surprise)):
         z = memory.activation.forward(z) if layer > 0 else z
         at = slice(layer * size, (layer + 1) * size)
-        z, W, S = step(carried[0][layer], carried[1][layer], z, a, e, *mix[at])[:3]
+        z, W, S = chunk_step(carried[0][layer], carried[1][layer], z, a, e, *mix[at])
         weights.append(W)
         momentum.append(S)
     return (tuple(weights), tuple(momentum)), z

@@ -60,6 +60,28 @@ def rotate(x: Tensor, first: int) -> Tensor:
     return turn(x, *rotary(first, x.shape[-2], x))
 
 
+def halves_swapped(x: Tensor) -> Tensor:
+    """The second half of the features before the first."""
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat((other, one), dim=-1)
+
+
+def turns(count: int, streams: int, like: Tensor) -> tuple[Tensor, ...]:
+    """Factors of x and of x with its halves swapped that turn `streams` times `count` keys to their positions, and
+    a query to the last."""
+    kept = type(like) is Tensor and not torch.compiler.is_compiling()
+    table = _turns if kept else _turns.__wrapped__
+    return table(count, streams, like.shape[-1], like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+@torch.inference_mode(False)
+def _turns(count: int, streams: int, dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    cos, sin = rotary(0, count, torch.empty(0, dim, dtype=dtype, device=device))
+    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return cos.repeat(streams, 1), sin.repeat(streams, 1), cos[-1:], sin[-1:]
+
+
 def attend(q: Tensor, turned: Tensor, keys: Tensor, values: Tensor, prefix: KeysValues, mask: Tensor) -> Tensor:
     """Softmax attention of q [batch, heads, tokens, dim] over a prefix that all may see and keys
     under a mask.
@@ -189,7 +211,7 @@ class Seen(State):
     @classmethod
     def alike(cls, states: Sequence[Seen], sizes: Sequence[int]) -> Sequence[Seen]:
         """All with the keys of equally many tokens, the first of which are none."""
-        most = max(states, key=lambda seen: seen.keys[0].shape[2] if seen.keys else 0)
+        most = max(states, key=lambda seen: seen.keys[0].shape[2] if seen.keys else -1)
         return [seen._padded(most, size) for seen, size in zip(states, sizes, strict=True)]
 
     def _padded(self, most: Seen, rows: int) -> Seen:

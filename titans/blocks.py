@@ -8,7 +8,7 @@ after a segment or a window.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from titans import single
 from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
-from titans.checks import present
+from titans.checks import is_traced, present
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
-from titans.single import Prefix
 from titans.state import Places, State, Weights, moved_on, one_place
 
 
@@ -44,6 +43,19 @@ class Mixer(nn.Module, ABC):
 
 
 # ---- MAC -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prefix(State):
+    """Keys and values of persistent tokens, and of what memory queries read at the segment's start, which stay until
+    its end: [batch, heads, tokens, dim_head].
+
+    made_of: which parameters they were made with, and how often each of those had been changed in place.
+    """
+
+    keys: Tensor
+    values: Tensor
+    made_of: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -152,11 +164,16 @@ class MemoryAsContext(Mixer):
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""
         return rearrange(self.norm(self.memory.retrieve(weights, asked)), "b h t d -> b t (h d)")
 
-    def prefix_parameters(self) -> Iterator[Tensor]:
-        """What the prefix is made with, beside the memory at the segment's start."""
-        yield from (self.persistent, self.memory_queries)
-        for module in (self.attention.W_K, self.attention.W_V, self.norm):
-            yield from module.parameters()
+    def prefix(self, state: ContextState) -> Prefix:
+        """What all tokens of a segment see: carried, or made anew where it is lacking or parameters have changed."""
+        modules = (self.attention.W_K, self.attention.W_V, self.norm)
+        parameters = (self.persistent, self.memory_queries, *(p for module in modules for p in module.parameters()))
+        # While tracing nobody knows which parameters there will be: it is made anew, and not kept.
+        made_of = () if is_traced() else tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
+        if made_of and state.prefix is not None and state.prefix.made_of == made_of:
+            return state.prefix
+        persistent = self.attention.prefix(self.persistent, len(state.recent))
+        return Prefix(*self.with_memory_tokens(persistent, state.segment_weights), made_of=made_of)
 
     def with_memory_tokens(self, prefix: KeysValues, weights: Weights) -> KeysValues:
         """The prefix, and behind it what the learned memory queries read at the segment's start."""

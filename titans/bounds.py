@@ -55,12 +55,11 @@ def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
 
 def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
     """The errors e, scaled so that no token's gradient e a^T has a norm over `largest`."""
-    if e.device.type == "cpu" and has_numbers(e) and _all_below(a, e, largest):
+    if e.device.type == "cpu" and has_numbers(e) and _all_below(a.detach(), e.detach(), largest):
         return e  # as nearly always; on other devices a look would cost more than it saves
     return e * _shrink(_norm(e) * _norm(a), largest)
 
 
-@torch.no_grad()
 def _all_below(a: Tensor, e: Tensor, largest: float) -> bool:
     """Whether no token's gradient e a^T comes near a norm of `largest`."""
     norms = torch.linalg.vector_norm(e, dim=-1) * torch.linalg.vector_norm(a, dim=-1)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,40 +26,13 @@ from titans.checks import (
 )
 from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
-from titans.state import State, each_row, every_tensor, note, row_facts
+from titans.rows import ModelState, Reader, read_rows
+from titans.state import State, every_tensor, note
 
 IGNORED_LABEL = -100
+SHORTEST_STRETCH = 32  # tokens; what `titans.rows` reads at once is whole chunks or segments, and rarely shorter
 # Parts of states that are at least float32, see NeuralMemory.
 IN_MEMORY_PRECISION = frozenset(("weights", "rule_state", "chunk_weights", "segment_weights"))
-
-
-@dataclass(frozen=True)
-class ModelState(State):
-    """What a model carries from call to call: a state a layer, and whose they are
-    (`TitansLM.signature`)."""
-
-    layers: tuple[State | None, ...]  # None: the layer begins by itself
-    signature: str
-    batch: int
-
-    def select(self, rows: Tensor) -> ModelState:
-        """As a `State`'s, as beam search needs it."""
-        rows = check_rows("rows", rows, self.batch)
-        return replace(super().select(rows), batch=len(rows))
-
-    @classmethod
-    def alike(cls, states: Sequence[ModelState], sizes: Sequence[int]) -> Sequence[ModelState]:
-        """With one batch size, that of all together."""
-        return [replace(state, batch=sum(sizes)) for state in states]
-
-    @property
-    def places(self) -> list[tuple[int, ...]]:
-        """Where each row stands in its chunks and segments: rows of equal places can be read in one call."""
-        facts = [each_row(fact, self.batch) for fact in row_facts(self)]
-        return list(zip(*facts, strict=True)) if facts else [()] * self.batch
-
-    def _rows(self) -> int:
-        return self.batch
 
 
 class Output(NamedTuple):
@@ -126,10 +99,20 @@ def check_layer_state(state: State, x: Tensor) -> None:
             raise ValueError(f"state belongs to another dtype: it has {tensor.dtype}, needed is {needed} in {name}")
 
 
+def check_starts(starts: object, tokens: Tensor) -> Tensor:
+    """Where documents begin, as booleans beside the tokens, or the error that says why these are none."""
+    starts = check_tensor("starts", starts)
+    if starts.dtype != torch.bool:
+        raise TypeError(f"starts must be booleans, True at each first token of a document, got {starts.dtype}")
+    if starts.shape != tokens.shape:
+        raise ValueError(f"starts must have the shape of tokens, {list(tokens.shape)}, got {list(starts.shape)}")
+    return starts.to(tokens.device)
+
+
 class TitansLM(nn.Module):
     """A language model of any variant: embedding, blocks, logits.
 
-    Called as model(tokens, state=None, labels=None). Any split of a sequence into calls gives the
+    Called as model(tokens, state=None, labels=None, starts=None). Any split of a sequence into calls gives the
     same logits and state as one call (D10). A batch row never sees another.
 
     mixers: by variant, what makes a mixer of a configuration, in place of those of
@@ -187,23 +170,56 @@ class TitansLM(nn.Module):
         """Mixers that are not the library's, each as variant=name."""
         return tuple(f"{variant}={_name(mixer)}".replace(" ", "") for variant, mixer in self.mixers.items())
 
-    def forward(self, tokens: Tensor, state: ModelState | None = None, labels: Tensor | None = None) -> Output:
+    def forward(
+        self,
+        tokens: Tensor,
+        state: ModelState | None = None,
+        labels: Tensor | None = None,
+        starts: Tensor | None = None,
+    ) -> Output:
         """tokens [batch, tokens] of whole numbers below vocab_size. labels: the tokens that should
         have been there; token t is predicted from those before it, so labels=tokens trains a
         language model; -100 is not counted.
 
-        Raises TypeError or ValueError, naming the argument, for tokens, labels or a state that do
-        not fit.
+        starts: booleans [batch, tokens], True at the first token of each document that a row is packed with. There
+            memory, momentum, convolution, segment and attention begin anew, and the label is not counted, so
+            everything is as if each document had a row of its own. A row's tokens before its first
+            True go on from `state`; the new state is that of each row's last document.
+
+        Raises TypeError or ValueError, naming the argument, for tokens, labels, starts or a state that
+        do not fit.
         """
         self.check_tokens("tokens", tokens)
         state = self.begin(tokens.shape[0]) if state is None else self.check_state(state, tokens)
-        x, layers = self.embedding(tokens), []
+        starts = None if starts is None else check_starts(starts, tokens)
+        (x,), state = read_rows(self.reader(), self.embedding(tokens), state, starts=starts)
+        logits = self.head(x)
+        loss = None if labels is None else self.loss(logits, self.check_labels(labels, tokens), starts)
+        return Output(logits, loss, state)
+
+    def reader(self, every: bool = False) -> Reader:
+        """What lets `titans.rows` read with this model; `every`, see `read`."""
+        config = self.config
+        chunks = -(-SHORTEST_STRETCH // config.chunk_size) * config.chunk_size
+        in_segments = config.variant in ("mac", "attention")
+        unit, ahead = (
+            (min(config.segment_len, chunks), 0)
+            if in_segments
+            else (chunks, -config.persistent_tokens % config.chunk_size)
+        )
+        read, results = (partial(self.read, every=True), config.layers + 1) if every else (self.read, 1)
+        return Reader(read, self.begin, self.initial_state, unit, ahead, results)
+
+    def read(self, x: Tensor, state: ModelState, every: bool = False) -> tuple[tuple[Tensor, ...], ModelState]:
+        """The blocks over vectors x [batch, tokens, dim] of rows at one place: the last features, normalised, or
+        with `every` x and those of each block, the last ones normalised; and the state after them."""
+        seen, layers = [x], []
         for block, layer in zip(self.layers(), state.layers, strict=True):
             x, layer = block(x, layer)
+            seen = [*seen, x] if every else [x]
             layers.append(layer)
-        logits = self.head(self.norm(x))
-        loss = None if labels is None else self.loss(logits, self.check_labels(labels, tokens))
-        return Output(logits, loss, ModelState(tuple(layers), state.signature, state.batch))
+        seen[-1] = self.norm(x)
+        return tuple(seen), replace(state, layers=tuple(layers))
 
     def layers(self) -> Iterator[Block]:
         """The blocks, first to last."""
@@ -211,9 +227,9 @@ class TitansLM(nn.Module):
             assert isinstance(block, Block)
             yield block
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of each token given those before it; 0 where no label counts."""
-        target = labels[:, 1:]
+    def loss(self, logits: Tensor, labels: Tensor, starts: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy of each token given those before it in its document; 0 where no label counts."""
+        target = (labels if starts is None else labels.masked_fill(starts, IGNORED_LABEL))[:, 1:]
         logits = logits[:, :-1].to(torch.promote_types(logits.dtype, torch.float32))
         losses = F.cross_entropy(logits.mT, target, ignore_index=IGNORED_LABEL, reduction="sum")
         return losses / (target != IGNORED_LABEL).sum().clamp(min=1)

@@ -11,34 +11,18 @@ and only where a row comes to the end of one does anything depend on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from titans.attention import KeysValues, Seen, rotary
+from titans.attention import KeysValues, Seen, halves_swapped, turns
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
-from titans.checks import has_numbers, is_traced
+from titans.checks import has_numbers
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
-from titans.state import MOMENTUM, MemoryState, State, Weights, at_start, each_row, moved_on
-
-
-@dataclass(frozen=True)
-class Prefix(State):
-    """Keys and values of persistent tokens, and of what memory queries read at the segment's start, which stay until
-    its end: [batch, heads, tokens, dim_head].
-
-    made_of: the parameters that they were made with, see `versions`.
-    """
-
-    keys: Tensor
-    values: Tensor
-    made_of: tuple[tuple[int, int], ...]
+from titans.state import MOMENTUM, MemoryState, Weights, any_at_start, at_start, moved_on
 
 
 def one_token(x: Tensor) -> bool:
@@ -117,8 +101,8 @@ def attend(
     count, heads, scaled = seen.keys[0].shape[2], q.shape[:2], q.flatten(0, 1) * q.shape[-1] ** -0.5
     cos, sin, cos_q, sin_q = turns(count, len(streams), q)
     keys = torch.cat(seen.keys, dim=2).flatten(0, 1)
-    keys = torch.addcmul(keys * cos, keys.roll(q.shape[-1] // 2, -1), sin)
-    turned = torch.addcmul(scaled * cos_q, scaled.roll(q.shape[-1] // 2, -1), sin_q)
+    keys = torch.addcmul(keys * cos, halves_swapped(keys), sin)
+    turned = torch.addcmul(scaled * cos_q, halves_swapped(scaled), sin_q)
     scores = torch.cat((scaled.bmm(prefix[0].flatten(0, 1).mT), turned.bmm(keys.mT)), dim=-1)
     if isinstance(seen.missing, tuple):
         first = torch.tensor(seen.missing, device=q.device).repeat_interleave(heads[1])[:, None, None]
@@ -127,22 +111,6 @@ def attend(
     shares = torch.softmax(scores, dim=-1, dtype=precise(q)).to(q.dtype)
     values = torch.cat((prefix[1], *seen.values), dim=2).flatten(0, 1)
     return shares.bmm(values).view(*heads, 1, -1), seen.last(window - 1)
-
-
-def turns(count: int, streams: int, like: Tensor) -> tuple[Tensor, ...]:
-    """Factors of x and of x rolled by half its features that turn `streams` times `count` keys to their positions, and
-    a query to the last."""
-    kept = type(like) is Tensor and not torch.compiler.is_compiling()
-    table = _turns if kept else _turns.__wrapped__
-    return table(count, streams, like.shape[-1], like.dtype, like.device)
-
-
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
-def _turns(count: int, streams: int, dim: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    cos, sin = rotary(0, count, torch.empty(0, dim, dtype=dtype, device=device))
-    cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-    return cos.repeat(streams, 1), sin.repeat(streams, 1), cos[-1:], sin[-1:]
 
 
 def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
@@ -155,19 +123,14 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     mixed, recent = mixer.conv(mixer.W_Q(x)[:, None], state.recent)
     asked = unit(F.silu(mixed).to(precise(x)).view(len(x), layer.heads, 1, -1))
     h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).view(x.shape)
-    # While tracing nobody knows which parameters there will be: the prefix is made anew, and not kept.
-    prefix, made_of = (None, ()) if is_traced() else (state.prefix, versions(mixer.prefix_parameters()))
-    if prefix is None or prefix.made_of != made_of:
-        keys, values = mixer.with_memory_tokens(attention.prefix(mixer.persistent, len(x)), start)
-        prefix = Prefix(keys, values, made_of)
-    q, both = to_heads(attention, attention.W_Q(x)), (prefix.keys, prefix.values)
-    y, seen = mixer.attend(q, keys_values(h), keys_values(x), state.seen, both)
+    prefix, q = mixer.prefix(state), to_heads(attention, attention.W_Q(x))
+    y, seen = mixer.attend(q, keys_values(h), keys_values(x), state.seen, (prefix.keys, prefix.values))
     y = mixer.surround(x, attention.W_O(y.reshape(len(x), -1)))
     written = mixer.norm_written(y)
     answer, memory = mixer.write_and_read(written[:, None], state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
-    kept: Prefix | None = prefix if made_of else None
-    if 0 in each_row(place, 1):
+    kept = prefix if prefix.made_of else None
+    if any_at_start(place):
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
         kept = None if len(mixer.memory_queries) else kept
@@ -178,8 +141,3 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
 def to_heads(attention: Any, x: Tensor) -> Tensor:
     """[batch, heads * dim_head] -> [batch, heads, 1, dim_head]"""
     return x.view(len(x), attention.heads, 1, -1)
-
-
-def versions(parameters: Iterable[Tensor]) -> tuple[tuple[int, int], ...]:
-    """Which parameters these are, and how often each was changed in place."""
-    return tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)

@@ -189,7 +189,9 @@ def _parts(state: State) -> tuple[list[Any], tuple[tuple[str, ...], tuple[tuple[
     return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
 
 
-def _of_parts(kind: type[State], parts: Iterable[Any], facts: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]) -> Any:
+def _of_parts(
+    kind: type[State], parts: Iterable[Any], facts: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
+) -> Any:
     """The state of which these are the `_parts`."""
     names, others = facts
     return kind(**dict(zip(names, parts, strict=True)), **dict(others))
@@ -302,6 +304,11 @@ def at_start(places: Places, new: Tensor, old: Tensor) -> Tensor:
         return old
     begun = torch.tensor([place == 0 for place in places], device=new.device)
     return torch.where(begun.view(-1, *[1] * (new.ndim - 1)), new, old)
+
+
+def any_at_start(places: Places) -> bool:
+    """Whether a row's place is 0."""
+    return not all(places) if isinstance(places, tuple) else places == 0
 
 
 def one_place(name: str, places: Places) -> int:

@@ -132,8 +132,9 @@ class Reading(Run):
         """What a step begins with: rows whose stretch begins have read nothing."""
         if trained.state is None:
             return trained.model.initial_state(self.rows)
-        fresh = [self._stretch(seed, row, trained.steps)[0] == trained.steps for row in range(self.rows)]
-        return _renewed(trained.state.detach(), trained.model.initial_state(self.rows), torch.tensor(fresh))
+        fresh = [row for row in range(self.rows) if self._stretch(seed, row, trained.steps)[0] == trained.steps]
+        state = trained.state.detach()
+        return trained.model.reset(state, torch.tensor(fresh)) if fresh else state
 
     def _stretch(self, seed: int, row: int, step: int) -> tuple[int, int]:
         """The step at which a row's stretch begins, and how many pieces that has."""
@@ -145,20 +146,6 @@ class Reading(Run):
             if step < first + pieces:
                 return first, pieces
             first += pieces
-
-
-def _renewed(state: ModelState, initial: ModelState, rows: Tensor) -> ModelState:
-    """A state in which some rows, [batch] of truth values, begin anew; at the start of a segment and a chunk.
-
-    Raises ValueError for a mixer that carries more than its memory and its convolutions from segment to segment.
-    """
-    begin, mixed = initial.tensors(), []
-    for name, tensor in state.tensors().items():
-        if name not in begin and "rule_state" not in name:
-            raise ValueError(f"config must be of a model whose rows can begin anew, it carries {name}")
-        new = begin.get(name, torch.zeros_like(tensor))  # what a rule carries begins with zero
-        mixed.append(torch.where(rows.view(-1, *[1] * (tensor.ndim - 1)), new, tensor))
-    return state.with_tensors(mixed)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from titans import NeuralMemory, recurrent_scan
+from titans import ModelState, NeuralMemory, recurrent_scan
 
 from . import models, sides
 from .timing import available_memory, fits_in_memory, in_own_process, side_by_side
@@ -167,6 +167,17 @@ def model_default_generation(row: Row, repeats: int) -> Result:
         return compare(row, repeats, ours, models.their_default_generation(theirs, tokens), (steps, 1))
 
 
+def model_users(row: Row, repeats: int) -> Result:
+    """A step of one token for users at different places of segment and chunk, over that of as many at one place."""
+    model, steps = models.our_model(row.sizes), 2 * row.sizes["chunk"]
+    with torch.no_grad():
+        tokens = models.tokens_of(row.sizes)
+        together = model(tokens).state
+        apart = ModelState.join([model(text[None, : len(text) - user]).state for user, text in enumerate(tokens)])
+        many, one = (models.our_generation(model, state, steps) for state in (apart, together))
+        return compare(row, 2 * repeats, many, one, (steps, steps))
+
+
 def model_length(row: Row, repeats: int) -> Result:
     """Time per token of a model that reads, many tokens over few."""
     model, lengths = models.our_model(row.sizes), (row.sizes["tokens"], row.sizes["few"])
@@ -226,7 +237,7 @@ ROWS = [
     Row("same function: scan", same_function_scan, LARGE, 20, theirs=True),
     Row("same function: layer", same_function_layer, LARGE, 20, theirs=True),
     *(
-        Row("defaults", defaults, _sizes(batch, tokens, dim, 64), 1, theirs=True, quick=tokens == 1024 and dim == 128)
+        Row("defaults", defaults, _sizes(batch, tokens, dim, 64), 2, theirs=True, quick=tokens == 1024 and dim == 128)
         for dim in (128, 384)
         for batch in (1, 4)
         for tokens in (1024, 4096)
@@ -236,17 +247,18 @@ ROWS = [
     Row("coarse", coarse, _sizes(1, 4096, 128, 64), 2, theirs=True, quick=False),
     Row("coarse", coarse, _sizes(4, 1024, 128, 64), 2, theirs=True, quick=False),
     Row("coarse", coarse, _sizes(1, 1024, 384, 64), 2, theirs=True, quick=False),
-    Row("floor", over_floor, _sizes(4, 1024, 384, 64), 2, at_least=False),
-    Row("floor, D12", over_floor_limited, _sizes(4, 1024, 384, 64), 2, at_least=False, quick=False),
+    Row("floor", over_floor, _sizes(4, 1024, 384, 64), 1.3, at_least=False),
+    Row("floor, D12", over_floor_limited, _sizes(4, 1024, 384, 64), 1.3, at_least=False, quick=False),
     Row("closed form", closed_form, _sizes(1, 256, 64, 16), 1),
     Row("length: forward", long_forward, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
     Row("length: training", long_training, _sizes(1, 16384, 64, 16, few=1024), 1.2, at_least=False, quick=False),
     Row("length: generation", generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("length: memory", streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.1, at_least=False),
-    Row("model: training", model_training, _sizes(1, 1024, 128, 16), 1, theirs=True),
-    Row("model: training", model_training, _sizes(4, 1024, 128, 16), 1, theirs=True, quick=False),
-    Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
+    Row("model: training", model_training, _sizes(1, 1024, 128, 16), 2, theirs=True),
+    Row("model: training", model_training, _sizes(4, 1024, 128, 16), 2, theirs=True, quick=False),
+    Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 3, theirs=True),
     Row("model: default generation", model_default_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
+    Row("model: users", model_users, _sizes(16, 64, 128, 16), 3, at_least=False),
     Row("model: length", model_length, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),
     Row("model: late generation", model_late_generation, _sizes(1, 100_000, 64, 16, few=1000), 1.1, at_least=False),
     Row("model: memory", model_streaming_memory, _sizes(1, 100_000, 64, 16, few=10_000), 1.2, at_least=False),

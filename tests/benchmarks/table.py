@@ -69,6 +69,10 @@ WHAT = {
         "en": "`MemoryAsContextTransformer`, its default / `TitansLM`, generating a token",
         "ja": "`MemoryAsContextTransformer`（既定の設定）／`TitansLM`、1トークンの生成",
     },
+    "model: users": {
+        "en": "`TitansLM`, a token for users at different places / at one place",
+        "ja": "`TitansLM`、別々の位置にいる利用者の1トークン／同じ位置にいる利用者の1トークン",
+    },
     "model: length": {
         "en": "`TitansLM` reading, a token of many / a token of few",
         "ja": "`TitansLM` の読み取り、長い系列の1トークン／短い系列の1トークン",

@@ -378,7 +378,7 @@ def test_what_generation_cannot_do_is_refused(logged):
     wide = torch.zeros(1, 3, 17)
     refused(ValueError, lambda: model.generate(inputs_embeds=wide, **GREEDY), "inputs_embeds must have shape")
     refused(ValueError, lambda: model.generate(ids, unheard=1, **GREEDY), "unheard")
-    refused(TypeError, lambda: model.generate(ids, position_ids=ids, **GREEDY), "position_ids")
+    refused(ValueError, lambda: model.generate(ids, position_ids=ids, **GREEDY), "position_ids must be 0 at the first")
     options = {"output_attentions": True, "return_dict_in_generate": True} | GREEDY
     refused(ValueError, lambda: model.generate(ids, **options), "output_attentions")
 

@@ -38,19 +38,11 @@ WRONG = [
 ]
 
 
-def in_groups(model) -> RowStates:
+def padded(model) -> RowStates:
     """The state of four rows that have read 5, 7, 5 and 6 tokens."""
-
-    def read(x, state):
-        layers = []
-        for block, layer in zip(model.layers(), state.layers, strict=True):
-            x, layer = block(x, layer)
-            layers.append(layer)
-        return (x,), type(state)(tuple(layers), state.signature, state.batch)
-
-    x = model.embedding(random_tokens(model, ROWS, TOKENS)).detach()
+    x, begin = model.embedding(random_tokens(model, ROWS, TOKENS)).detach(), RowStates.begin(model.begin(ROWS))
     mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1] * 7, [0, 0, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]]).bool()
-    return read_rows(read, x, mask, RowStates.begin(model.initial_state(ROWS)))[1]
+    return begin.moved_on(read_rows(model.reader(), x, begin.state, mask)[1], TOKENS, mask)
 
 
 @each_selection
@@ -81,9 +73,9 @@ def test_a_layers_state_is_selected(chosen, rows):
 
 
 @each_selection
-def test_rows_of_several_groups_are_selected(chosen, rows):
-    state = in_groups(make_model("mac"))
-    assert len(state.groups) == 3
+def test_rows_at_several_places_are_selected(chosen, rows):
+    state = padded(make_model("mac"))
+    assert len(set(state.state.places)) == 3
     some = state.select(chosen)
     assert some.batch == len(rows)
     for new, old in enumerate(rows):
@@ -96,5 +88,5 @@ def test_what_selects_no_rows_is_refused(wrong, kind, message):
     model = make_model("mac")
     layer = NeuralMemory(8)
     fresh, read = (make_model(variant).initial_state(ROWS) for variant in ("attention", "mac"))
-    for state in (layer(torch.randn(ROWS, 3, 8))[1], fresh, read, in_groups(model)):
+    for state in (layer(torch.randn(ROWS, 3, 8))[1], fresh, read, padded(model)):
         refused(kind, lambda state=state: state.select(wrong), f"rows {message}")

@@ -173,22 +173,24 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     # One token at a time
     "a single token's step with the sign of ascent": (single, "value=-1", "value=1", steps("lmm")),
     "a single token's momentum without its decay": (single, " * eta[layer])", " * 1)", steps("lmm")),
-    "a single token that forgets nothing": (single, "1 - alpha[layer])", "torch.ones_like(alpha[layer]))", steps("lmm")),
+    "a single token that forgets nothing": (
+        single, "1 - alpha[layer])", "torch.ones_like(alpha[layer]))", steps("lmm")),
     "a single token's error at the weights of now": (
         single, "for weight in state.chunk_weights]", "for weight in state.weights]", steps("lmm")),
     "a single token that reads before it writes": (
-        single, ".bmm(W.mT)", ".bmm(state.weights[layer].flatten(0, 1).mT)", steps("lmm")),
+        single, "y = read(memory, tuple(weights), token.q)", "y = read(memory, state.weights, token.q)", steps("lmm")),
     "a chunk that single tokens never end": (
-        single, "places = moved_on(state.place_in_chunk, 1, chunk_size)", "places = moved_on(state.place_in_chunk, 0, chunk_size)",
+        single, "moved_on(state.place_in_chunk, 1, chunk_size)", "moved_on(state.place_in_chunk, 0, chunk_size)",
         steps("lmm", chunk_size=2)),
     "a single token's window one too short": (single, "seen.last(window - 1)", "seen.last(window - 2)", steps("mag")),
-    "a single token at the position of the one before": (
-        single, "cos[-1:], sin[-1:]", "cos[:1], sin[:1]", steps("mag")),
-    "a single token's prefix with positions": (single, "(q @ prefix[0].mT,", "(turn(q, cos[-1:], sin[-1:]) @ prefix[0].mT,", steps("mag")),
+    "a single token that does not turn its query": (
+        single, "turned = torch.addcmul(scaled * cos_q, halves_swapped(scaled), sin_q)", "turned = scaled",
+        steps("mag")),
+    "a single token's prefix with positions": (single, "(scaled.bmm(prefix", "(turned.bmm(prefix", steps("mag")),
     "a segment that single tokens do not forget": (
         single, "seen if mixer.sliding else seen.forgotten(place)", "seen", steps("mac")),
     "a prefix that outlives its segment": (
-        single, "kept = None if len(mixer.memory_queries) else prefix", "kept = prefix", steps("mac", memory_tokens=2)),
+        single, "None if len(mixer.memory_queries) else prefix", "prefix", steps("mac", memory_tokens=2)),
     "single tokens that read h with the first weights for ever": (
         single, "start = tuple(at_start(place, new, old)", "start = tuple(at_start(place, old, old)", steps("mac")),
     "a single token's convolution one token late": (single, "padded[:, 1:]", "padded[:, :-1]", steps("lmm")),

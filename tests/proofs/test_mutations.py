@@ -256,7 +256,7 @@ SCAN_FAULTS = {
     ),
     "the mean over features": (recurrence(".square().sum()", ".square().mean()"), agrees),
     "no activation's slope": (
-        memory_with("self.activation.backward(errors[-1] @ weights[layer], outputs[layer - 1])",
+        memory_with("self.activation.backward(_times(errors[-1], weights[layer]), outputs[layer - 1])",
                     "errors[-1] @ weights[layer]", "errors"),
         agrees,
     ),

@@ -42,8 +42,9 @@ def test_each_number_of_pieces_gets_as_many_steps():
     assert max(steps.values()) < 1.6 * min(steps.values())
 
 
-def test_a_row_that_begins_anew_knows_nothing_and_the_others_go_on():
-    model = TitansLM(CONFIG)
+@pytest.mark.parametrize("options", [{}, {"sliding": True}, {"variant": "mag"}, {"variant": "lmm"}], ids=str)
+def test_a_row_that_begins_anew_knows_nothing_and_the_others_go_on(options):
+    model = TitansLM(replace(CONFIG, **options))
     tokens = torch.randint(12, (3, 16), generator=torch.Generator().manual_seed(0))
     trained = Trained(model, state=model(tokens[:, :8]).state)
     step = next(step for step in range(1, 60) if 0 < len(set(begins(step))) == 2)
@@ -101,9 +102,3 @@ def test_pieces_must_be_numbers():
         replace(READING, pieces=())
     with pytest.raises(ValueError, match="pieces"):
         replace(READING, pieces=(0,))
-
-
-def test_a_window_that_slides_over_the_border_cannot_begin_anew():
-    run = replace(READING, config=replace(CONFIG, variant="attention", sliding=True))
-    with pytest.raises(ValueError, match="rows can begin anew, it carries"):
-        train(run, progress=False)

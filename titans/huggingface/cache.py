@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +12,7 @@ from torch import Tensor
 from transformers import Cache
 
 from titans.checks import check_integer, check_rows
+from titans.huggingface.base import TitansPreTrainedModel
 from titans.rows import RowStates
 
 
@@ -32,7 +35,7 @@ class TitansCache(Cache):
         self.state = state
 
     def __len__(self) -> int:
-        return 0 if self.state is None else len(self.state.groups[0].layers)
+        return 0 if self.state is None else len(self.state.state.layers)
 
     def __repr__(self) -> str:
         return f"TitansCache({self.get_seq_length()} positions of {max(self.batch_size, 0)} rows)"
@@ -68,6 +71,42 @@ class TitansCache(Cache):
         if self.state is not None:
             self._select("repeats", torch.arange(self.batch_size).repeat_interleave(repeats))
 
+    @classmethod
+    def join(cls, caches: Sequence[TitansCache]) -> Self:
+        """One cache for the rows of all, in their order, wherever each stands. Its `attention_mask` marks as many
+        positions of each row as that has read, of the most that one of them has had (`get_seq_length`).
+
+        Raises TypeError or ValueError for what is no cache of one model that has read something.
+        """
+        caches = list(caches)
+        if not caches or not all(isinstance(cache, TitansCache) for cache in caches):
+            raise TypeError(f"caches must be at least one TitansCache, got {[type(c).__name__ for c in caches]}")
+        states = [cache.state for cache in caches if cache.state is not None]
+        if len(states) < len(caches):
+            raise ValueError("caches must have read something before they are joined")
+        return cls(RowStates.join(states))
+
+    def split(self) -> list[Self]:
+        """A cache for each row."""
+        return [type(self)(state) for state in self._begun("split").split()]
+
+    def clone(self) -> Self:
+        """The same numbers in tensors of their own, which can be trained on, whatever mode they were made under."""
+        return type(self)(None if self.state is None else self.state.clone())
+
+    def reset_rows(self, model: TitansPreTrainedModel, rows: Tensor) -> None:
+        """Rows of whole numbers or booleans are before their first token again, at M_0 of this
+        TitansMACForCausalLM."""
+        state = self._begun("reset by rows")
+        again = set(check_rows("rows", rows, state.batch).tolist())
+        counts = tuple(0 if row in again else count for row, count in enumerate(state.counts))
+        self.state = replace(state, state=model.model.reset(state.state, rows), counts=counts)
+
+    def _begun(self, done: str) -> RowStates:
+        if self.state is None:
+            raise ValueError(f"the cache must have read something before it is {done}")
+        return self.state
+
     def _select(self, name: str, rows: Tensor) -> None:
         """Before the first token there is nothing to select from."""
         rows = check_rows(name, rows, None if self.state is None else self.batch_size)
@@ -89,9 +128,7 @@ class TitansCache(Cache):
 
     def save(self, path: str | Path) -> None:
         """Write the state to a safetensors file."""
-        if self.state is None:
-            raise ValueError("the cache must have read something before it is saved")
-        self.state.save(path)
+        self._begun("saved").save(path)
 
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from titans.checks import check_integer, check_number, check_range, check_shape,
 from titans.huggingface.base import TitansPreTrainedModel
 from titans.huggingface.cache import TitansCache
 from titans.huggingface.config import TitansMACConfig
-from titans.model import IGNORED_LABEL, ModelState
+from titans.model import IGNORED_LABEL
 from titans.rows import RowStates, read_rows
 
 
@@ -41,20 +40,24 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         output_attentions: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
+        position_ids: Tensor | None = None,
     ) -> CausalLMOutputWithPast:
         """Read some tokens; `.logits` [batch, tokens, num_tokens] predict what comes after each.
 
         input_ids: [batch, tokens], or inputs_embeds: [batch, tokens, d_model].
         attention_mask: [batch, tokens], or with the tokens before them; 0 where a position is no
             token of its row. The model skips it, wherever it stands, so padding changes nothing.
-            Rows of different lengths run one length after another. A skipped position repeats the
-            logits of the last token before it. What was read before cannot be skipped any more:
-            there the mask must mark as many tokens as were read.
+            A skipped position repeats the logits of the last token before it. What was read before
+            cannot be skipped any more: there the mask must mark as many tokens as were read.
+        position_ids: [batch, tokens], or [1, tokens] for all rows. Where a token's is 0 a document begins, as in what
+            DataCollatorWithFlattening packs: memory, momentum, convolution, segment and attention
+            begin anew, and everything is as if each document had a row of its own. Elsewhere they
+            only count on, from anything, and nothing depends on them.
         past_key_values: what was read before, moved on in place if use_cache; the output's goes on
             from here.
         labels: [batch, tokens]; the mean over all that count is `.loss`. Token t is predicted from
             those before it; -100 is not counted, nor is a label at a skipped position or right
-            after one, nor the first of a call.
+            after one, nor the first of a call or of a document.
         num_items_in_batch: labels to divide by instead, at least 1, where a batch is spread over several calls.
             Trainer counts all but -100 and the first of each row: where padding is on the left, the
             first token's label should be -100.
@@ -71,17 +74,14 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         mask = check_mask(attention_mask, x, state)
         logits_to_keep = check_kept(logits_to_keep, x.shape[1])
         keep = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-
-        def read(x: Tensor, state: ModelState) -> tuple[tuple[Tensor, ...], ModelState]:
-            return self.read(x, state, bool(keep))
-
+        starts = check_positions(position_ids, x, mask)
         with self.attention_kernel():
-            hidden, state = read_rows(read, x, mask, state, self.config.depth + 1 if keep else 1)
+            hidden, after = read_rows(self.model.reader(bool(keep)), x, state.state, mask, starts)
         logits = self.model.head(slice_logits_to_keep(hidden[-1], logits_to_keep))
-        loss = None if labels is None else self.loss(logits, labels, x, mask, num_items_in_batch)
+        loss = None if labels is None else self.loss(logits, labels, x, mask, starts, num_items_in_batch)
         moves_on = self.config.use_cache if use_cache is None else use_cache
         if moves_on:
-            cache.state = state
+            cache.state = state.moved_on(after, x.shape[1], mask)
         return CausalLMOutputWithPast(loss, logits, cache if moves_on else None, hidden if keep else None)
 
     def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
@@ -99,19 +99,14 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             shape = {"batch": None, "tokens": None, "d_model": self.config.d_model}
             check_shape("inputs_embeds", inputs_embeds, shape, like=known(self.model.embedding.weight))
 
-    def read(self, x: Tensor, state: ModelState, keep: bool) -> tuple[tuple[Tensor, ...], ModelState]:
-        """The blocks over rows without padding: the last features, normalised, or with `keep` those
-        of every layer."""
-        seen, layers = [x], []
-        for block, layer in zip(self.model.layers(), state.layers, strict=True):
-            x, layer = block(x, layer)
-            seen = [*seen, x] if keep else [x]
-            layers.append(layer)
-        seen[-1] = self.model.norm(x)
-        return tuple(seen), replace(state, layers=tuple(layers))
-
     def loss(
-        self, logits: Tensor, labels: Tensor, x: Tensor, mask: Tensor | None, count: Tensor | int | None
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        x: Tensor,
+        mask: Tensor | None,
+        starts: Tensor | None,
+        count: Tensor | int | None,
     ) -> Tensor:
         """Cross-entropy of each label that counts, given the tokens before it, divided by `count`
         or their number."""
@@ -120,6 +115,8 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         labels = self.model.check_labels(labels, x[..., 0])
         if mask is not None:
             labels = labels.where(mask & F.pad(mask, (1, 0))[:, :-1], IGNORED_LABEL)
+        if starts is not None:
+            labels = labels.masked_fill(starts, IGNORED_LABEL)
         counted = labels[:, 1:] != IGNORED_LABEL
         divisor = torch.as_tensor(counted.sum() if count is None else check_count(count, counted))
         divisor = divisor.clamp(min=1)  # where no label counts the loss is 0
@@ -133,10 +130,9 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             return RowStates.begin(self.model.begin(x.shape[0]))
         if cache.state.batch != x.shape[0]:
             raise ValueError(f"past_key_values must have the batch size {x.shape[0]}, got {cache.state.batch}")
-        if sorted(row for rows in cache.state.rows for row in rows) != list(range(x.shape[0])):
-            raise ValueError(f"past_key_values must hold each row once, got {cache.state.rows}")
-        for rows, state in zip(cache.state.rows, cache.state.groups, strict=True):
-            self.model.check_state(state, x[: len(rows)])
+        if len(cache.state.counts) != x.shape[0]:
+            raise ValueError(f"past_key_values must count the tokens of each row, got {cache.state.counts}")
+        self.model.check_state(cache.state.state, x)
         return cache.state
 
     # ---- What `generate` asks ----------------------------------------------------------------------------------------
@@ -163,6 +159,9 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args)
         if generation_config.use_cache and given is None:
             model_kwargs["past_key_values"] = TitansCache()
+
+    def _prepare_position_ids_for_generation(self, *args: Any) -> None:
+        """None: those that `generate` makes count tokens and padding from what it is given on, which begins nothing."""
 
     def prepare_inputs_for_generation(
         self,
@@ -209,15 +208,42 @@ def check_mask(mask: object, x: Tensor, state: RowStates) -> Tensor | None:
 
 def check_past(mask: Tensor, state: RowStates) -> None:
     """Raise unless a mask over what was read before marks as many tokens as each row has read."""
-    marked = mask.sum(1).tolist()
-    for rows, count in zip(state.rows, state.counts, strict=True):
-        for row in rows:
-            if marked[row] != count:
-                raise ValueError(
-                    f"attention_mask must mark what past_key_values has read: row {row} has read {count} tokens, "
-                    f"{marked[row]:g} are marked. Without a mask, generate marks all tokens but pad_token_id, and a "
-                    "row that has ended reads the padding that generate writes behind it"
-                )
+    for row, (marked, count) in enumerate(zip(mask.sum(1).tolist(), state.counts, strict=True)):
+        if marked != count:
+            raise ValueError(
+                f"attention_mask must mark what past_key_values has read: row {row} has read {count} tokens, "
+                f"{marked:g} are marked. Without a mask, generate marks all tokens but pad_token_id, and a "
+                "row that has ended reads the padding that generate writes behind it"
+            )
+
+
+def check_positions(positions: object, x: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Where documents begin in x [batch, tokens, dim], as booleans, or the error that says why the
+    position_ids tell nothing of the kind.
+
+    They must count on from token to token, padding counted or not, but where they are 0.
+    """
+    if positions is None:
+        return None
+    positions, (batch, tokens) = check_tensor("position_ids", positions), x.shape[:2]
+    if positions.dtype not in (torch.int64, torch.int32):
+        raise TypeError(f"position_ids must be int64 or int32, got {positions.dtype}")
+    if positions.shape not in ((batch, tokens), (1, tokens)):
+        shape = list(positions.shape)
+        raise ValueError(f"position_ids must have shape [{batch}, {tokens}] or [1, {tokens}], got {shape}")
+    positions = positions.expand(batch, tokens).to(x.device)
+    mask = torch.ones_like(positions, dtype=torch.bool) if mask is None else mask
+    rows, places = mask.nonzero().unbind(1)
+    own = positions[rows, places]
+    step, same_row = own.diff(), rows.diff() == 0
+    wrong = same_row & (own[1:] != 0) & (step != 1) & (step != places.diff())
+    if bool(wrong.any()):
+        where = int(wrong.nonzero()[0, 0]) + 1
+        raise ValueError(
+            "position_ids must be 0 at the first token of a document and count on inside it, "
+            f"got {int(own[where])} after {int(own[where - 1])} in row {int(rows[where])}"
+        )
+    return (positions == 0) & mask
 
 
 def check_kept(keep: object, tokens: int) -> int | Tensor:

@@ -1,0 +1,267 @@
+"""Users who come and go: states of rows at different places are joined, split, reset and cloned, and every row goes on
+as if it were alone."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.proofs.model_proofs import (
+    MODELS,
+    VARIANTS,
+    assert_identical_states,
+    assert_same_states,
+    make_model,
+    random_tokens,
+)
+from tests.proofs.proofs import assert_same
+from tests.refusals.refused import refused
+from titans import ModelState, NeuralMemory, TitansConfig, TitansLM
+from titans.neural_memory import LayerState
+
+PLACES = (0, 1, 3, 4, 5, 8, 11, 12)  # borders of segments of 4 and of chunks of 3, and between them
+MORE = 9
+
+
+def model_of(name: str, **options) -> TitansLM:
+    variant, own = MODELS[name]
+    return make_model(variant, **own, **options)
+
+
+@torch.no_grad()
+def state_at(model: TitansLM, tokens: torch.Tensor) -> ModelState:
+    """The state of one row after its tokens."""
+    return model(tokens[None]).state if len(tokens) else model.initial_state(1)
+
+
+def row(number: int) -> torch.Tensor:
+    return torch.tensor([number])
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_users_at_any_places_go_on_together_as_each_would_alone(name):
+    """Logits and states, also after the rows have been taken apart, in another order, and joined again."""
+    model = model_of(name)
+    users = [random_tokens(model, 1, place + MORE, seed=place)[0] for place in PLACES]
+    alone = [model(tokens[None]) for tokens in users]
+    state, found = ModelState.join([state_at(model, u[:place]) for u, place in zip(users, PLACES, strict=True)]), []
+    for t in range(MORE):
+        output = model(
+            torch.stack([tokens[place + t] for tokens, place in zip(users, PLACES, strict=True)])[:, None], state
+        )
+        state = output.state
+        found.append(output.logits)
+        if t == 2:
+            state = ModelState.join(state.split())
+        if t == 5:
+            order = torch.randperm(len(users), generator=torch.Generator().manual_seed(0))
+            state = state.select(order).select(order.argsort())
+    logits = torch.cat(found, dim=1)
+    for number, (place, want) in enumerate(zip(PLACES, alone, strict=True)):
+        assert_same({"logits": logits[number]}, {"logits": want.logits[0, place:]})
+        one = state.select(row(number))
+        assert_same_states(one, want.state)
+        assert one.places == want.state.places
+
+
+@given(
+    st.sampled_from(
+        ["mac", "mac, memory tokens", "mac, sliding over segments", "mag", "mal", "lmm", "attention, sliding"]
+    ),
+    st.lists(st.integers(0, 13), min_size=2, max_size=4),
+    st.lists(st.tuples(st.sampled_from(["join", "leave", "reset", "clone", "none"]), st.integers(0, 9)), max_size=8),
+)
+@settings(max_examples=25)
+@torch.no_grad()
+def test_whoever_comes_and_goes_each_gets_the_numbers_of_reading_alone(name, begun, events):
+    """A server's life: before every token somebody may come, leave, begin again, or all be copied."""
+    model = model_of(name)
+    texts = [random_tokens(model, 1, place, seed=number)[0] for number, place in enumerate(begun)]
+    state = ModelState.join([state_at(model, text) for text in texts])
+    for step, (event, value) in enumerate(events):
+        if event == "join":
+            texts.append(random_tokens(model, 1, value, seed=100 + step)[0])
+            state = ModelState.join([state, state_at(model, texts[-1])])
+        elif event == "leave" and len(texts) > 1:
+            gone = value % len(texts)
+            state = state.select(torch.tensor([number for number in range(len(texts)) if number != gone]))
+            texts.pop(gone)
+        elif event == "reset":
+            state, texts[value % len(texts)] = model.reset(state, row(value % len(texts))), row(0)[:0]
+        elif event == "clone":
+            state = state.clone()
+        token = random_tokens(model, len(texts), 1, seed=200 + step)
+        output = model(token, state)
+        state, texts = output.state, [torch.cat((text, new)) for text, new in zip(texts, token, strict=True)]
+        for number, text in enumerate(texts):
+            assert_same({"logits": output.logits[number]}, {"logits": model(text[None]).logits[0, -1:]})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_reset_row_is_before_its_first_token_and_the_others_are_as_they_were(variant):
+    model = make_model(variant)
+    tokens, next_ones = random_tokens(model, 4, 6), random_tokens(model, 4, 1, seed=3)
+    before = model(tokens).state
+    after = model.reset(before, torch.tensor([False, True, False, True]))
+    fresh, went_on = model(next_ones).logits, model(next_ones, before).logits
+    want = torch.stack([went_on[0], fresh[1], went_on[2], fresh[3]])
+    assert_same({"logits": model(next_ones, after).logits}, {"logits": want})
+    assert_same({"logits": model(next_ones, model.reset(before, torch.arange(4))).logits}, {"logits": fresh})
+    assert_same({"logits": model(next_ones, model.reset(before, row(-1))).logits[:3]}, {"logits": went_on[:3]})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_clone_of_what_inference_made_can_be_trained_on(variant):
+    model = make_model(variant)
+    tokens = random_tokens(model, 2, 11)
+    with torch.inference_mode():
+        made = model(tokens[:, :5]).state
+        inside = made.clone()
+    for state in (made.clone(), inside):
+        model.zero_grad()
+        loss = model(tokens[:, 5:], state, labels=tokens[:, 5:]).loss
+        assert loss is not None
+        loss.backward()
+        assert all(weight.grad is not None for name, weight in model.named_parameters() if "memory.W_" in name)
+        assert_same_states(state, model(tokens[:, :5]).state.detach())
+
+
+@torch.no_grad()
+def test_a_clone_is_of_its_own():
+    state = make_model("mac")(torch.ones(2, 5, dtype=torch.long)).state
+    clone = state.clone()
+    assert_identical_states(clone, state)
+    assert not {t.data_ptr() for t in clone.tensors().values()} & {t.data_ptr() for t in state.tensors().values()}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_joining_changes_no_state_and_the_joined_one_stays_what_it_was(variant):
+    model = make_model(variant)
+    states = [state_at(model, random_tokens(model, 1, place, seed=place)[0]) for place in (0, 5, 6)]
+    before = [copy.deepcopy(state) for state in states]
+    joined = ModelState.join(states)
+    kept, token = copy.deepcopy(joined), random_tokens(model, 3, 1)
+    for _ in range(5):
+        model(token, model(token, joined).state)
+    for state, was in zip([*states, joined], [*before, kept], strict=True):
+        assert_identical_states(state, was)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_row_that_holds_no_numbers_reaches_no_other(variant):
+    """Also the keys that pad a row which has seen fewer tokens."""
+    model = make_model(variant)
+    spoilt = state_at(model, random_tokens(model, 1, 7)[0])
+    spoilt = spoilt.with_tensors([torch.full_like(t, torch.nan) for t in spoilt.tensors().values()])
+    good = state_at(model, random_tokens(model, 1, 2)[0])
+    token = random_tokens(model, 2, 1, seed=5)
+    try:
+        both = model(token, ModelState.join([spoilt, good]))
+    except ValueError:  # a memory says that its surprise is no number
+        return
+    assert_same({"logits": both.logits[1:]}, {"logits": model(token[1:], good).logits})
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_joined_state_is_saved_and_loaded(variant, tmp_path):
+    model = make_model(variant)
+    state = ModelState.join([state_at(model, random_tokens(model, 1, n, seed=n)[0]) for n in (2, 5, 9)])
+    state = model(random_tokens(model, 3, 1), state).state
+    state.save(tmp_path / "state")
+    loaded = ModelState.load(tmp_path / "state")
+    assert_identical_states(loaded, state)
+    token = random_tokens(model, 3, 1, seed=4)
+    assert_same({"logits": model(token, loaded).logits}, {"logits": model(token, state).logits})
+
+
+def test_states_of_memory_layers_are_joined_too():
+    torch.manual_seed(0)
+    layer = NeuralMemory(8, heads=2, chunk_size=4).double()
+    xs = [torch.randn(1, count + 3, 8).double() for count in (1, 4, 6)]
+    with torch.no_grad():
+        states = [layer(x[:, :-3])[1] for x in xs]
+        state, found = LayerState.join([*states, layer.initial_state(1)]), []
+        for t in (-3, -2, -1):
+            y, state = layer(torch.cat([x[:, t, None] for x in [*xs, xs[0]]]), state)
+            found.append(y)
+        for number, x in enumerate([*xs, xs[0][:, -3:]]):
+            assert_same({"y": torch.cat(found, 1)[number]}, {"y": layer(x)[0][0, -3:]})
+    needed = "state.place_in_chunk must be one number for a call of several tokens or with gradients"
+    refused(ValueError, lambda: layer(torch.zeros(4, 1, 8).double(), state), needed)
+
+
+def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Exception], str]]:
+    one, none = state_at(model, random_tokens(model, 1, 3)[0]), model.begin(1)
+    return [
+        ([], TypeError, "states must be at least one ModelState, got []"),
+        ([one, None], TypeError, "states must be at least one ModelState, got ['ModelState', 'NoneType']"),
+        ([one, none], ValueError, "states must be of one kind, got ['ContextState', 'NoneType'] in state.layers.0"),
+        ([one, other.initial_state(1)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
+        ([one, replace(one, signature="another")], ValueError, "states must be alike, state.signature are"),
+        ([one, one.to(torch.float32)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
+        (
+            [one, replace(one, layers=one.layers[:1])],
+            ValueError,
+            "states must be alike, state.layers have [2, 1] parts",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("case", range(7))
+def test_what_cannot_be_joined_is_named(case):
+    states, error, message = wrong_joins(make_model("mac"), make_model("mac", dim=16))[case]
+    refused(error, lambda: ModelState.join(states), message)
+
+
+@torch.no_grad()
+def test_a_prefix_is_made_anew_when_what_it_is_made_of_changes():
+    """Keys of persistent tokens and memory queries are carried through a segment, but not past a training step."""
+    model = make_model("mac", memory_tokens=2, segment_len=16)
+    tokens = random_tokens(model, 1, 4)
+    state = model(tokens[:, :2]).state
+    for t in (2, 3):
+        state = model(tokens[:, t, None], state).state
+    assert all(layer.prefix is not None for layer in state.layers)
+    for block in model.blocks:
+        for weight in (block.mixer.persistent, block.mixer.memory_queries, block.mixer.norm.weight):
+            weight.mul_(1.5)
+        block.mixer.attention.W_K.weight.mul_(1.5)
+    token = tokens[:, :1]
+    assert_same({"logits": model(token, state).logits}, {"logits": model(token, state.detach()).logits})
+    assert all(layer.prefix is None for layer in state.detach().layers)
+
+
+class Count(TorchDispatchMode):
+    """How many operations reach torch's dispatcher."""
+
+    operations = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.operations += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_token_costs_at_most_300_operations_a_layer(variant):
+    """2,550 for two layers of MAC before a token had its own path."""
+    counts = []
+    for layers in (1, 2):
+        model = TitansLM(TitansConfig(variant, vocab_size=16, dim=32, layers=layers))
+        token = torch.zeros(1, 1, dtype=torch.long)
+        state = model(token, model(token.expand(1, 5)).state).state
+        with Count() as count:
+            model(token, state)
+        counts.append(count.operations)
+    assert counts[1] - counts[0] <= 300, counts

@@ -100,7 +100,7 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
 
 
 def _in_batches() -> bool:
-    """Whether `torch.autograd.grad` was asked for many gradients at once (is_grads_batched): one x meets many a and b."""
+    """Whether `torch.autograd.grad` was asked for many gradients at once: then one x meets many a and b."""
     level = torch._C._vmapmode_increment_nesting()  # torch has no other way to ask for it
     torch._C._vmapmode_decrement_nesting()
     return level > 1

@@ -155,7 +155,7 @@ def _scan_chunks(
     if len(q) > 1 and torch.compiler.is_compiling():
         (weights, momentum), outputs = scan(partial(_next_chunk, memory, max_surprise), carried, chunks)
     else:
-        answers = []
+        answers: list[Tensor] = []
         for chunk in zip(*(x.unbind(0) for x in chunks), strict=True):
             begun = carried[0] if answers else start
             carried, answer = _chunk(memory, begun, carried, chunk, max_surprise)

@@ -181,7 +181,10 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
             yield from every_tensor(part)
 
 
-def _parts(state: State) -> tuple[list[Any], tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]]:
+Facts = tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
+
+
+def _parts(state: State) -> tuple[list[Any], Facts]:
     """What of a state holds tensors, for tools that look for them in what a call returns (torch.func, torch.export),
     and beside it the names of these fields, and the fields that hold facts alone."""
     values = {f.name: getattr(state, f.name) for f in fields(state)}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
+from functools import cache, partial
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import register_pytree_node
+from torch.utils._pytree import GetAttrKey, register_pytree_node
 
 from titans import files
 from titans.checks import check_rows
@@ -44,7 +44,7 @@ class State:
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
-        register_pytree_node(cls, _parts, partial(_of_parts, cls))
+        register_pytree_node(cls, _parts, partial(_of_parts, cls), flatten_with_keys_fn=_named_parts)
 
     def detach(self) -> Self:
         """The same numbers, cut from the graph: no gradient flows to earlier calls (D7)."""
@@ -185,16 +185,30 @@ Facts = tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
 
 
 def _parts(state: State) -> tuple[list[Any], Facts]:
-    """What of a state holds tensors, for tools that look for them in what a call returns (torch.func, torch.export),
-    and beside it the names of these fields, and the fields that hold facts alone."""
-    values = {f.name: getattr(state, f.name) for f in fields(state)}
-    names = tuple(name for name, value in values.items() if next(every_tensor(value), None) is not None)
+    """What of a state holds tensors, for tools that look for them in what a call takes and returns (torch.func,
+    torch.export); beside it the names of these fields, and the fields that hold facts alone."""
+    values, holding = {f.name: getattr(state, f.name) for f in fields(state)}, _tensor_fields(type(state))
+    names = tuple(name for name, value in values.items() if name in holding and value is not None)
     return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
 
 
-def _of_parts(
-    kind: type[State], parts: Iterable[Any], facts: tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
-) -> Any:
+@cache
+def _tensor_fields(kind: Any) -> frozenset[str]:
+    """The fields of a state in which there can be tensors, by their types: tools put other things in their places."""
+
+    def can_hold(hint: Any) -> bool:
+        return any(map(can_hold, get_args(hint))) or (isinstance(hint, type) and issubclass(hint, Tensor | State))
+
+    return frozenset(name for name, hint in get_type_hints(kind).items() if can_hold(hint))
+
+
+def _named_parts(state: State) -> tuple[list[tuple[GetAttrKey, Any]], Facts]:
+    """`_parts`, each with the name of its field."""
+    parts, facts = _parts(state)
+    return [(GetAttrKey(name), part) for name, part in zip(facts[0], parts, strict=True)], facts
+
+
+def _of_parts(kind: type[State], parts: Iterable[Any], facts: Facts) -> State:
     """The state of which these are the `_parts`."""
     names, others = facts
     return kind(**dict(zip(names, parts, strict=True)), **dict(others))

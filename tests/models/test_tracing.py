@@ -66,8 +66,8 @@ def trained(module: nn.Module, call: Callable[..., Any], *args) -> dict[str, Ten
 @each_variant
 def test_a_compiled_model_is_the_model(variant):
     """In one graph, forward and backward."""
-    model = make_model(variant, layers=1)
-    tokens = random_tokens(model, 2, 7)
+    model = make_model(variant, layers=1, persistent_tokens=int(variant == "mac"))
+    tokens = random_tokens(model, 2, 6)
     want = trained(model, model, tokens)
     got = trained(model, torch.compile(model, fullgraph=True, backend="aot_eager"), tokens)
     assert got.keys() == want.keys()
@@ -99,13 +99,13 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-def test_a_compiled_layer_is_the_layer(options):
+@pytest.mark.parametrize("kind", ["three layers, bounded", "residual, chunks of 1"])
+def test_a_compiled_layer_is_the_layer(kind):
     """Forward and backward, also for numbers so large that what is small in the first call is bounded."""
-    layer = make_layer(**options)
+    layer = make_layer(**LAYERS[kind])
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     for scale in (1, 1000):
-        x = scale * random_input(2, 8)
+        x = scale * random_input(2, 7)
         assert_same(trained(layer, compiled, x), trained(layer, layer, x))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
@@ -117,10 +117,9 @@ def test_a_compiled_layer_in_float32_is_the_layer():
     assert_same(got, trained(layer, layer, x), 1e-5)
 
 
-@pytest.mark.parametrize("max_surprise", [None, 0.5])
-def test_a_compiled_scan_is_the_scan(max_surprise):
+def test_a_compiled_scan_is_the_scan():
     """From a state in mid-chunk, with gates of exactly 0 and 1."""
-    problem, found = make(Case(tokens=8, max_surprise=max_surprise, exact=0.25)), []
+    problem, found = make(Case(tokens=8, exact=0.25)), []
     for scan in (chunked_scan, torch.compile(chunked_scan, fullgraph=True, backend="aot_eager")):
         y, state = proofs.run(scan, problem)
         found.append(proofs.results(problem, y, state))
@@ -146,9 +145,11 @@ def test_what_is_compiled_does_not_grow_with_the_number_of_tokens():
 
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
 def test_inductor_compiles_a_layer():
-    layer = make_layer(heads=1, depth=1, conv_width=1)
-    x = random_input(1, 7)
-    assert_same(trained(layer, torch.compile(layer, fullgraph=True), x), trained(layer, layer, x))
+    layer, x = make_layer(heads=1, depth=1, conv_width=1), random_input(1, 7)
+    with torch.no_grad():
+        (want, after), (got, got_after) = layer(x), torch.compile(layer, fullgraph=True)(x)
+    assert_same({"y": got}, {"y": want})
+    assert_same_states(got_after, after)
 
 
 # ---- torch.func ------------------------------------------------------------------------------------------------------
@@ -356,7 +357,7 @@ def test_a_traced_layer_is_the_layer_without_its_state():
     traced = torch.jit.trace(Answers(layer), (0.01 * x,), check_trace=False)
     for scale in (0.01, 1, 1000):
         assert_same({"y": traced(scale * x)}, {"y": layer(scale * x)[0]})
-    with pytest.raises(RuntimeError, match="Only tensors and .*tuples of tensors.*LayerState"):
+    with pytest.raises(RuntimeError, match=r"(?s)Only tensors and .*LayerState"):
         torch.jit.trace(layer, (x,), check_trace=False)
 
 
@@ -373,14 +374,12 @@ def test_checks_of_numbers_are_left_out_while_tracing_alone():
     layer, bad = NeuralMemory(8), torch.full((1, 3, 8), torch.nan)
     model, foreign = make_model("lmm"), torch.full((1, 3), 99)
     with FlopCounterMode(display=False), torch.device("cpu"):  # modes that trace nothing
-        for _ in range(2):
-            assert not is_traced()
-            with pytest.raises(ValueError, match="x must hold numbers, row 0 holds NaN"):
-                layer(bad)
-            with pytest.raises(ValueError, match=r"tokens must be in \[0, 6\], got values from 99 to 99"):
-                model(foreign)
-            compiled = torch.compile(layer, fullgraph=True, backend="eager")
-            assert compiled(bad)[0].isnan().all()
+        assert not is_traced()
+        with pytest.raises(ValueError, match="x must hold numbers, row 0 holds NaN"):
+            layer(bad)
+        with pytest.raises(ValueError, match=r"tokens must be in \[0, 6\], got values from 99 to 99"):
+            model(foreign)
+    assert torch.compile(layer, fullgraph=True, backend="eager")(bad)[0].isnan().all()
     seen = []
     vmap(lambda x: (seen.append(is_traced()), x)[1])(torch.ones(2))
     grad(lambda x: (seen.append(is_traced()), x.sum())[1])(torch.ones(2))

@@ -4,9 +4,10 @@ loaded, and whose rows can be taken out and joined with those of others."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, partial
+from functools import partial
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -37,12 +38,17 @@ class State:
     kinds: ClassVar[dict[str, type[State]]] = {}
     row_facts: ClassVar[frozenset[str]] = frozenset()
     remade: ClassVar[frozenset[str]] = frozenset()
+    tensor_fields: ClassVar[frozenset[str]] = frozenset()  # by their types: tools put other things in tensors' places
     made_by: ClassVar[tuple] = ()  # what `note` says of the state of one call
 
     def __init_subclass__(cls) -> None:
         known = State.kinds.setdefault(cls.__name__, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
+        types = {
+            name: set(re.findall(r"\w+", str(hint))) for name, hint in cls.__dict__.get("__annotations__", {}).items()
+        }
+        cls.tensor_fields |= {name for name, words in types.items() if words & {"Tensor", "Weights", *State.kinds}}
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
         register_pytree_node(cls, _parts, partial(_of_parts, cls), flatten_with_keys_fn=_named_parts)
 
@@ -187,19 +193,9 @@ Facts = tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
 def _parts(state: State) -> tuple[list[Any], Facts]:
     """What of a state holds tensors, for tools that look for them in what a call takes and returns (torch.func,
     torch.export); beside it the names of these fields, and the fields that hold facts alone."""
-    values, holding = {f.name: getattr(state, f.name) for f in fields(state)}, _tensor_fields(type(state))
+    values, holding = {f.name: getattr(state, f.name) for f in fields(state)}, state.tensor_fields
     names = tuple(name for name, value in values.items() if name in holding and value is not None)
     return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
-
-
-@cache
-def _tensor_fields(kind: Any) -> frozenset[str]:
-    """The fields of a state in which there can be tensors, by their types: tools put other things in their places."""
-
-    def can_hold(hint: Any) -> bool:
-        return any(map(can_hold, get_args(hint))) or (isinstance(hint, type) and issubclass(hint, Tensor | State))
-
-    return frozenset(name for name, hint in get_type_hints(kind).items() if can_hold(hint))
 
 
 def _named_parts(state: State) -> tuple[list[tuple[GetAttrKey, Any]], Facts]:

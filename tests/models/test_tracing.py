@@ -32,6 +32,7 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS)
 @pytest.fixture(autouse=True)
 def nothing_compiled():
     torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
 
 
 def make_layer(seed: int = 0, **options) -> NeuralMemory:

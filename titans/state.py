@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from inspect import get_annotations
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -15,7 +16,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import GetAttrKey, register_pytree_node
+from torch.utils._pytree import GetAttrKey, KeyEntry, register_pytree_node
 
 from titans import files
 from titans.checks import check_rows
@@ -45,10 +46,10 @@ class State:
         known = State.kinds.setdefault(cls.__name__, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
-        types = {
-            name: set(re.findall(r"\w+", str(hint))) for name, hint in cls.__dict__.get("__annotations__", {}).items()
+        words = {name: set(re.findall(r"\w+", str(hint))) for name, hint in get_annotations(cls).items()}
+        cls.tensor_fields |= {
+            name for name, some in words.items() if some & {"Tensor", "Weights", "State", *State.kinds}
         }
-        cls.tensor_fields |= {name for name, words in types.items() if words & {"Tensor", "Weights", *State.kinds}}
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
         register_pytree_node(cls, _parts, partial(_of_parts, cls), flatten_with_keys_fn=_named_parts)
 
@@ -198,7 +199,7 @@ def _parts(state: State) -> tuple[list[Any], Facts]:
     return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
 
 
-def _named_parts(state: State) -> tuple[list[tuple[GetAttrKey, Any]], Facts]:
+def _named_parts(state: State) -> tuple[list[tuple[KeyEntry, Any]], Facts]:
     """`_parts`, each with the name of its field."""
     parts, facts = _parts(state)
     return [(GetAttrKey(name), part) for name, part in zip(facts[0], parts, strict=True)], facts

@@ -280,7 +280,7 @@ SCAN_FAULTS = {
     "a derivative without what the next chunk reads": (
         chunk_step_with("plus_matmul(dW_end * P[:, -1:]", "plus_matmul(0 * dW_end"), agrees),
     "a derivative without what momentum carries": (
-        chunk_step_with("addcmul_(dS_end, g_c)", "addcmul_(dS_end, 0 * g_c)"), agrees),
+        chunk_step_with("dS_end, g_c), dh", "dS_end, 0 * g_c), dh"), agrees),
     "a derivative with keys for queries": (
         chunk_step_with("torch.bmm(edh_M.mT, z)", "torch.bmm(edh_M.mT, a)"), gradcheck),
     "a derivative without the last forgetting": (

@@ -46,7 +46,7 @@ class State:
         known = State.kinds.setdefault(cls.__name__, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
-        words = {name: set(re.findall(r"\w+", str(hint))) for name, hint in get_annotations(cls).items()}
+        found = {name: set(re.findall(r"\w+", str(hint))) for name, hint in get_annotations(cls).items()}
         cls.tensor_fields |= {
             name for name, some in words.items() if some & {"Tensor", "Weights", "State", *State.kinds}
         }

@@ -47,9 +47,8 @@ class State:
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
         found = {name: set(re.findall(r"\w+", str(hint))) for name, hint in get_annotations(cls).items()}
-        cls.tensor_fields |= {
-            name for name, some in words.items() if some & {"Tensor", "Weights", "State", *State.kinds}
-        }
+        words = {"Tensor", "Weights", "State", *State.kinds}
+        cls.tensor_fields |= {name for name, some in found.items() if some & words}
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
         register_pytree_node(cls, _parts, partial(_of_parts, cls), flatten_with_keys_fn=_named_parts)
 

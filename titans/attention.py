@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,6 @@ def _table(first: int, tokens: int, half: int, dtype: torch.dtype, device: torch
     return angles.cos().to(dtype), angles.sin().to(dtype)
 
 
-@cache
 def _steps(half: int) -> list[int]:
     """What one position adds to the phase of each pair of features, in turns of 2^64, from -2^63 on."""
     turns = (ROTARY_BASE ** (-j / half) / (2 * math.pi) for j in range(half))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from titans import single
 from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
-from titans.checks import present
+from titans.checks import is_traced, present
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
 from titans.state import Places, State, Weights, moved_on, one_place
@@ -128,7 +128,7 @@ class MemoryAsContext(Mixer):
 
     def begin(self, x: Tensor) -> ContextState:
         memory = self.memory.begin(x)
-        return ContextState(memory, memory.weights, x.new_zeros(len(x), *self.recent_shape))
+        return ContextState(memory, memory.weights, x.new_zeros(len(x), *self.recent_shape), NOTHING_SEEN)
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
         state = self.begin(x) if state is None else state
@@ -168,8 +168,9 @@ class MemoryAsContext(Mixer):
         """What all tokens of a segment see: carried, or made anew where it is lacking or parameters have changed."""
         modules = (self.attention.W_K, self.attention.W_V, self.norm)
         parameters = (self.persistent, self.memory_queries, *(p for module in modules for p in module.parameters()))
-        made_of = tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
-        if state.prefix is not None and state.prefix.made_of == made_of:
+        # While tracing nobody knows which parameters there will be: it is made anew, and not kept.
+        made_of = () if is_traced() else tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
+        if made_of and state.prefix is not None and state.prefix.made_of == made_of:
             return state.prefix
         persistent = self.attention.prefix(self.persistent, len(state.recent))
         return Prefix(*self.with_memory_tokens(persistent, state.segment_weights), made_of=made_of)
@@ -226,7 +227,7 @@ class SegmentAttention(Mixer):
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
     def begin(self, x: Tensor) -> SegmentState:
-        return SegmentState()
+        return SegmentState(NOTHING_SEEN)
 
     def forward(self, x: Tensor, state: SegmentState | None = None) -> tuple[Tensor, SegmentState]:
         state = self.begin(x) if state is None else state
@@ -251,7 +252,7 @@ class SegmentAttention(Mixer):
 def segment_sizes(tokens: int, place: int, segment_len: int) -> list[int]:
     """How many tokens go into each segment, when the first finds `place` tokens in its own."""
     first = min(tokens, segment_len - place)
-    whole, rest = divmod(tokens - first, segment_len)
+    whole, rest = (tokens - first) // segment_len, (tokens - first) % segment_len
     return [first, *[segment_len] * whole, *[rest] * (rest > 0)]
 
 
@@ -312,7 +313,7 @@ class MemoryAndWindow(PrefixedMemory):
         self.attention = Attention(config.dim, config.heads, config.head_size)
 
     def begin(self, x: Tensor) -> WindowState:
-        return WindowState(self.begin_memory(x))
+        return WindowState(self.begin_memory(x), NOTHING_SEEN)
 
     def attend(self, x: Tensor, seen: Seen) -> tuple[Tensor, Seen]:
         """SW-Attn*([P | x]) (27) for x [batch, tokens, dim], of that shape, and what tokens to come

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
+from titans.checks import has_numbers
+
 NUMBER_LIMIT = 1e15  # of what a norm squares
 SMALLEST_SQUARE = 1e-30  # of a norm; what is smaller counts as that
 INPUT_LIMIT = 1e4  # of a layer's input: a normalised one is nowhere near it
@@ -53,7 +55,7 @@ def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
 
 def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
     """The errors e, scaled so that no token's gradient e a^T has a norm over `largest`."""
-    if e.device.type == "cpu" and _all_below(a.detach(), e.detach(), largest):
+    if e.device.type == "cpu" and has_numbers(e) and _all_below(a.detach(), e.detach(), largest):
         return e  # as nearly always; on other devices a look would cost more than it saves
     return e * _shrink(_norm(e) * _norm(a), largest)
 

@@ -9,6 +9,26 @@ from numbers import Integral, Real
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+
+def is_traced() -> bool:
+    """Whether a tool writes down what is done, or does it for many at once, so that no number can be looked at:
+    torch.compile, torch.export, make_fx, torch.jit.trace, and what torch.func transforms."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.maybe_current_level() is not None
+        or torch.jit.is_tracing()
+        or (torch._C._len_torch_dispatch_stack() > 0 and any(map(torch._C._get_dispatch_mode, _TRACING)))
+    )
+
+
+_TRACING = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+
+
+def has_numbers(value: Tensor) -> bool:
+    """Whether a tensor's numbers can be looked at: not those of a meta or a fake tensor, and none while tracing."""
+    return not (is_traced() or value.is_meta or isinstance(value, FakeTensor))
 
 
 def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
@@ -95,7 +115,9 @@ def check_shape(name: str, value: object, shape: Mapping[str, int | None], like:
 
 
 def check_no_nan(name: str, value: Tensor) -> None:
-    """No NaN in any row of a batch."""
+    """No NaN in any row of a batch, where numbers can be looked at."""
+    if not has_numbers(value):
+        return
     rows = value.detach().isnan().flatten(1).any(1).nonzero()[:, 0].tolist()
     if rows:
         which = f"row {rows[0]} holds" if len(rows) == 1 else f"rows {', '.join(map(str, rows))} hold"
@@ -146,8 +168,8 @@ def present(parameter: object) -> Tensor:
 
 
 def check_range(name: str, value: Tensor, low: float, high: float = math.inf) -> None:
-    """Every entry in [low, high]; NaN is refused too. What has no data, a meta tensor, passes."""
-    if value.is_meta:
+    """Every entry in [low, high]; NaN is refused too. What has no numbers to look at, see `has_numbers`, passes."""
+    if not has_numbers(value):
         return
     smallest, largest = (float(bound) for bound in torch.aminmax(value.detach()))
     if not (smallest >= low and largest <= high and math.isfinite(largest)):

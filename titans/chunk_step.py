@@ -23,13 +23,15 @@ respect to the results,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from titans.bounds import full_precision
+from titans.checks import is_traced
 
 
 class StepMix(NamedTuple):
@@ -42,11 +44,21 @@ class StepMix(NamedTuple):
     m: Tensor  # [n, c, 1], -n_c
 
 
-class ChunkStep(torch.autograd.Function):
+def chunk_step(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(W, S, z, a, e, *mix) -> (h, W', S'), for n memories at once.
 
     W, S: [n, out, in]. z, a: [n, c, in]. e, h: [n, c, out]. mix, which are P, f, M, g_c and m: see
         `StepMix`.
+    Tools that trace or map, and forward-mode derivatives, meet torch's own operations alone.
+    """
+    if is_traced() or forward_ad._current_level >= 0:
+        return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
+    return ChunkStep.apply(W, S, z, a, e, *mix)
+
+
+class ChunkStep(torch.autograd.Function):
+    """`chunk_step` with a derivative by hand.
+
     Where gradients of gradients are asked for, the backward pass makes its products anew, with a
     graph.
     """
@@ -55,14 +67,9 @@ class ChunkStep(torch.autograd.Function):
     def forward(
         ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        P, f, M, g_c, m = mix
-        products = _products(W, S, z, a, e, M, m)
-        Wz, Sz, az, e_weight, e_momentum = products
-        h = (Wz * P).addcmul_(Sz, f).baddbmm_(az * M, e)
-        W_end = (W * P[:, -1:]).addcmul_(S, f[:, -1:]).baddbmm_(e_weight.mT, a)
-        S_end = (S * g_c).baddbmm_(e_momentum.mT, a)
+        products = _products(W, S, z, a, e, *mix[2::2])
         ctx.save_for_backward(W, S, z, a, e, *mix, *products)
-        return h, W_end, S_end
+        return _results(W, S, a, e, mix, products, IN_PLACE)
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
@@ -76,20 +83,59 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
         products = _products(W, S, z, a, e, M, m)
     Wz, Sz, az, e_weight, e_momentum = products
+    plus, plus_matmul, plus_last = APART if is_traced() or _in_batches() else IN_PLACE
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
     dM, edh_M = edh * az, edh * M
-    dz = torch.bmm(dh_kept, W).baddbmm_(dh_carried, S).baddbmm_(edh_M, a)
-    da = torch.bmm(edh_M.mT, z).baddbmm_(e_weight, dW_end).baddbmm_(e_momentum, dS_end)
+    dz = plus_matmul(plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
+    da = plus_matmul(plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-    de = (dWa * M[:, -1, :, None]).addcmul_(dSa, m).baddbmm_((az * M).mT, dh)
-    dP, df, dm = _dots(dh, Wz), _dots(dh, Sz), _dots(e, dSa)
-    dP[:, -1:].add_(_dot(dW_end, W))
-    df[:, -1:].add_(_dot(dW_end, S))
-    dM[:, -1, :, None].add_(_dots(e, dWa))
-    dW = (dW_end * P[:, -1:]).baddbmm_(dh_kept.mT, z)
-    dS = (dW_end * f[:, -1:]).addcmul_(dS_end, g_c).baddbmm_(dh_carried.mT, z)
-    return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), dm
+    de = plus_matmul(plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
+    dP = plus_last(_dots(dh, Wz), _dot(dW_end, W))
+    df = plus_last(_dots(dh, Sz), _dot(dW_end, S))
+    dM = plus_last(dM, _dots(e, dWa).mT)
+    dW = plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
+    dS = plus_matmul(plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
+    return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
+
+
+def _in_batches() -> bool:
+    """Whether `torch.autograd.grad` was asked for many gradients at once: then one x meets many a and b."""
+    level = torch._C._vmapmode_increment_nesting()  # torch has no other way to ask for it
+    torch._C._vmapmode_decrement_nesting()
+    return level > 1
+
+
+# ---- Sums and products -----------------------------------------------------------------------------------------------
+
+
+class Sums(NamedTuple):
+    """Three sums; whether what they give takes the place of x is theirs to say."""
+
+    plus: Callable[[Tensor, Tensor, Tensor], Tensor]  # x + a * b
+    plus_matmul: Callable[[Tensor, Tensor, Tensor], Tensor]  # x + a b, for matrices [n, ...]
+    plus_last: Callable[[Tensor, Tensor], Tensor]  # x [n, c, ...] with [n, 1, ...] added at its end
+
+
+def _add_at_end(x: Tensor, last: Tensor) -> Tensor:
+    x[:, -1:].add_(last)
+    return x
+
+
+IN_PLACE = Sums(Tensor.addcmul_, Tensor.baddbmm_, _add_at_end)
+APART = Sums(torch.addcmul, torch.baddbmm, lambda x, last: torch.cat((x[:, :-1], x[:, -1:] + last), dim=1))
+
+
+def _results(
+    W: Tensor, S: Tensor, a: Tensor, e: Tensor, mix: Sequence[Tensor], products: Sequence[Tensor], sums: Sums
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h, W' and S'."""
+    P, f, M, g_c, _ = mix
+    plus, plus_matmul, _ = sums
+    Wz, Sz, az, e_weight, e_momentum = products
+    h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
+    W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
+    return h, W_end, plus_matmul(S * g_c, e_momentum.mT, a)
 
 
 def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:
@@ -104,4 +150,4 @@ def _dots(x: Tensor, y: Tensor) -> Tensor:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """The sum of x * y over a matrix: [n, out, in] -> [n, 1, 1]."""
-    return torch.linalg.vecdot(x.flatten(1), y.flatten(1))[:, None, None]
+    return torch.linalg.vecdot(x.reshape(len(x), -1), y.reshape(len(y), -1))[:, None, None]

@@ -43,14 +43,17 @@ The symbols, for b rows, h heads, T tokens, d features of a head and chunks of c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch._higher_order_ops.scan import scan
 
 from titans.bounds import bounded_errors, finite, full_precision
-from titans.chunk_step import ChunkStep, StepMix
+from titans.checks import is_traced
+from titans.chunk_step import StepMix, chunk_step
 from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
 from titans.scan import Gates, Rule, Tokens, check_scan
@@ -128,7 +131,7 @@ def chunked_scan(
     tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
     count, done = k.shape[2], 0
     graph = makes_graph((q, k, v, *gates, *state.weights, *state.rule_state, *state.chunk_weights))
-    most = count if graph else tokens_at_once(k.shape[0] * k.shape[1], k.shape[3], chunk_size)
+    most = count if graph or is_traced() else tokens_at_once(k.shape[0] * k.shape[1], k.shape[3], chunk_size)
     y = Parts(count, 2, graph)
     while done < count:
         place, left = one_place("state.place_in_chunk", state.place_in_chunk), count - done
@@ -194,24 +197,55 @@ def _scan_chunks(
     mix = _step_mix(Gates(*(rearrange(gate, "b h (chunk c) l -> l chunk (b h) c", c=size) for gate in tokens.gates)))
 
     weights, momentum, start = (
-        [tensor.flatten(0, 1) for tensor in layers] for layers in (state.weights, state.momentum, state.chunk_weights)
+        tuple(tensor.flatten(0, 1) for tensor in layers)
+        for layers in (state.weights, state.momentum, state.chunk_weights)
     )
-    outputs = []
-    for chunk, (z, k_c, v_c) in enumerate(zip(q.unbind(0), k.unbind(0), v.unbind(0), strict=True)):
-        if chunk > 0 or state.place_in_chunk == 0:
-            start = list(weights)
-        factors = _surprises(memory, start, k_c, v_c, max_surprise)
-        for layer, (a, e) in enumerate(factors):
-            z = memory.activation.forward(z) if layer > 0 else z
-            step = ChunkStep.apply(weights[layer], momentum[layer], z, a, e, *mix[layer][chunk])
-            z, weights[layer], momentum[layer] = step
-        outputs.append(z)
+    start = start if state.place_in_chunk else weights
+    chunks, carried = (q, k, v, *mix), (weights, momentum)
+    if len(q) > 1 and torch.compiler.is_compiling():
+        (weights, momentum), outputs = scan(partial(_next_chunk, memory, max_surprise), carried, chunks)
+    else:
+        answers: list[Tensor] = []
+        for chunk in zip(*(x.unbind(0) for x in chunks), strict=True):
+            begun = carried[0] if answers else start
+            carried, answer = _chunk(memory, begun, carried, chunk, max_surprise)
+            answers.append(answer)
+        (weights, momentum), outputs = carried, torch.stack(answers)
 
-    y = memory.surround(q, torch.stack(outputs))
+    y = memory.surround(q, outputs)
     place = moved_on(state.place_in_chunk, k.shape[0] * size, chunk_size)
     at, past, begun = (tuple(x.unflatten(0, (batch, heads)) for x in layers) for layers in (weights, momentum, start))
     after = MemoryState(at, begun if place else at, past, MOMENTUM, place, chunk_size, memory.signature)
     return rearrange(y, "chunk (b h) c d -> b h (chunk c) d", b=batch), after
+
+
+Carried = tuple[Weights, Weights]  # W and S of every layer, [n, out, in] each
+
+
+def _chunk(
+    memory: LayeredMemory, start: Weights, carried: Carried, chunk: tuple[Tensor, ...], max_surprise: float | None
+) -> tuple[Carried, Tensor]:
+    """One chunk of c tokens, for n memories at once: what is carried on, and what the last layer answers, [n, c, dim].
+
+    start: the weights at which gradients are taken. chunk: q, k, v [n, c, dim], and a `StepMix` of each layer, one
+        behind the other.
+    """
+    z, k, v, *mix = chunk
+    weights, momentum, size = [], [], len(StepMix._fields)
+    for layer, (a, e) in enumerate(_surprises(memory, start, k, v, max_surprise)):
+        z = memory.activation.forward(z) if layer > 0 else z
+        at = slice(layer * size, (layer + 1) * size)
+        z, W, S = chunk_step(carried[0][layer], carried[1][layer], z, a, e, *mix[at])
+        weights.append(W)
+        momentum.append(S)
+    return (tuple(weights), tuple(momentum)), z
+
+
+def _next_chunk(
+    memory: LayeredMemory, max_surprise: float | None, carried: Carried, chunk: tuple[Tensor, ...]
+) -> tuple[Carried, Tensor]:
+    """A chunk whose gradients are taken at the weights that are carried to it, as a scan asks for it."""
+    return _chunk(memory, carried[0], carried, chunk, max_surprise)
 
 
 def _surprises(
@@ -226,9 +260,9 @@ def _surprises(
     return [(a, bounded_errors(a, e, max_surprise)) for a, e in zip(inputs, errors, strict=True)]
 
 
-def _step_mix(gates: Gates) -> list[list[StepMix]]:
-    """What each layer's step multiplies with in each chunk, from gates [layer, chunk, n, c]:
-    columns, the sign of G."""
+def _step_mix(gates: Gates) -> list[Tensor]:
+    """What each layer's step multiplies with, from gates [layer, chunk, n, c]: columns, the sign of G. A `StepMix` of
+    each layer, one behind the other, of [chunk, n, ...]."""
     mix = chunk_mix(-gates.theta, gates.eta, gates.alpha)
     parts = StepMix(
         P=mix.kept[..., None],
@@ -237,5 +271,4 @@ def _step_mix(gates: Gates) -> list[list[StepMix]]:
         g_c=mix.momentum_kept[..., None, None],
         m=mix.momentum_written[..., None],
     )
-    layers = zip(*(part.unbind(0) for part in parts), strict=True)
-    return [[StepMix(*step) for step in zip(*(part.unbind(0) for part in layer), strict=True)] for layer in layers]
+    return [part for layer in zip(*(part.unbind(0) for part in parts), strict=True) for part in layer]

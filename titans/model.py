@@ -20,6 +20,7 @@ from titans.checks import (
     check_number,
     check_rows,
     check_tensor,
+    has_numbers,
     is_dense,
     known,
 )
@@ -275,7 +276,7 @@ class TitansLM(nn.Module):
                 new = torch.where(done[:, None], stop_token, new)
                 done |= new[:, 0] == stop_token
             made.append(new)
-            if bool(done.all()):
+            if has_numbers(done) and bool(done.all()):
                 break
         return torch.cat(made, dim=1), output.state
 
@@ -290,7 +291,7 @@ class TitansLM(nn.Module):
         like = known(self.embedding.weight)
         if like is not None and tokens.device != like.device and not hasattr(self.embedding, "_hf_hook"):
             raise ValueError(f"{name} must be on the model's device {like.device}, got {tokens.device}")
-        if tokens.is_meta:
+        if not has_numbers(tokens):
             return
         low, high = (int(bound) for bound in torch.aminmax(tokens))
         if low < 0 or high >= self.config.vocab_size:

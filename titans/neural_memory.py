@@ -21,6 +21,7 @@ from titans.checks import (
     check_no_nan,
     check_number,
     check_shape,
+    is_traced,
     known,
     present,
 )
@@ -207,7 +208,7 @@ class NeuralMemory(nn.Module):
         """x cut along its tokens where a chunk ends, so that memory does not grow with its length; in one
         piece where a graph is made of it, and where an observer or an edit of gates is to see the whole call."""
         at_once = tokens_at_once(len(x) * self.heads, self.dim // self.heads, self.chunk_size)
-        if x.shape[1] <= at_once or self.observers or self.gate_edits:
+        if x.shape[1] <= at_once or self.observers or self.gate_edits or is_traced():
             return (x,)
         if makes_graph((x, *every_tensor(state), *self.parameters())):
             return (x,)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from titans.attention import KeysValues, Seen, halves_swapped, turns
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
+from titans.checks import has_numbers
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
 from titans.state import MOMENTUM, MemoryState, Weights, any_at_start, at_start, moved_on
@@ -80,7 +81,7 @@ def scan(
         momentum, weights = [], []
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
             bounded = bounded_errors(a, e, max_surprise)
-            if bounded is not e and e.device.type == "cpu" and bool(bounded.isnan().any()):
+            if bounded is not e and e.device.type == "cpu" and has_numbers(e) and bool(bounded.isnan().any()):
                 raise ValueError("the surprise must be a number, got NaN")
             step = bounded.reshape(*rows, -1, 1) * theta[layer]
             S = (state.momentum[layer] * eta[layer]).addcmul_(step, a.reshape(*rows, 1, -1), value=-1)
@@ -128,12 +129,13 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
     written = mixer.norm_written(y)
     answer, memory = mixer.write_and_read(written[:, None], state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
+    kept = prefix if prefix.made_of else None
     if any_at_start(place):
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
-        prefix = None if len(mixer.memory_queries) else prefix
+        kept = None if len(mixer.memory_queries) else kept
     y = mixer.combine(y, output(layer, written, answer))
-    return y, type(state)(memory, start, recent, seen, place, prefix)
+    return y, type(state)(memory, start, recent, seen, place, kept)
 
 
 def to_heads(attention: Any, x: Tensor) -> Tensor:

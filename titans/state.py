@@ -4,8 +4,11 @@ loaded, and whose rows can be taken out and joined with those of others."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from inspect import get_annotations
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -13,6 +16,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import GetAttrKey, KeyEntry, register_pytree_node
 
 from titans import files
 from titans.checks import check_rows
@@ -35,13 +39,18 @@ class State:
     kinds: ClassVar[dict[str, type[State]]] = {}
     row_facts: ClassVar[frozenset[str]] = frozenset()
     remade: ClassVar[frozenset[str]] = frozenset()
+    tensor_fields: ClassVar[frozenset[str]] = frozenset()  # by their types: tools put other things in tensors' places
     made_by: ClassVar[tuple] = ()  # what `note` says of the state of one call
 
     def __init_subclass__(cls) -> None:
         known = State.kinds.setdefault(cls.__name__, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"{cls.__name__} must have a name of its own: files name states so, and {known} has it")
+        found = {name: set(re.findall(r"\w+", str(hint))) for name, hint in get_annotations(cls).items()}
+        words = {"Tensor", "Weights", "State", *State.kinds}
+        cls.tensor_fields |= {name for name, some in found.items() if some & words}
         State.kinds[cls.__name__] = cls  # the same class again, of a module or cell that is run again
+        register_pytree_node(cls, _parts, partial(_of_parts, cls), flatten_with_keys_fn=_named_parts)
 
     def detach(self) -> Self:
         """The same numbers, cut from the graph: no gradient flows to earlier calls (D7)."""
@@ -176,6 +185,29 @@ def every_tensor(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, State):
         for part in vars(value).values():
             yield from every_tensor(part)
+
+
+Facts = tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]
+
+
+def _parts(state: State) -> tuple[list[Any], Facts]:
+    """What of a state holds tensors, for tools that look for them in what a call takes and returns (torch.func,
+    torch.export); beside it the names of these fields, and the fields that hold facts alone."""
+    values, holding = {f.name: getattr(state, f.name) for f in fields(state)}, state.tensor_fields
+    names = tuple(name for name, value in values.items() if name in holding and value is not None)
+    return [values[name] for name in names], (names, tuple((n, v) for n, v in values.items() if n not in names))
+
+
+def _named_parts(state: State) -> tuple[list[tuple[KeyEntry, Any]], Facts]:
+    """`_parts`, each with the name of its field."""
+    parts, facts = _parts(state)
+    return [(GetAttrKey(name), part) for name, part in zip(facts[0], parts, strict=True)], facts
+
+
+def _of_parts(kind: type[State], parts: Iterable[Any], facts: Facts) -> State:
+    """The state of which these are the `_parts`."""
+    names, others = facts
+    return kind(**dict(zip(names, parts, strict=True)), **dict(others))
 
 
 def row_facts(value: Any) -> Iterator[Places]:

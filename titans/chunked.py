@@ -130,8 +130,8 @@ def chunked_scan(
     check_scan(memory, state, tokens, chunk_size, max_surprise, rule)
     tokens = tokens._replace(gates=gates.per_layer(len(memory.shapes)))
     count, done = k.shape[2], 0
-    graph = makes_graph((q, k, v, *gates, *state.weights, *state.rule_state, *state.chunk_weights))
-    most = count if graph or is_traced() else tokens_at_once(k.shape[0] * k.shape[1], k.shape[3], chunk_size)
+    graph = is_traced() or makes_graph((q, k, v, *gates, *state.weights, *state.rule_state, *state.chunk_weights))
+    most = count if graph else tokens_at_once(k.shape[0] * k.shape[1], k.shape[3], chunk_size)
     y = Parts(count, 2, graph)
     while done < count:
         place, left = one_place("state.place_in_chunk", state.place_in_chunk), count - done

@@ -15,6 +15,7 @@ with whole():
     from titans.recurrence import recurrent_scan
     from titans.scan import Gates
     from titans.state import MemoryState
+    from titans.unchanged import unchanged_parameters
 
 __all__ = [
     "Cost",
@@ -29,6 +30,7 @@ __all__ = [
     "cost",
     "recurrent_scan",
     "transformer_cost",
+    "unchanged_parameters",
 ]
 
 OF_TRANSFORMERS = ("TitansMACConfig", "TitansMACForCausalLM")  # imported when they are named: the extra `hf`

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from titans.state import Places, State, each_row, places_of
+from titans.state import Places, State, each_row, one_place, places_of
 
 KeysValues = tuple[Tensor, Tensor]
 ROTARY_BASE = 10_000.0
@@ -254,6 +254,7 @@ class Attention(nn.Module):
             tokens.
         Returns y [batch, heads, tokens, dim_head] and what the next window - 1 tokens may see.
         """
+        one_place("state.seen.missing", seen.missing)
         seen = seen.and_then(streams)
         return window_attention(q, seen.keys, seen.values, prefix, window), seen.last(window - 1)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from titans import single
 from titans.attention import NOTHING_SEEN, Attention, KeysValues, Seen
-from titans.checks import is_traced, present
+from titans.checks import present
 from titans.config import TitansConfig
 from titans.neural_memory import CausalConv, LayerState, NeuralMemory
 from titans.state import Places, State, Weights, moved_on, one_place
+from titans.unchanged import Kept
 
 
 class Mixer(nn.Module, ABC):
@@ -36,6 +37,12 @@ class Mixer(nn.Module, ABC):
     def begin(self, x: Tensor) -> Any:
         """The state before the first token of x [batch, ...], of its dtype and on its device."""
 
+    @property
+    def short(self) -> bool:
+        """Whether a single token without gradients takes the short way (`titans.single`), from rows at any places: in
+        mixers of the library, no method of which is another."""
+        return False
+
     @abstractmethod
     def forward(self, x: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
         """x and y [batch, tokens, dim]; without a state a sequence begins. Parameters are read here alone, so
@@ -43,19 +50,6 @@ class Mixer(nn.Module, ABC):
 
 
 # ---- MAC -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Prefix(State):
-    """Keys and values of persistent tokens, and of what memory queries read at the segment's start, which stay until
-    its end: [batch, heads, tokens, dim_head].
-
-    made_of: which parameters they were made with, and how often each of those had been changed in place.
-    """
-
-    keys: Tensor
-    values: Tensor
-    made_of: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -67,18 +61,17 @@ class ContextState(State):
     recent: earlier tokens that the query convolution needs, [batch, conv_width - 1, dim].
     seen: keys and values of h and of x that tokens to come may see.
     place_in_segment: tokens that the segment has seen; a tuple of them where rows were joined that differ.
-    prefix: what all tokens of the segment see, once a single token has made it.
+    kept: what all tokens of the segment see, where `titans.unchanged_parameters` lets single tokens keep it.
     """
 
     row_facts = frozenset(("place_in_segment",))
-    remade = frozenset(("prefix",))
+    kept: ClassVar[Kept | None] = None
 
     memory: LayerState
     segment_weights: Weights
     recent: Tensor
     seen: Seen = NOTHING_SEEN
     place_in_segment: Places = 0
-    prefix: Prefix | None = None
 
 
 class MemoryAsContext(Mixer):
@@ -132,9 +125,9 @@ class MemoryAsContext(Mixer):
 
     def forward(self, x: Tensor, state: ContextState | None = None) -> tuple[Tensor, ContextState]:
         state = self.begin(x) if state is None else state
-        if single.one_token(x):
-            y, state = single.context_step(self, x[:, 0], state)
-            return y[:, None], state
+        if self.short and single.one_token(x):
+            return single.context_step(self, x, state)
+        one_place("state.seen.missing", state.seen.missing)
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         mixed, recent = self.conv(self.W_Q(x), state.recent)
@@ -164,17 +157,6 @@ class MemoryAsContext(Mixer):
         """M*(q) for queries [batch, tokens, dim] (21), normalised head by head: [batch, tokens, dim]."""
         return rearrange(self.norm(self.memory.retrieve(weights, asked)), "b h t d -> b t (h d)")
 
-    def prefix(self, state: ContextState) -> Prefix:
-        """What all tokens of a segment see: carried, or made anew where it is lacking or parameters have changed."""
-        modules = (self.attention.W_K, self.attention.W_V, self.norm)
-        parameters = (self.persistent, self.memory_queries, *(p for module in modules for p in module.parameters()))
-        # While tracing nobody knows which parameters there will be: it is made anew, and not kept.
-        made_of = () if is_traced() else tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters)
-        if made_of and state.prefix is not None and state.prefix.made_of == made_of:
-            return state.prefix
-        persistent = self.attention.prefix(self.persistent, len(state.recent))
-        return Prefix(*self.with_memory_tokens(persistent, state.segment_weights), made_of=made_of)
-
     def with_memory_tokens(self, prefix: KeysValues, weights: Weights) -> KeysValues:
         """The prefix, and behind it what the learned memory queries read at the segment's start."""
         if not len(self.memory_queries):
@@ -194,8 +176,12 @@ class MAC(MemoryAsContext):
     average over the segment, and no key is bound to its value.
     """
 
+    @property
+    def short(self) -> bool:
+        return type(self) is MAC and type(self.attention) is Attention and self.memory.short
+
     def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
-        return attend(self.attention, q, (h, x), seen, prefix, self.window)
+        return self.attention(q, (h, x), seen, prefix, self.window)
 
     def surround(self, x: Tensor, attended: Tensor) -> Tensor:
         return x + attended
@@ -226,6 +212,10 @@ class SegmentAttention(Mixer):
         self.attention = Attention(config.dim, config.heads, config.head_size)
         self.persistent = make_tokens(config.persistent_tokens, config.dim)
 
+    @property
+    def short(self) -> bool:
+        return type(self) is SegmentAttention and type(self.attention) is Attention
+
     def begin(self, x: Tensor) -> SegmentState:
         return SegmentState(NOTHING_SEEN)
 
@@ -234,7 +224,7 @@ class SegmentAttention(Mixer):
         q = self.attention.queries(x)
         k, v = self.attention.keys_values(x)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
-        if single.one_token(x):
+        if self.short and single.one_token(x):
             y, seen = single.attend(q, ((k, v),), state.seen, prefix, self.window)
             place = moved_on(state.place_in_segment, 1, self.segment_len)
             return self.attention.output(y), SegmentState(seen if self.sliding else seen.forgotten(place), place)
@@ -285,6 +275,10 @@ class AloneState(State):
 class LMM(PrefixedMemory):
     """The memory alone."""
 
+    @property
+    def short(self) -> bool:
+        return type(self) is LMM and self.memory.short
+
     def begin(self, x: Tensor) -> AloneState:
         return AloneState(self.begin_memory(x))
 
@@ -312,6 +306,10 @@ class MemoryAndWindow(PrefixedMemory):
         self.window = config.window
         self.attention = Attention(config.dim, config.heads, config.head_size)
 
+    @property
+    def short(self) -> bool:
+        return type(self) in (MAG, MAL) and type(self.attention) is Attention and self.memory.short
+
     def begin(self, x: Tensor) -> WindowState:
         return WindowState(self.begin_memory(x), NOTHING_SEEN)
 
@@ -320,7 +318,10 @@ class MemoryAndWindow(PrefixedMemory):
         may see."""
         streams = (self.attention.keys_values(x),)
         prefix = self.attention.prefix(self.persistent, x.shape[0])
-        y, seen = attend(self.attention, self.attention.queries(x), streams, seen, prefix, self.window)
+        if self.short and single.one_token(x):
+            y, seen = single.attend(self.attention.queries(x), streams, seen, prefix, self.window)
+            return self.attention.output(y), seen
+        y, seen = self.attention(self.attention.queries(x), streams, seen, prefix, self.window)
         return self.attention.output(y), seen.copied()
 
 
@@ -354,16 +355,6 @@ class MAL(MemoryAndWindow):
 
 
 # ---- What they are made of -------------------------------------------------------------------------------------------
-
-
-def attend(
-    attention: Attention, q: Tensor, streams: tuple[KeysValues, ...], seen: Seen, prefix: KeysValues, window: int
-) -> tuple[Tensor, Seen]:
-    """`Attention.forward`, which rows that have seen different numbers of tokens can ask for one token at a time."""
-    if single.one_token(q.transpose(1, 2)):
-        return single.attend(q, streams, seen, prefix, window)
-    one_place("state.seen.missing", seen.missing)
-    return attention(q, streams, seen, prefix, window)
 
 
 MEMORY_EPS = 1e-2  # see `titans.neural_memory.ANSWER_EPS`

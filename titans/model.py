@@ -28,6 +28,7 @@ from titans.config import VARIANTS, TitansConfig
 from titans.fitting import KINDS, check_layer
 from titans.rows import ModelState, Reader, read_rows
 from titans.state import State, every_tensor, note
+from titans.unchanged import unchanged_parameters
 
 IGNORED_LABEL = -100
 SHORTEST_STRETCH = 32  # tokens; what `titans.rows` reads at once is whole chunks or segments, and rarely shorter
@@ -75,12 +76,13 @@ class Block(nn.Module):
         return self.mixer.initial_state(batch)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        made_by = (x.dtype, x.device)
-        if state is not None and state.made_by != made_by:
+        made_by = (id(self), len(x), x.dtype, x.device)
+        if state is not None and getattr(state, "made_by", None) != made_by:
             check_layer_state(state, x)
         with full_precision(x):
             mixed, state = self.mixer(self.norm_mixer(x), state)
-        note(state, *made_by)
+        if isinstance(state, State):
+            note(state, *made_by)
         x = x + self.dropout(mixed)
         return x + self.dropout(self.ffn(self.norm_ffn(x))), state
 
@@ -116,7 +118,8 @@ class TitansLM(nn.Module):
     same logits and state as one call (D10). A batch row never sees another.
 
     mixers: by variant, what makes a mixer of a configuration, in place of those of
-        `titans.blocks.MIXERS`.
+        `titans.blocks.MIXERS`. Where documents are packed or rows padded it must be causal: zeros may stand behind
+        the end of a row.
     """
 
     block_type = Block
@@ -147,6 +150,8 @@ class TitansLM(nn.Module):
         rows: whole numbers [n], negative ones counted from the end; or booleans [batch].
         """
         check_instance("state", state, ModelState)
+        if all(layer is None for layer in state.layers):
+            return state
         again = set(check_rows("rows", rows, state.batch).tolist())
         kept = [row for row in range(state.batch) if row not in again]
         fresh = self.initial_state(len(again))
@@ -208,7 +213,8 @@ class TitansLM(nn.Module):
             else (chunks, -config.persistent_tokens % config.chunk_size)
         )
         read, results = (partial(self.read, every=True), config.layers + 1) if every else (self.read, 1)
-        return Reader(read, self.begin, self.initial_state, unit, ahead, results)
+        together = all(getattr(block.mixer, "short", False) for block in self.layers())
+        return Reader(read, self.begin, self.initial_state, unit, ahead, results, together)
 
     def read(self, x: Tensor, state: ModelState, every: bool = False) -> tuple[tuple[Tensor, ...], ModelState]:
         """The blocks over vectors x [batch, tokens, dim] of rows at one place: the last features, normalised, or
@@ -235,6 +241,7 @@ class TitansLM(nn.Module):
         return losses / (target != IGNORED_LABEL).sum().clamp(min=1)
 
     @torch.no_grad()
+    @unchanged_parameters()
     def generate(
         self,
         tokens: Tensor,
@@ -318,7 +325,8 @@ class TitansLM(nn.Module):
             raise ValueError(f"state belongs to another batch size: it has {state.batch}, needed is {tokens.shape[0]}")
         if (have_layers := len(state.layers)) != self.config.layers:
             raise ValueError(f"state must hold a state for each of {self.config.layers} layers, got {have_layers}")
-        if all(layer.made_by for layer in state.layers if layer is not None):
+        made_by = [getattr(layer, "made_by", ())[:2] for layer in state.layers]
+        if made_by == [(id(block), state.batch) for block in self.layers()]:
             return state
         if not all(map(is_dense, every_tensor(state))):
             for name, tensor in state.tensors().items():

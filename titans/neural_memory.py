@@ -219,7 +219,7 @@ class NeuralMemory(nn.Module):
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
         state after x."""
-        made_by = (len(x), x.dtype, x.device, self.memory.signature, self.chunk_size, self.conv_width, self.rule)
+        made_by = (id(self), len(x), x.dtype, x.device)
         if not isinstance(state, LayerState) or state.made_by != made_by:
             self.check_state(state, x)
         x = bounded_input(x)
@@ -239,13 +239,19 @@ class NeuralMemory(nn.Module):
     def scan(self, tokens: Tokens, state: MemoryState) -> tuple[Tensor, MemoryState]:
         """The memory's update and reading: in closed form, or token by token where there is none."""
         if self.rule is None and is_layered(self.memory):
-            if single.one_token(tokens.k.transpose(1, 2)):
+            if self.short and single.one_token(tokens.k.transpose(1, 2)):
                 if self.gate_edits:
                     check_gates(tokens.gates, tokens.k, len(self.memory.shapes))
+                    tokens = tokens._replace(gates=tokens.gates.per_layer(len(self.memory.shapes)))
                 return single.scan(self.memory, state, tokens, self.chunk_size, self.max_surprise)
             return chunked_scan(self.memory, state, *tokens, self.chunk_size, self.max_surprise)
         bound = self.max_surprise if self.rule is None else None
         return recurrent_scan(self.memory, state, *tokens, self.chunk_size, bound, self.rule)
+
+    @property
+    def short(self) -> bool:
+        """Whether a single token without gradients takes the short way, see `titans.blocks.Mixer.short`."""
+        return type(self) is NeuralMemory and type(self.memory) is DeepMemory and self.rule is None
 
     def retrieve(self, weights: Weights, asked: Tensor) -> Tensor:
         """M*(q) for q [batch, tokens, dim], not yet of unit length (21): [batch, heads, tokens, dim
@@ -257,7 +263,7 @@ class NeuralMemory(nn.Module):
         """What the memory answered to x, as `learn` gives it, normalised, gated and projected:
         [batch, tokens, dim]."""
         if single.one_token(x):
-            return single.output(self, x[:, 0], y)[:, None]
+            return single.output(self, x, y)
         y = rearrange(self.norm(finite(y).to(x.dtype)), "b h t d -> b t (h d)")
         return self.W_O(y * torch.sigmoid(self.W_G(bounded_input(x))))
 
@@ -265,7 +271,7 @@ class NeuralMemory(nn.Module):
         """q, k, v [batch, heads, tokens, dim / heads] of x (11), and what the convolutions need for
         the next call."""
         if single.one_token(x):
-            return single.project(self, x[:, 0], recent)
+            return single.project(self, x, recent)
         mixed, recent = self.conv(torch.cat((self.W_Q(x), self.W_K(x), self.W_V(x)), dim=-1), recent)
         mixed = F.silu(mixed).to(precise(x))
         q, k, v = rearrange(mixed, "b t (three h d) -> three b h t d", three=3, h=self.heads)
@@ -275,7 +281,7 @@ class NeuralMemory(nn.Module):
         """theta, eta and alpha for x [batch, tokens, dim], each [batch, heads, tokens, depth]: alpha is
         one number for all channels of a head and layer (D11), and 0 but in the last layer (D16)."""
         if single.one_token(x):
-            return single.gates(self, x[:, 0])
+            return single.gates(self, x)
         shares = torch.sigmoid(self.to_gates(x).to(precise(x)))
         return self.limited(*rearrange(shares, "b t (gate h l) -> gate b h t l", gate=3, h=self.heads))
 

@@ -127,6 +127,7 @@ class Reader(NamedTuple):
         and made whole.
     unit: tokens of a whole chunk or segment. ahead: tokens to the first end of one, for rows that begin.
     results: how many there are.
+    together: whether one token each without gradients can be read from rows at any places.
     """
 
     read: Callable[[Tensor, ModelState], tuple[tuple[Tensor, ...], ModelState]]
@@ -135,6 +136,7 @@ class Reader(NamedTuple):
     unit: int = 16
     ahead: int = 0
     results: int = 1
+    together: bool = True
 
 
 LEAST_PADDING = 128  # tokens; a stretch ends where going on would read more than so many behind the ends of pieces
@@ -153,14 +155,14 @@ def read_rows(
     mask = None if mask is None or bool(mask.all()) else mask
     if starts is not None and mask is None and not bool(starts[:, 1:].any()) and bool(starts[:, 0].all()):
         starts, state = None, reader.begin(len(x))
-    if mask is None and (starts is None or not bool(starts.any())) and _in_one_call(x, state):
+    if mask is None and (starts is None or not bool(starts.any())) and _in_one_call(x, state, reader.together):
         return reader.read(x, state)
     return _Pieces(reader, x, state, mask, starts).read()
 
 
-def _in_one_call(x: Tensor, state: ModelState) -> bool:
+def _in_one_call(x: Tensor, state: ModelState, together: bool) -> bool:
     """Whether a model can read from this state as it is."""
-    one_token = x.shape[1] == 1 and not torch.is_grad_enabled()
+    one_token = together and x.shape[1] == 1 and not torch.is_grad_enabled()
     return one_token or not any(isinstance(fact, tuple) for fact in row_facts(state))
 
 
@@ -325,7 +327,9 @@ class _Pieces:
             if piece.last and need == at:
                 leaving[piece.tokens - need].append(place)
         for lacking, places in leaving.items():
-            pieces, own = [group.pieces[place] for place in places], _select(state, places)
+            # What a group has been narrowed to is a view of all that it was: its own is a copy.
+            own = _select(state, places) if state.batch == group.state.batch else state.select(_whole(places))
+            pieces = [group.pieces[place] for place in places]
             if lacking:
                 self.waiting.append((pieces, lacking, own))
             else:

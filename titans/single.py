@@ -19,15 +19,16 @@ from torch import Tensor
 
 from titans.attention import KeysValues, Seen, halves_swapped, turns
 from titans.bounds import bounded_errors, bounded_input, finite, full_precision, precise
-from titans.checks import has_numbers
+from titans.checks import check_range
 from titans.memory import LayeredMemory, unit
 from titans.scan import Gates, Tokens
 from titans.state import MOMENTUM, MemoryState, Weights, any_at_start, at_start, moved_on
+from titans.unchanged import LONG_WAY, segment_prefix
 
 
 def one_token(x: Tensor) -> bool:
-    """Whether x [batch, tokens, ...] is a single token that no gradient is asked of."""
-    return x.shape[1] == 1 and not torch.is_grad_enabled()
+    """Whether x [batch, tokens, ...] is a single token that no gradient is asked of, and takes the short way."""
+    return x.shape[1] == 1 and not torch.is_grad_enabled() and (torch.compiler.is_compiling() or not LONG_WAY.get())
 
 
 def convolve(padded: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,22 +38,23 @@ def convolve(padded: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def project(layer: Any, x: Tensor, recent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`NeuralMemory.project` for one token x [batch, dim]: q, k, v [batch, heads, 1, dim / heads]."""
-    projected = torch.cat((layer.W_Q(x), layer.W_K(x), layer.W_V(x)), dim=-1)
-    mixed, recent = layer.conv(projected[:, None], recent)
+    """`NeuralMemory.project` for one token."""
+    mixed, recent = layer.conv(torch.cat((layer.W_Q(x), layer.W_K(x), layer.W_V(x)), dim=-1), recent)
     mixed = F.silu(mixed).to(precise(x)).view(len(x), 3, layer.heads, 1, -1)
     q, k = unit(mixed[:, :2]).unbind(1)
     return q, k, mixed[:, 2], recent
 
 
 def gates(layer: Any, x: Tensor) -> Gates:
-    """`NeuralMemory.gates` for one token x [batch, dim]: each [batch, heads, 1, depth]."""
+    """`NeuralMemory.gates` for one token."""
     shares = torch.sigmoid(layer.to_gates(x).to(precise(x)))
+    if x.device.type == "cpu":  # elsewhere a look would wait for the device
+        check_range("gates", shares, 0, 1)
     return layer.limited(*shares.view(len(x), 3, layer.heads, 1, -1).unbind(1))
 
 
 def output(layer: Any, x: Tensor, y: Tensor) -> Tensor:
-    """`NeuralMemory.output` for one token x [batch, dim], and of that shape."""
+    """`NeuralMemory.output` for one token."""
     y = layer.norm(finite(y).to(x.dtype)).view(x.shape)
     return layer.W_O(y * torch.sigmoid(layer.W_G(bounded_input(x))))
 
@@ -68,10 +70,7 @@ def read(memory: LayeredMemory, weights: Weights, q: Tensor) -> Tensor:
 def scan(
     memory: LayeredMemory, state: MemoryState, token: Tokens, chunk_size: int, max_surprise: float
 ) -> tuple[Tensor, MemoryState]:
-    """`chunked_scan` for one token, with gates [batch, heads, 1, depth] that are in their ranges.
-
-    Raises ValueError where the surprise is no number, if that can be seen without waiting for a device.
-    """
+    """`chunked_scan` for one token, with gates [batch, heads, 1, depth] that are in their ranges."""
     rows, k, v = token.k.shape[:2], token.k.flatten(0, 1), token.v.flatten(0, 1)
     theta, eta, alpha = (gate[..., None].unbind(3) for gate in token.gates)  # of each layer, [batch, heads, 1, 1]
     with full_precision(k):
@@ -80,10 +79,7 @@ def scan(
             inputs, errors = ([finite(x) for x in factor] for factor in (inputs, errors))
         momentum, weights = [], []
         for layer, (a, e) in enumerate(zip(inputs, errors, strict=True)):
-            bounded = bounded_errors(a, e, max_surprise)
-            if bounded is not e and e.device.type == "cpu" and has_numbers(e) and bool(bounded.isnan().any()):
-                raise ValueError("the surprise must be a number, got NaN")
-            step = bounded.reshape(*rows, -1, 1) * theta[layer]
+            step = bounded_errors(a, e, max_surprise).reshape(*rows, -1, 1) * theta[layer]
             S = (state.momentum[layer] * eta[layer]).addcmul_(step, a.reshape(*rows, 1, -1), value=-1)
             weights.append(torch.addcmul(S, state.weights[layer], 1 - alpha[layer]))
             momentum.append(S)
@@ -114,30 +110,27 @@ def attend(
 
 
 def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """`MemoryAsContext.forward` for one token x [batch, dim], y too, with a prefix that is made once a segment."""
+    """`MAC.forward` for one token."""
     attention, layer, start = mixer.attention, mixer.memory, state.segment_weights
 
-    def keys_values(x: Tensor) -> KeysValues:
-        return to_heads(attention, attention.W_K(x)), to_heads(attention, attention.W_V(x))
+    def to_heads(x: Tensor) -> Tensor:
+        return x.view(len(x), attention.heads, 1, -1)
 
-    mixed, recent = mixer.conv(mixer.W_Q(x)[:, None], state.recent)
+    mixed, recent = mixer.conv(mixer.W_Q(x), state.recent)
     asked = unit(F.silu(mixed).to(precise(x)).view(len(x), layer.heads, 1, -1))
     h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).view(x.shape)
-    prefix, q = mixer.prefix(state), to_heads(attention, attention.W_Q(x))
-    y, seen = mixer.attend(q, keys_values(h), keys_values(x), state.seen, (prefix.keys, prefix.values))
-    y = mixer.surround(x, attention.W_O(y.reshape(len(x), -1)))
+    streams = tuple((to_heads(attention.W_K(part)), to_heads(attention.W_V(part))) for part in (h, x))
+    kept = segment_prefix(mixer, state)
+    y, seen = attend(to_heads(attention.W_Q(x)), streams, state.seen, kept.prefix, mixer.window)
+    y = mixer.surround(x, attention.W_O(y.view(len(x), 1, -1)))
     written = mixer.norm_written(y)
-    answer, memory = mixer.write_and_read(written[:, None], state.memory)
+    answer, memory = layer.learn(written, state.memory)
     place = moved_on(state.place_in_segment, 1, mixer.segment_len)
-    kept = prefix if prefix.made_of else None
-    if any_at_start(place):
+    ends = any_at_start(place)
+    if ends:
         start = tuple(at_start(place, new, old) for new, old in zip(memory.weights, start, strict=True))
         seen = seen if mixer.sliding else seen.forgotten(place)
-        kept = None if len(mixer.memory_queries) else kept
-    y = mixer.combine(y, output(layer, written, answer))
-    return y, type(state)(memory, start, recent, seen, place, kept)
-
-
-def to_heads(attention: Any, x: Tensor) -> Tensor:
-    """[batch, heads * dim_head] -> [batch, heads, 1, dim_head]"""
-    return x.view(len(x), attention.heads, 1, -1)
+    after = type(state)(memory, start, recent, seen, place)
+    if kept.block is not None and not (ends and len(mixer.memory_queries)):
+        object.__setattr__(after, "kept", kept)  # a state that is changed or chosen from is without it
+    return mixer.combine(y, layer.output(written, answer)), after

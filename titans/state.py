@@ -32,13 +32,11 @@ class State:
     """A frozen record of tensors [batch, ...], facts and other states. Nothing changes it in place:
     every call returns a new one.
 
-    row_facts: names of fields that hold `Places`. remade: of those that a model makes again where
-        they are lacking: rows that are taken out keep them, and nothing else does.
+    row_facts: names of fields that hold `Places`.
     """
 
     kinds: ClassVar[dict[str, type[State]]] = {}
     row_facts: ClassVar[frozenset[str]] = frozenset()
-    remade: ClassVar[frozenset[str]] = frozenset()
     tensor_fields: ClassVar[frozenset[str]] = frozenset()  # by their types: tools put other things in tensors' places
     made_by: ClassVar[tuple] = ()  # what `note` says of the state of one call
 
@@ -232,14 +230,8 @@ def _map(value: Any, change: Callable[[Tensor], Tensor], done: dict[int, Tensor]
     if isinstance(value, tuple):
         return tuple(_map(part, change, done) for part in value)
     if isinstance(value, State):
-        kept = (f.name for f in fields(value) if f.name not in value.remade)
-        return replace(value, **{name: _map(getattr(value, name), change, done) for name in kept}, **_unmade(value))
+        return replace(value, **{f.name: _map(getattr(value, f.name), change, done) for f in fields(value)})
     return _fact(value)
-
-
-def _unmade(state: State) -> dict[str, Any]:
-    """The fields that a model makes again, as they are before."""
-    return {f.name: f.default for f in fields(state) if f.name in state.remade}
 
 
 def _take(value: Any, change: Callable[[Tensor], Tensor], rows: list[int], done: dict[int, Tensor]) -> Any:
@@ -249,10 +241,12 @@ def _take(value: Any, change: Callable[[Tensor], Tensor], rows: list[int], done:
     if isinstance(value, tuple):
         return tuple(_take(part, change, rows, done) for part in value)
     if isinstance(value, State):
-        parts = {f.name: _take(getattr(value, f.name), change, rows, done) for f in fields(value)}
-        for name in value.row_facts:
-            if isinstance(places := getattr(value, name), tuple):
-                parts[name] = places_of([places[row] for row in rows])
+        parts = {}
+        for name, part in ((f.name, getattr(value, f.name)) for f in fields(value)):
+            if name not in value.row_facts:
+                parts[name] = _take(part, change, rows, done)
+            elif isinstance(part, tuple):
+                parts[name] = places_of([part[row] for row in rows])
         return replace(value, **parts).taken()
     return _fact(value)
 
@@ -261,7 +255,10 @@ def _join(name: str, values: Sequence[Any], sizes: Sequence[int], done: dict[tup
     """The rows of several of the same structure, `sizes` of each."""
     first = values[0]
     if len({type(value) for value in values} - {int, float}) > 1:
-        raise ValueError(f"states must be of one kind, got {[type(value).__name__ for value in values]} in {name}")
+        have, hint = [type(value).__name__ for value in values], ""
+        if None in values:
+            hint = "; begin with initial_state what is to be joined before its first token"
+        raise ValueError(f"states must be of one kind, got {have} in {name}{hint}")
     if isinstance(first, Tensor):
         if (key := tuple(map(id, values))) not in done:
             if len({(value.shape[1:], value.dtype, value.device) for value in values}) > 1:
@@ -290,8 +287,6 @@ def _join_states(name: str, states: Sequence[State], sizes: Sequence[int], done:
         if field.name in states[0].row_facts:
             each = (each_row(value, size) for value, size in zip(values, sizes, strict=True))
             parts[field.name] = places_of([place for places in each for place in places])
-        elif field.name in states[0].remade:
-            parts[field.name] = field.default
         else:
             parts[field.name] = _join(f"{name}.{field.name}", values, sizes, done)
     return replace(states[0], **parts)
@@ -349,11 +344,7 @@ def _pack(value: Any, name: str, found: dict[str, Tensor], names: dict[int, str]
     if isinstance(value, tuple):
         return [_pack(part, f"{prefix}{place}", found, names) for place, part in enumerate(value)]
     if isinstance(value, State):
-        parts = {
-            f.name: _pack(getattr(value, f.name), prefix + f.name, found, names)
-            for f in fields(value)
-            if f.name not in value.remade
-        }
+        parts = {f.name: _pack(getattr(value, f.name), prefix + f.name, found, names) for f in fields(value)}
         return {"state": type(value).__name__, "parts": parts}
     return _fact(value)
 
@@ -380,7 +371,7 @@ def _unpack(facts: Any, tensors: dict[str, Tensor], unused: set[str]) -> Any:
         unused.discard(facts["tensor"])
         return tensors[facts["tensor"]]
     kind, parts = State.kinds[facts["state"]], facts["parts"]
-    if parts.keys() != (wanted := {f.name for f in fields(kind) if f.name not in kind.remade}):
+    if parts.keys() != (wanted := {f.name for f in fields(kind)}):
         raise ValueError(f"{kind.__name__} must have {sorted(wanted)}, got {sorted(parts)}")
     parts, hints = {name: _unpack(part, tensors, unused) for name, part in parts.items()}, get_type_hints(kind)
     for name, part in parts.items():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from titans import ModelState, TitansConfig, TitansLM
+from titans import ModelState, TitansConfig, TitansLM, unchanged_parameters
 
 from .sides import DEPTH, EXPANSION, Run, Sizes
 
@@ -107,9 +107,10 @@ def our_generation(model: TitansLM, state: ModelState, steps: int) -> Run:
 
     def run() -> None:
         token, after = torch.zeros(state.batch, 1, dtype=torch.long), state
-        for _ in range(steps):
-            output = model(token, after)
-            token, after = output.logits[:, -1].argmax(-1, keepdim=True), output.state
+        with unchanged_parameters():
+            for _ in range(steps):
+                output = model(token, after)
+                token, after = output.logits[:, -1].argmax(-1, keepdim=True), output.state
 
     return run
 

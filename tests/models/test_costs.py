@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.refusals.refused import refused
-from titans import TitansConfig, TitansLM, cost, transformer_cost
+from titans import TitansConfig, TitansLM, cost, transformer_cost, unchanged_parameters
 from titans.config import VARIANTS
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -109,14 +109,14 @@ def test_training_is_what_torch_counts_forwards_and_backwards(variant, seed):
 def test_a_step_of_generation_costs_what_torch_counts(variant, seed):
     config, model, batch, first, _ = drawn(variant, seed)
     model.requires_grad_(False)  # torch's counter looks for the gradients of what could have some
-    with torch.no_grad():  # the first token makes the keys of the prefix, as no call of several tokens keeps them
+    with torch.no_grad(), unchanged_parameters():  # as in `generate`; the first token makes the keys that are kept
         state = model(any_tokens(config, batch, 1), model(any_tokens(config, batch, first)).state).state
-    for before in range(first + 1, first + 13):
-        with torch.no_grad(), counter() as counted:
-            state = model(any_tokens(config, batch, 1), state).state
-        expected = cost(config, 1, batch, before)
-        assert counted.get_total_flops() == expected.operations
-        assert state_bytes(state) <= expected.state_bytes  # less where a chunk and its segment begin at one token
+        for before in range(first + 1, first + 13):
+            with counter() as counted:
+                state = model(any_tokens(config, batch, 1), state).state
+            expected = cost(config, 1, batch, before)
+            assert counted.get_total_flops() == expected.operations
+            assert state_bytes(state) <= expected.state_bytes  # less where a chunk and its segment begin at one token
 
 
 @each_variant

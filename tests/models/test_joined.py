@@ -22,7 +22,10 @@ from tests.proofs.model_proofs import (
 )
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
-from titans import ModelState, NeuralMemory, TitansConfig, TitansLM
+from titans import DeepMemory, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
+from titans.attention import Attention
+from titans.blocks import MAC
+from titans.lesson.lesson_07.leaky_mac import WithoutResidual
 from titans.neural_memory import LayerState
 
 PLACES = (0, 1, 3, 4, 5, 8, 11, 12)  # borders of segments of 4 and of chunks of 3, and between them
@@ -224,22 +227,169 @@ def test_what_cannot_be_joined_is_named(case):
     refused(error, lambda: ModelState.join(states), message)
 
 
+# ---- What is kept from token to token --------------------------------------------------------------------------------
+
+
+def with_a_token(model: TitansLM, count: int = 4) -> ModelState:
+    """The state of a row that has read its last token by itself."""
+    tokens = random_tokens(model, 1, count)
+    return model(tokens[:, -1:], model(tokens[:, :-1]).state).state
+
+
+def halved(weight: torch.Tensor) -> None:
+    weight.data = weight.data / 2
+
+
+CHANGES = {
+    "in place": lambda mixer: mixer.persistent.mul_(1.5),
+    "its numbers": lambda mixer: halved(mixer.attention.W_K.weight),
+    "a hook": lambda mixer: mixer.attention.W_V.register_forward_hook(lambda module, inputs, output: 2 * output),
+    "memory queries": lambda mixer: mixer.memory_queries.mul_(1.5),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @torch.no_grad()
-def test_a_prefix_is_made_anew_when_what_it_is_made_of_changes():
-    """Keys of persistent tokens and memory queries are carried through a segment, but not past a training step."""
+def test_what_changes_between_tokens_changes_the_next_one(change):
+    """Nothing that parameters, hooks or adapters are for is kept from token to token unasked."""
     model = make_model("mac", memory_tokens=2, segment_len=16)
-    tokens = random_tokens(model, 1, 4)
-    state = model(tokens[:, :2]).state
-    for t in (2, 3):
-        state = model(tokens[:, t, None], state).state
-    assert all(layer.prefix is not None for layer in state.layers)
+    state, token = with_a_token(model), random_tokens(model, 1, 1, seed=8)
+    before = model(token, state).logits
     for block in model.blocks:
-        for weight in (block.mixer.persistent, block.mixer.memory_queries, block.mixer.norm.weight):
-            weight.mul_(1.5)
-        block.mixer.attention.W_K.weight.mul_(1.5)
-    token = tokens[:, :1]
-    assert_same({"logits": model(token, state).logits}, {"logits": model(token, state.detach()).logits})
-    assert all(layer.prefix is None for layer in state.detach().layers)
+        change(block.mixer)
+    after = model(token, state).logits
+    assert not torch.allclose(after, before)
+    assert_same({"logits": after}, {"logits": model(token.expand(1, 2), state).logits[:, :1]})
+
+
+@torch.no_grad()
+def test_where_nothing_changes_the_prefix_is_kept_to_the_segments_end_and_the_numbers_are_the_same():
+    model = make_model("mac", memory_tokens=2)
+    tokens, kept = random_tokens(model, 2, 11), []
+    want = model(tokens)
+    with unchanged_parameters():
+        state, logits = model(tokens[:, :2]).state, []
+        for t in range(2, 11):
+            output = model(tokens[:, t, None], state)
+            state = output.state
+            logits.append(output.logits)
+            kept.append([layer.kept for layer in state.layers])
+    assert_same({"logits": torch.cat(logits, 1)}, {"logits": want.logits[:, 2:]})
+    assert_same_states(state, want.state)
+    of_first = [layers[0] for layers in kept]  # after tokens 3 to 11: segments of 4 end after 4 and 8
+    assert [one is None for one in of_first] == [False, True, False, False, False, True, False, False, False]
+    assert of_first[2] is of_first[3] is of_first[4]
+    assert of_first[6] is not of_first[4]
+    assert all(layer.kept is None for layer in state.select(row(0)).layers)
+    with unchanged_parameters():  # another block: what was kept before may have changed
+        assert model(tokens[:, :1], state).state.layers[0].kept is not of_first[-1]
+
+
+@torch.no_grad()
+def test_what_one_model_has_kept_is_not_anothers():
+    model, state_of = make_model("mac"), {}
+    other = copy.deepcopy(model)
+    for block in other.blocks:
+        block.mixer.persistent.mul_(3)
+    with unchanged_parameters():
+        state_of[0] = with_a_token(model)
+        token = random_tokens(model, 1, 1, seed=3)
+        assert_same({"logits": other(token, state_of[0]).logits}, {"logits": other(token, state_of[0].clone()).logits})
+
+
+@torch.no_grad()
+def test_a_state_with_another_start_of_its_segment_keeps_no_prefix_of_the_old_one():
+    model = make_model("mac", memory_tokens=2, segment_len=16)
+    with unchanged_parameters():
+        layer = with_a_token(model).layers[0]
+        moved = replace(layer, segment_weights=tuple(2 * weight for weight in layer.segment_weights))
+    assert layer.kept is not None
+    assert moved.kept is None
+
+
+# ---- Mixers, memories and rules of one's own -------------------------------------------------------------------------
+
+
+class Louder(MAC):
+    """A MAC that reads its memory in another way."""
+
+    def retrieve(self, weights, asked):
+        return 2 * super().retrieve(weights, asked)
+
+
+class Shifted(Attention):
+    """Attention whose values are others."""
+
+    def keys_values(self, x):
+        k, v = super().keys_values(x)
+        return k, v + 1
+
+
+class Doubled(DeepMemory):
+    """A memory that answers twice as much."""
+
+    def read(self, weights, x):
+        return 2 * super().read(weights, x)
+
+
+def with_attention(config: TitansConfig) -> MAC:
+    mixer = MAC(config)
+    mixer.attention = Shifted(config.dim, config.heads, config.head_size)
+    return mixer
+
+
+def with_memory(config: TitansConfig) -> MAC:
+    mixer = MAC(config)
+    old = mixer.memory.memory
+    mixer.memory.memory = Doubled(old.dim, old.heads, old.depth, config.memory_expansion)
+    return mixer
+
+
+MIXERS = {"retrieve": Louder, "attention": with_attention, "memory": with_memory, "lesson 07": WithoutResidual}
+
+
+@pytest.mark.parametrize("mixer", MIXERS.values(), ids=MIXERS)
+@torch.no_grad()
+def test_mixers_of_ones_own_read_single_tokens_as_they_read_several(mixer):
+    """Also from rows that were joined at different places."""
+    model = make_model("mac", lambda config: TitansLM(config, {"mac": mixer}))
+    users = [random_tokens(model, 1, place + 3, seed=place)[0] for place in (0, 3, 6, 9)]
+    state = ModelState.join([state_at(model, tokens[:-3]) for tokens in users])
+    for t in (-3, -2, -1):
+        output = model(torch.stack([tokens[t, None] for tokens in users]), state)
+        state = output.state
+        for number, tokens in enumerate(users):
+            want = model(tokens[: len(tokens) + t + 1][None]).logits[:, -1:]
+            assert_same({"logits": output.logits[number]}, {"logits": want[0]})
+
+
+def test_numbers_that_are_none_are_refused_for_a_single_token_too():
+    model = make_model("lmm")
+    state = model(random_tokens(model, 1, 3)).state.detach()
+    with torch.no_grad():
+        model.blocks[0].mixer.memory.to_gates.bias[0] = torch.nan
+        refused(ValueError, lambda: model(torch.zeros(1, 1, dtype=torch.long), state), "gates must be in [0, 1]", "nan")
+
+
+def test_layers_of_another_model_are_looked_at():
+    """Whatever has made them: a note says of whom, and of how many rows."""
+    model, other = make_model("mac"), make_model("mac", segment_len=8)
+    state, theirs = (m(random_tokens(m, 2, 7)).state.detach() for m in (model, other))
+    token = torch.zeros(2, 1, dtype=torch.long)
+    refused(ValueError, lambda: model(token, replace(state, layers=theirs.layers)), "place_in_segment must be")
+    three = model(random_tokens(model, 3, 7)).state.detach()
+    refused(ValueError, lambda: model(token, replace(state, layers=three.layers)), "state.layers[0]")
+
+
+@torch.no_grad()
+def test_a_state_of_packed_documents_holds_its_own_numbers_alone():
+    model = make_model("mac")
+    tokens = random_tokens(model, 1, 40)
+    starts = torch.zeros(1, 40, dtype=torch.bool)
+    starts[0, [0, 5, 9, 12, 20]] = True
+    state = model(tokens, starts=starts).state
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.tensors().values()}
+    assert sum(held.values()) <= 1.5 * sum(t.nbytes for t in state.tensors().values())
 
 
 class Count(TorchDispatchMode):
@@ -261,7 +411,9 @@ def test_a_token_costs_at_most_300_operations_a_layer(variant):
         model = TitansLM(TitansConfig(variant, vocab_size=16, dim=32, layers=layers))
         token = torch.zeros(1, 1, dtype=torch.long)
         state = model(token, model(token.expand(1, 5)).state).state
-        with Count() as count:
-            model(token, state)
+        with unchanged_parameters():
+            state = model(token, state).state
+            with Count() as count:
+                model(token, state)
         counts.append(count.operations)
     assert counts[1] - counts[0] <= 300, counts

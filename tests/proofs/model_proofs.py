@@ -95,12 +95,9 @@ def random_tokens(model: TitansLM, batch: int, tokens: int, seed: int = 1) -> Te
 
 
 def parts(value: Any, name: str = "state") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a state by name, a tensor that stands in two places twice: places and sizes count too. Without what
-    a model makes again where it is lacking."""
+    """Every leaf of a state by name, a tensor that stands in two places twice: places and sizes count too."""
     if is_dataclass(value):
         for field in fields(value):
-            if field.name in getattr(value, "remade", ()):
-                continue
             yield from parts(getattr(value, field.name), f"{name}.{field.name}")
     elif isinstance(value, tuple):
         for place, part in enumerate(value):

@@ -75,6 +75,11 @@ def steps(variant: str, **options) -> Proof:
 
 
 @cache
+def kept_steps(variant: str, **options) -> Proof:
+    return titans.unchanged_parameters()(steps(variant, **options))
+
+
+@cache
 def causal(variant: str, **options) -> Proof:
     return lambda make: model_proofs.is_causal(make(variant, **options), 9)
 
@@ -118,7 +123,7 @@ SEEN = "mask = mask if len(keys) == 1 else mask.repeat(*[1] * (mask.ndim - 1), l
 READ = "return self.memory.learn(written, state)"
 BEGINS = "start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN\n"
 TURNED = "turned_k = turned[0] if len(turned) == 1 else torch.cat(turned, dim=2)"
-EMBEDDED = "x, layers = self.embedding(tokens), []"
+EMBEDDED = "seen, layers = [x], []"
 NEXT = "self(made[-1], output.state)"
 
 # Where, what stands there, what is put there, and the proof that sees it.
@@ -190,7 +195,7 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "a segment that single tokens do not forget": (
         single, "seen if mixer.sliding else seen.forgotten(place)", "seen", steps("mac")),
     "a prefix that outlives its segment": (
-        single, "None if len(mixer.memory_queries) else prefix", "prefix", steps("mac", memory_tokens=2)),
+        single, "and not (ends and len(mixer.memory_queries))", "", kept_steps("mac", memory_tokens=2)),
     "single tokens that read h with the first weights for ever": (
         single, "start = tuple(at_start(place, new, old)", "start = tuple(at_start(place, old, old)", steps("mac")),
     "a single token's convolution one token late": (single, "padded[:, 1:]", "padded[:, :-1]", steps("lmm")),
@@ -216,13 +221,13 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
         equations("mag")),
     # The model
     "states of the layers change places": (
-        model, "ModelState(tuple(layers),", "ModelState(tuple(layers[::-1]),", splits("mac")),
+        model, "replace(state, layers=tuple(layers))", "replace(state, layers=tuple(layers[::-1]))", splits("mac")),
     "rows that are normalised together": (model, EMBEDDED, f"{EMBEDDED}; x = x / (1 + x.mean(0, True).abs())", rows),
     "a model that looks ahead": (model, EMBEDDED, f"{EMBEDDED}; x = x + 0.01 * x.roll(-1, 1)", causal("lmm")),
     "chance in the forward pass": (model, EMBEDDED, f"{EMBEDDED}; x = x + 1e-9 * torch.randn_like(x)", repeats),
     "another function in eval mode": (model, EMBEDDED, f"{EMBEDDED}; x = x if self.training else 1.001 * x", repeats),
     "a parameter is changed by a call": (model, EMBEDDED, f"{EMBEDDED}; self.head.weight.data.mul_(1.001)", repeats),
-    "labels that are not shifted": (model, "target = labels[:, 1:]", "target = labels[:, :-1]", loss),
+    "labels that are not shifted": (model, "IGNORED_LABEL))[:, 1:]", "IGNORED_LABEL))[:, :-1]", loss),
     "a mean over labels that do not count": (
         model, "(target != IGNORED_LABEL).sum()", "(target != 999).sum()", loss),
     "generation without its state": (model, NEXT, "self(made[-1], state)", greedy),

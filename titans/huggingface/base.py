@@ -16,6 +16,7 @@ from titans.huggingface.config import TitansMACConfig
 from titans.model import Block, TitansLM
 from titans.observe import memories
 from titans.state import State
+from titans.unchanged import long_way
 
 
 class CheckpointedBlock(GradientCheckpointingLayer, Block):
@@ -38,7 +39,8 @@ class CheckpointedBlock(GradientCheckpointingLayer, Block):
         first are of."""
         if made is None:
             return super().forward(x, *parts)
-        y, new = super().forward(x, None if state is None else state.with_tensors(parts))
+        with long_way():  # it is run again with gradients, and must give as many tensors then
+            y, new = super().forward(x, None if state is None else state.with_tensors(parts))
         if not made:
             made.append(new)
         return y, *new.tensors().values()

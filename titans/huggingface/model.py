@@ -19,6 +19,7 @@ from titans.huggingface.cache import TitansCache
 from titans.huggingface.config import TitansMACConfig
 from titans.model import IGNORED_LABEL
 from titans.rows import RowStates, read_rows
+from titans.unchanged import unchanged_parameters
 
 
 class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
@@ -134,6 +135,11 @@ class TitansMACForCausalLM(TitansPreTrainedModel, GenerationMixin):
             raise ValueError(f"past_key_values must count the tokens of each row, got {cache.state.counts}")
         self.model.check_state(cache.state.state, x)
         return cache.state
+
+    @unchanged_parameters()
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers."""
+        return super().generate(*args, **kwargs)
 
     # ---- What `generate` asks ----------------------------------------------------------------------------------------
 

@@ -111,3 +111,20 @@ def test_what_cannot_be_joined_split_or_reset_is_named():
         ValueError, lambda: empty.reset_rows(model, row(0)), "the cache must have read something before it is reset"
     )
     refused(ValueError, lambda: cache.reset_rows(model, row(1)), "rows must be in [-1, 0], got values from 1 to 1")
+
+
+@pytest.mark.parametrize(("read_before", "now"), [(4, 1), (1, 1), (5, 1), (1, 4), (9, 7)])
+def test_gradients_of_reentrant_checkpoints_are_those_without(read_before, now):
+    """Their first pass has no gradients, as generation has none, and must give what the second gives."""
+    gradients = []
+    for checkpointed in (False, True):
+        model = make_model().double().train()
+        if checkpointed:
+            model.gradient_checkpointing_enable({"use_reentrant": True})
+        ids, more = random_ids(1, read_before), random_ids(1, now + 1, seed=2)[:, : max(now, 2)]
+        cache = model(ids, use_cache=True).past_key_values
+        output = model(more[:, :now], past_key_values=cache, use_cache=True)
+        output.logits.square().sum().backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert_same(gradients[1], gradients[0])

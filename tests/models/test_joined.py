@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.proofs.model_proofs import (
     MODELS,
+    SMALL,
     VARIANTS,
     assert_identical_states,
     assert_same_states,
@@ -25,8 +28,11 @@ from tests.refusals.refused import refused
 from titans import DeepMemory, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
 from titans.attention import Attention
 from titans.blocks import MAC
+from titans.blocks import MIXERS as BLOCKS
 from titans.lesson.lesson_07.leaky_mac import WithoutResidual
 from titans.neural_memory import LayerState
+from titans.recurrence import Momentum
+from titans.state import MemoryState
 
 PLACES = (0, 1, 3, 4, 5, 8, 11, 12)  # borders of segments of 4 and of chunks of 3, and between them
 MORE = 9
@@ -244,7 +250,7 @@ CHANGES = {
     "in place": lambda mixer: mixer.persistent.mul_(1.5),
     "its numbers": lambda mixer: halved(mixer.attention.W_K.weight),
     "a hook": lambda mixer: mixer.attention.W_V.register_forward_hook(lambda module, inputs, output: 2 * output),
-    "memory queries": lambda mixer: mixer.memory_queries.mul_(1.5),
+    "memory queries": lambda mixer: mixer.memory_queries.neg_(),
 }
 
 
@@ -361,6 +367,91 @@ def test_mixers_of_ones_own_read_single_tokens_as_they_read_several(mixer):
         for number, tokens in enumerate(users):
             want = model(tokens[: len(tokens) + t + 1][None]).logits[:, -1:]
             assert_same({"logits": output.logits[number]}, {"logits": want[0]})
+
+
+class Plain:
+    """A memory of one matrix that knows no layers."""
+
+    def __init__(self, dim, heads):
+        self.dim, self.heads, self.shapes, self.signature = dim, heads, [torch.Size((heads, dim, dim))], "plain"
+
+    def initial_state(self, batch):
+        weights = (0.1 * torch.eye(self.dim).double().expand(batch, *self.shapes[0]).clone(),)
+        return MemoryState(weights, weights, signature=self.signature)
+
+    def read(self, weights, x):
+        return x @ weights[0].mT
+
+
+class Halved(Momentum):
+    """The paper's rule, half as fast."""
+
+    @property
+    def signature(self):
+        return "halved"
+
+    def step(self, memory, weights, carried, at, token):
+        token = token._replace(gates=token.gates._replace(theta=token.gates.theta / 2))
+        return super().step(memory, weights, carried, at, token)
+
+
+def with_rule(variant: str, config: TitansConfig):
+    mixer = BLOCKS[variant](config)
+    mixer.memory.rule = Halved()
+    return mixer
+
+
+def with_plain_memory(variant: str, config: TitansConfig):
+    mixer = BLOCKS[variant](config)
+    old, dim, heads = mixer.memory, config.dim, config.memory_heads
+    mixer.memory = NeuralMemory(dim, heads, chunk_size=old.chunk_size, memory=Plain(dim // heads, heads))
+    return mixer
+
+
+@pytest.mark.parametrize("change", [with_rule, with_plain_memory])
+@pytest.mark.parametrize("variant", ["mac", "mag", "lmm"])
+@torch.no_grad()
+def test_rules_and_memories_of_ones_own_are_read_at_any_places_too(variant, change):
+    config = TitansConfig(variant, **SMALL)
+    torch.manual_seed(0)
+    model = TitansLM(config, {variant: partial(change, variant)}).double()
+    users = [random_tokens(model, 1, place + 2, seed=place)[0] for place in (1, 3, 5)]
+    state = ModelState.join([state_at(model, tokens[:-2]) for tokens in users])
+    for t in (-2, -1):
+        output = model(torch.stack([tokens[t, None] for tokens in users]), state)
+        state = output.state
+        for number, tokens in enumerate(users):
+            want = model(tokens[: len(tokens) + t + 1][None]).logits[0, -1:]
+            assert_same({"logits": output.logits[number]}, {"logits": want})
+
+
+class Running(nn.Module):
+    """A mixer whose state is a tuple: the mean of what it has read."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(config.dim))
+
+    def initial_state(self, batch):
+        return None
+
+    def forward(self, x, state=None):
+        total, count = state or (0, 0)
+        totals = total + x.cumsum(1)
+        counts = count + torch.arange(1, x.shape[1] + 1)
+        return self.scale * totals / counts[:, None], (totals[:, -1:], int(counts[-1]))
+
+
+@torch.no_grad()
+def test_a_mixer_may_carry_what_it_likes():
+    model = TitansLM(TitansConfig("lmm", **SMALL), {"lmm": Running})
+    tokens = random_tokens(model, 2, 6)
+    state, logits = None, []
+    for t in range(6):
+        output = model(tokens[:, t, None], state)
+        state = output.state
+        logits.append(output.logits)
+    torch.testing.assert_close(torch.cat(logits, 1), model(tokens).logits)
 
 
 def test_numbers_that_are_none_are_refused_for_a_single_token_too():

@@ -102,7 +102,12 @@ def stream(model: TitansLM, tokens: int, piece: Tensor) -> ModelState:
     return state
 
 
-def our_generation(model: TitansLM, state: ModelState, steps: int) -> Run:
+def compiled(model: TitansLM) -> Any:
+    """The model as inductor makes it."""
+    return torch.compile(model)
+
+
+def our_generation(model: Any, state: ModelState, steps: int) -> Run:
     """Greedy steps of one token from a state."""
 
     def run() -> None:

@@ -191,6 +191,17 @@ def model_generation(row: Row, repeats: int) -> Result:
         return compare(row, repeats, ours, models.their_generation(theirs, tokens, steps), (steps, steps))
 
 
+def model_compiled_generation(row: Row, repeats: int) -> Result:
+    """The same with our model compiled, which asks for a C++ compiler and a minute before the first token."""
+    model, theirs, steps = models.our_model(row.sizes), models.their_model(row.sizes), 4 * row.sizes["chunk"]
+    with torch.no_grad():
+        tokens = models.tokens_of(row.sizes)
+        state = model(tokens).state
+        ours = models.our_generation(models.compiled(model), state, steps)
+        ours()  # borders of chunks and segments are compiled by themselves
+        return compare(row, repeats, ours, models.their_generation(theirs, tokens, steps), (steps, steps))
+
+
 def model_default_generation(row: Row, repeats: int) -> Result:
     """A token generated after a long context, from our state and by theirs without a cache, its default."""
     model, theirs, steps = models.our_model(row.sizes), models.their_model(row.sizes), 16
@@ -303,6 +314,9 @@ ROWS = [
     Row("packed", packed_training, _sizes(64, 264, 64, 16), 1.5, at_least=False),
     Row("packed", packed_training, _sizes(64, 264, 128, 16), 1.5, at_least=False, quick=False),
     Row("model: generation", model_generation, _sizes(1, 4096, 128, 16), 3, theirs=True),
+    Row(
+        "model: generation, compiled", model_compiled_generation, _sizes(1, 4096, 128, 16), 5, theirs=True, quick=False
+    ),
     Row("model: default generation", model_default_generation, _sizes(1, 4096, 128, 16), 5, theirs=True),
     Row("model: users", model_users, _sizes(16, 64, 128, 16), 3, at_least=False),
     Row("model: length", model_length, _sizes(1, 65536, 64, 16, few=1024), 1.2, at_least=False),

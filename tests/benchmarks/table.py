@@ -85,6 +85,10 @@ WHAT = {
         "en": "`MemoryAsContextTransformer` with its cache / `TitansLM`, generating a token",
         "ja": "`MemoryAsContextTransformer`（キャッシュあり）／`TitansLM`、1トークンの生成",
     },
+    "model: generation, compiled": {
+        "en": "`MemoryAsContextTransformer` with its cache / `torch.compile(TitansLM)`, generating a token",
+        "ja": "`MemoryAsContextTransformer`（キャッシュあり）／`torch.compile(TitansLM)`、1トークンの生成",
+    },
     "model: default generation": {
         "en": "`MemoryAsContextTransformer`, its default / `TitansLM`, generating a token",
         "ja": "`MemoryAsContextTransformer`（既定の設定）／`TitansLM`、1トークンの生成",

@@ -29,7 +29,7 @@ from titans.chunked import Parts, chunked_scan, makes_graph, tokens_at_once
 from titans.memory import DeepMemory, Memory, check_memory, is_layered, unit
 from titans.recurrence import Momentum, inner_rule, recurrent_scan
 from titans.scan import Gates, Rule, Tokens, check_gates, check_state
-from titans.state import MemoryState, Weights, every_tensor, note, one_place
+from titans.state import SERIALS, MemoryState, Weights, every_tensor, note, one_place
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ class NeuralMemory(nn.Module):
         self.memory, self.rule = sized_memory(made, dim // heads, heads), rule
         self.to_gates = nn.Linear(dim, 3 * heads * len(self.memory.shapes))
         self.norm = nn.RMSNorm(dim // heads, eps=ANSWER_EPS)
+        self.serial = next(SERIALS)
         self.gate_edits: list[Callable[[Gates], Gates]] = []
         self.observers: list[Callable[[Tokens, LayerState, LayerState], None]] = []
         self.reset_gates()
@@ -219,7 +220,7 @@ class NeuralMemory(nn.Module):
     def learn(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Write every token of x and read it back: y, [batch, heads, tokens, dim / heads], and the
         state after x."""
-        made_by = (id(self), len(x), x.dtype, x.device)
+        made_by = (self.serial, len(x), x.dtype, x.device)
         if not isinstance(state, LayerState) or state.made_by != made_by:
             self.check_state(state, x)
         x = bounded_input(x)

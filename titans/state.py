@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from inspect import get_annotations
+from itertools import count
 from numbers import Integral, Number
 from pathlib import Path
 from types import UnionType
@@ -165,6 +167,9 @@ class State:
         if unused:
             raise ValueError(f"{foreign}: no fact names its tensors {sorted(unused)}")
         return state
+
+
+SERIALS = count(secrets.randbits(48))  # of modules that make states; no two alike, in other processes neither
 
 
 def note(state: State, *made_by: Any) -> None:

@@ -39,15 +39,15 @@ class Kept(NamedTuple):
     """The prefix of a segment, which block of `unchanged_parameters` it was made in, and by which mixer."""
 
     block: object
-    mixer: int
+    mixer: tuple[int, int]
     prefix: KeysValues
 
 
 def segment_prefix(mixer: Any, state: Any) -> Kept:
     """The prefix that a state keeps, or else a new one, which is kept inside `unchanged_parameters`."""
     block = None if is_traced() else _UNCHANGED.get()
-    kept = state.kept
-    if block is not None and kept is not None and kept.block is block and kept.mixer == id(mixer):
+    kept, which = state.kept, (id(mixer), mixer.memory.serial)
+    if block is not None and kept is not None and kept.block is block and kept.mixer == which:
         return kept
     persistent = mixer.attention.prefix(mixer.persistent, len(state.recent))
-    return Kept(block, id(mixer), mixer.with_memory_tokens(persistent, state.segment_weights))
+    return Kept(block, which, mixer.with_memory_tokens(persistent, state.segment_weights))

@@ -13,7 +13,7 @@ from tests.proofs.model_proofs import VARIANTS, make_model
 EXAMPLE = next(
     block
     for block in re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.DOTALL | re.MULTILINE
+        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
     if "def serve(" in block
 )

@@ -1,0 +1,188 @@
+"""The sources of one language's pages: Markdown and notebooks, as Sphinx reads them."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import single
+from nbformat import NotebookNode
+
+from site_builder import reference
+from site_builder.links import SECTIONS, Places, module_name, sections
+from site_builder.words import EQUATIONS, SAY
+
+LIVE = ("Live picture", "動かせる図")  # how the text of a live picture begins
+PLAYER = '<div class="titans-explainer" data-lang="{language}"></div>'
+ASSETS = Path(__file__).resolve().parents[1] / "site"
+MINUTES = re.compile(r"About (\d+) minutes to read|読むのに約(\d+)分")
+
+
+def write(folder: Path, places: Places) -> None:
+    """Write every source of one language, and under files/ what its pages show or hand out."""
+    for name in ("lessons", "api", "files"):
+        (folder / name).mkdir(parents=True)
+    shutil.copy(places.root / "notebooks" / "memory_at_work.png", folder / "files")
+    lessons = {name: built(places, name) for name in places.lessons}
+    for name, text in documents(places, lessons):
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    for name, notebook in lessons.items():
+        hand_out(folder / "files", places, name, notebook)
+        nbformat.write(lesson(notebook, places, name), folder / "lessons" / f"{name}.ipynb")
+
+
+def built(places: Places, name: str) -> NotebookNode:
+    """A lesson as it is committed."""
+    return nbformat.read(places.root / "notebooks" / places.language / f"{name}.ipynb", as_version=4)
+
+
+def hand_out(folder: Path, places: Places, name: str, notebook: NotebookNode) -> None:
+    """A lesson to download: as it is committed, and as one file that runs by itself."""
+    source = places.root / "notebooks" / "src" / f"{name}.py"
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    nbformat.write(single.single(source, places.language, notebook), folder / f"{name}_single.ipynb")
+
+
+# --- Lessons ----------------------------------------------------------------------------------------------------------
+
+
+def lesson(notebook: NotebookNode, places: Places, name: str) -> NotebookNode:
+    """A lesson without the links of its notebook, which the site has itself, its pictures with their alt text, and
+    what follows a prediction folded."""
+    page, origin = f"lessons/{name}.ipynb", f"notebooks/{places.language}/{name}.ipynb"
+    shown = nbformat.from_dict(notebook)
+    cells = []
+    for cell in shown.cells[1:-1]:
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            cell.source = places.rewritten(single.FAILS.sub("", cell.source), origin, page)
+            continue
+        cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
+        if cell.metadata.pop("jupyter", {}).get("outputs_hidden") and cell.outputs:
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
+        for output in (output for output in cell.outputs if "image/png" in output.get("data", {})):
+            cell.metadata["mystnb"] = {"image": {"alt": output.metadata["image/png"]["alt"]}}
+            if output.data["text/plain"].startswith(LIVE):
+                cells.append(nbformat.v4.new_markdown_cell(f"*{SAY[places.language]['live']}*", id=f"{cell.id}-live"))
+    shown.cells = cells
+    return shown
+
+
+def title(notebook: NotebookNode) -> str:
+    """A lesson's title without its number."""
+    return re.search(r"^# \d\d · (.*)$", notebook.cells[1].source, re.MULTILINE)[1]  # type: ignore[index]
+
+
+# --- Documents --------------------------------------------------------------------------------------------------------
+
+
+def documents(places: Places, lessons: dict[str, NotebookNode]) -> Iterator[tuple[str, str]]:
+    """Every page that is no lesson: its name and its text."""
+    names = places.section_pages()
+    for heading, text in sections(places.readme):
+        if names.get(heading) in SECTIONS:
+            yield names[heading], imported(places, text, "README.md", f"{names[heading]}.md")
+    for name, origin in (("questions", "notebooks/QUESTIONS"), ("guide", "notebooks/GUIDE")):
+        yield name, imported(places, places.text(origin), f"{origin}.md", f"{name}.md")
+    yield "glossary", glossary(places)
+    yield "equations", equations(places, lessons)
+    for module in places.modules:
+        yield f"api/{module_name(module.relative_to(places.root).as_posix())}", reference.page(module, places.root)
+    yield "api/index", modules(places)
+    yield "index", front(places, lessons)
+
+
+def imported(places: Places, text: str, origin: str, page: str) -> str:
+    """A document of the repository, without what only GitHub needs: comments, and the link to the other language."""
+    text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
+    text = re.sub(r"^\[(日本語|English)\]\(\w+\.md\)\n", "", text, flags=re.MULTILINE)
+    return places.rewritten(text, origin, page)
+
+
+def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
+    """The front page: notebooks/site/index.md with the list of lessons, and what the site is made of."""
+    say = SAY[places.language]
+    items = []
+    for name, notebook in lessons.items():
+        minutes = next(filter(None, MINUTES.search(notebook.cells[1].source).groups()))  # type: ignore[union-attr]
+        items.append(
+            f"1. [**{title(notebook)}**](lessons/{name}.ipynb) "
+            f'<span class="minutes">{say["minutes"].format(minutes)}</span>'
+        )
+    listed = "\n".join(["0" + items[0][1:], *items[1:]])
+    contents = {
+        "course": [f"lessons/{name}" for name in lessons],
+        "look up": ["glossary", "equations", "questions", "decisions", "results", "speed"],
+        "project": ["start", "lessons", "library", "api/index", "guide"],
+    }
+    trees = [f"```{{toctree}}\n:hidden:\n:caption: {say[what]}\n\n" + "\n".join(contents[what]) + "\n```" for what in contents]  # fmt: skip
+    text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")
+    text = text.replace("{{ lessons }}", listed).replace("{{ player }}", PLAYER.format(language=places.language))
+    return text + "\n" + "\n\n".join(trees) + "\n"
+
+
+def glossary(places: Places) -> str:
+    """The course's words in both languages, each with the lesson that uses it first."""
+    say, japanese = SAY[places.language], places.language == "ja"
+    with (places.root / "notebooks" / "glossary.tsv").open(encoding="utf-8", newline="") as file:
+        terms = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    prose = {name: english(places.root / "notebooks" / "src" / f"{name}.py") for name in places.lessons}
+    rows = []
+    for term in terms:
+        words = term["english"].split("/")
+        own = [words[0], term["japanese"].split("/")[0]]
+        first = next((name for name, text in prose.items() if any(used(word, text) for word in words)), None)
+        link = f"[{first[:2]}](lessons/{first}.ipynb)" if first else ""
+        note = (term["note"] or "") if re.search("[ぁ-鿿]", term["note"] or "") else ""
+        rows.append("| " + " | ".join([*own[::-1], link, note] if japanese else [*own, link]) + " |")
+    return "\n".join([f"# {say['glossary']}", "", say["glossary intro"], "", say["glossary head"], *rows, ""])
+
+
+def english(source: Path) -> str:
+    """A lesson's English prose, in small letters."""
+    cells = re.split(r"^# %% ?", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return " ".join(cell.replace("\n#", "") for cell in cells if cell.startswith('[markdown] lang="en"')).lower()
+
+
+def used(word: str, text: str) -> bool:
+    return re.search(rf"\b{re.escape(word.lower())}\b", text) is not None
+
+
+def equations(places: Places, lessons: dict[str, NotebookNode]) -> str:
+    """The index of equations, from titans/equations.py."""
+    from titans.equations import EQUATIONS as REGISTRY  # which brings PyTorch
+
+    say, japanese = SAY[places.language], places.language == "ja"
+    misprints = next(anchor for anchor, page in places.anchors.items() if page == "decisions" and "print" in anchor or "誤植" in anchor)  # fmt: skip
+    parts = [f"# {say['equations']}", say["equations intro"].format(f"decisions.md#{misprints}")]
+    for number, equation in REGISTRY.items():
+        tex, what = EQUATIONS[number]
+        path, _, test = equation.test.partition("::")
+        proof = f"`{test}`"
+        if places.repository:
+            proof = f"[{proof}]({places.repository}/blob/main/{path})"
+        parts += [
+            f"## {say['equation'].format(number.replace('-', '–'))}",
+            f"$$\n{tex}\n$$",
+            what if japanese else equation.what[0].upper() + equation.what[1:] + ".",
+            f"- {say['code']}: {{py:obj}}`{equation.code}`",
+            f"- {say['proof']}: {proof}, `{path}`",
+            f"- {say['lesson']}: [{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)",
+        ]
+    return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace(f"\n- {say['code']}", f"\n\n- {say['code']}") + "\n"
+
+
+def modules(places: Places) -> str:
+    """The first page of the reference: what `titans` itself has, and every module."""
+    say = SAY[places.language]
+    package = (places.root / "titans" / "__init__.py").read_text(encoding="utf-8")
+    imports = re.findall(r"^    from ([\w.]+) import (.*)$", package, re.MULTILINE)
+    names = [f"- {{py:obj}}`{module}.{name}`" for module, listed in imports for name in listed.split(", ")]
+    paths = [(module_name(module.relative_to(places.root).as_posix()), module) for module in places.modules]
+    rows = [f"| [`{name}`]({name}.md) | {reference.first_line(module)} |" for name, module in paths]
+    tree = ["```{toctree}", ":hidden:", "", *(name for name, _ in paths), "```"]
+    return "\n".join([f"# {say['reference']}", "", say["reference intro"], "", *names, "", say["module"], *rows, "", *tree, ""])  # fmt: skip

@@ -1,0 +1,80 @@
+"""What is put into the pages after Sphinx: the switch of language, downloads, sizes of pictures, the theme's words."""
+
+from __future__ import annotations
+
+import html
+import re
+import struct
+from pathlib import Path
+
+from site_builder.links import Places
+from site_builder.words import LANGUAGES, OTHER, SAY, THEME_JA
+
+ARTICLE = '<article role="main"'
+CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details">)', re.DOTALL)
+EXPLAINER = "titans-explainer"
+
+
+def finish(folder: Path, places: Places) -> None:
+    """Finish every page of one language."""
+    for page in folder.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        text = CREDIT.sub("", text)
+        text = re.sub(r'<img [^>]*src="[^"]+\.png"[^>]*>', lambda found, page=page: sized(found[0], page.parent), text)
+        if places.language == "ja":
+            for theirs, ours in THEME_JA.items():
+                text = text.replace(theirs, ours)
+        text = text.replace(ARTICLE, tools(page.relative_to(folder), places) + ARTICLE, 1)
+        page.write_text(with_explainer(text, page.relative_to(folder), folder), encoding="utf-8")
+
+
+def sized(image: str, folder: Path) -> str:
+    """A picture with its width and height, so that nothing moves when it comes, and which comes when it is near."""
+    path = folder / re.search(r'src="([^"]+)"', image)[1]  # type: ignore[index]
+    width, height = struct.unpack(">II", path.read_bytes()[16:24])
+    return f'<img width="{width}" height="{height}" loading="lazy" decoding="async" {image[5:]}'
+
+
+def tools(page: Path, places: Places) -> str:
+    """Links above a page: the same page in the other language, and of a lesson, what can be had of it."""
+    say, other, up = SAY[places.language], OTHER[places.language], "../" * (len(page.parts) - 1)
+    links = [f'<a class="language" lang="{other}" hreflang="{other}" href="{up}../{other}/{page.as_posix()}">{say["language"]}</a>']  # fmt: skip
+    if page.parts[0] == "lessons" and page.stem in places.lessons:
+        place = places.repository.removeprefix("https://github.com/")
+        if place != places.repository:
+            colab = f"https://colab.research.google.com/github/{place}/blob/main/notebooks/{places.language}"
+            links.append(f'<a href="{colab}/{page.stem}.ipynb">{say["colab"]}</a>')
+        links.append(f'<a download href="{up}files/{page.stem}.ipynb">{say["download"]}</a>')
+        links.append(f'<a download href="{up}files/{page.stem}_single.ipynb">{say["single"]}</a>')
+    return f'<nav class="page-tools" aria-label="{say["tools"]}">{" ".join(links)}</nav>\n'
+
+
+def with_explainer(text: str, page: Path, folder: Path) -> str:
+    """A page with the explainer's style and scripts, if it has a place for one and they are there."""
+    if f'class="{EXPLAINER}"' not in text:
+        return text
+    static = "../" * (len(page.parts) - 1) + "_static"
+    have = [name for name in ("explainer.css", "memory.js", "explainer.js") if (folder / "_static" / name).is_file()]
+    tags = [
+        f'<link rel="stylesheet" href="{static}/{name}">' if name.endswith(".css") else
+        f'<script defer src="{static}/{name}"></script>'
+        for name in have
+    ]  # fmt: skip
+    return text.replace("</head>", "\n".join([*tags, "</head>"]), 1)
+
+
+def entrance(target: Path) -> None:
+    """The page at the top: it leads to the language that the browser asks for, or lets choose."""
+    links = "".join(
+        f'<p><a lang="{each}" href="{each}/index.html">{html.escape(SAY[each]["title"])}</a></p>' for each in LANGUAGES
+    )
+    head = f"<title>{SAY['en']['title']} · {SAY['ja']['title']}</title>"
+    script = 'location.replace((navigator.language.startsWith("ja") ? "ja" : "en") + "/index.html");'
+    style = "body { font: 1.5rem/1.6 system-ui, sans-serif; margin: 20vh auto; width: fit-content } :root { color-scheme: light dark }"
+    (target / "index.html").write_text(
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{head}\n<style>{style}</style>\n'
+        f"<script>{script}</script>\n</head>\n<body>\n<main>{links}</main>\n</body>\n</html>\n",
+        encoding="utf-8",
+    )
+    (target / ".nojekyll").touch()

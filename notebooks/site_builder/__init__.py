@@ -27,16 +27,39 @@ from site_builder.links import Places
 ASSETS = Path(__file__).resolve().parents[1] / "site"
 KATEX = ASSETS / "vendor" / "katex"
 OWN = ("site.css", "site.js", "explainer.css", "memory.js", "explainer.js")  # those that are there are on the site
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Hiragino Sans', 'Noto Sans CJK JP', \
+'Noto Sans JP', 'Yu Gothic', Meiryo, IPAexGothic, sans-serif"
+LIGHT = {
+    "font-stack": FONTS,
+    "color-brand-primary": "#00629b",
+    "color-brand-content": "#00629b",
+    "color-brand-visited": "#6b3fa0",
+    "color-foreground-muted": "#5a5f66",
+    "color-api-name": "#00629b",
+    "color-api-pre-name": "#5a5f66",
+    "color-sidebar-link-text": "var(--color-foreground-primary)",
+}
+DARK = {
+    "color-brand-primary": "#6cb8f0",
+    "color-brand-content": "#6cb8f0",
+    "color-brand-visited": "#c3a1f0",
+    "color-foreground-muted": "#a3a8b0",
+    "color-api-name": "#6cb8f0",
+    "color-api-pre-name": "#a3a8b0",
+}
 SETTINGS = {
     "extensions": ["myst_nb", "site_builder.sphinx_parts"],
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
-    "nb_render_markdown_format": "myst",
     "myst_enable_extensions": ["dollarmath"],
     "myst_heading_anchors": 6,
     "myst_heading_slug_func": "site_builder.links.slug",
     "html_theme": "furo",
-    "html_theme_options": {"top_of_page_buttons": []},
+    "html_theme_options": {
+        "top_of_page_buttons": [],
+        "light_css_variables": LIGHT,
+        "dark_css_variables": DARK,
+    },
     "html_css_files": ["katex/katex.min.css", "site.css"],
     "html_js_files": [("site.js", {"defer": "defer"})],
     "html_show_copyright": False,

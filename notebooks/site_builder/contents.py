@@ -113,11 +113,11 @@ def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
             f"1. [**{title(notebook)}**](lessons/{name}.ipynb) "
             f'<span class="minutes">{say["minutes"].format(minutes)}</span>'
         )
-    listed = "\n".join(["0" + items[0][1:], *items[1:]])
+    listed = "\n".join(["```{container} lesson-list", "", *items, "```"])
     contents = {
-        "course": [f"lessons/{name}" for name in lessons],
+        "course": ["lessons", *(f"lessons/{name}" for name in lessons)],
         "look up": ["glossary", "equations", "questions", "decisions", "results", "speed"],
-        "project": ["start", "lessons", "library", "api/index", "guide"],
+        "project": ["start", "library", "api/index", "guide"],
     }
     trees = [f"```{{toctree}}\n:hidden:\n:caption: {say[what]}\n\n" + "\n".join(contents[what]) + "\n```" for what in contents]  # fmt: skip
     text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ from sphinx.writers.html5 import HTML5Translator
 
 KATEX = Path(__file__).resolve().parents[1] / "site" / "vendor" / "katex" / "katex.min.js"
 BLOCK = "[\\u3005-\\u30ff\\u3400-\\u9fff\\uff66-\\uff9f]"  # letters of words that no blank parts
+LONG = 60  # letters of a table's cell
 
 
 # --- Mathematics ------------------------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ function splitQuery(query) {{
         return len(word) > 1
 
 
-# --- Places -----------------------------------------------------------------------------------------------------------
+# --- Pages ------------------------------------------------------------------------------------------------------------
 
 
 def number_sections(app: Sphinx, document: nodes.document) -> None:
@@ -79,9 +80,17 @@ def number_sections(app: Sphinx, document: nodes.document) -> None:
         section["ids"].append(f"section-{number}")
 
 
+def mark_long_cells(app: Sphinx, document: nodes.document) -> None:
+    """A cell of a table that holds sentences is told apart, so that it gets room for them."""
+    for entry in document.findall(nodes.entry):
+        if len(entry.astext()) > LONG:
+            entry["classes"].append("long")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("katex", (inline, None), (block, None))
     app.config.html_math_renderer = "katex"  # type: ignore[attr-defined]
     sphinx.search.languages["ja"] = Pairs
     app.connect("doctree-read", number_sections)
+    app.connect("doctree-read", mark_long_cells)
     return {"parallel_read_safe": True}

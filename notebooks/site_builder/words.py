@@ -74,7 +74,10 @@ SAY = {
 
 # What each equation of titans/equations.py is, and what it says in Japanese.
 EQUATIONS = {
-    "8": (r"M_t = M_{t-1} - \theta_t\, \nabla\ell(M_{t-1}; x_t)", "書き込みは、驚きを減らす方向への勾配の1ステップです"),
+    "8": (
+        r"M_t = M_{t-1} - \theta_t\, \nabla\ell(M_{t-1}; x_t)",
+        "書き込みは、驚きを減らす方向への勾配の1ステップです",
+    ),
     "9-10": (
         r"M_t = M_{t-1} + S_t, \qquad S_t = \eta_t S_{t-1} - \theta_t\, \nabla\ell(M_{t-1}; x_t)",
         "過去の驚きは、モーメンタムが引き継ぎます",

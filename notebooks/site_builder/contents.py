@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,25 +105,26 @@ def imported(places: Places, text: str, origin: str, page: str) -> str:
 
 
 def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
-    """The front page: notebooks/site/index.md with the list of lessons, and what the site is made of."""
-    say = SAY[places.language]
-    items = []
+    """The front page: notebooks/site/index.md with the list of lessons, and the tables of contents of the whole site."""
+    say, items, trees = SAY[places.language], [], []
     for name, notebook in lessons.items():
         minutes = next(filter(None, MINUTES.search(notebook.cells[1].source).groups()))  # type: ignore[union-attr]
-        items.append(
-            f"1. [**{title(notebook)}**](lessons/{name}.ipynb) "
-            f'<span class="minutes">{say["minutes"].format(minutes)}</span>'
-        )
-    listed = "\n".join(["```{container} lesson-list", "", *items, "```"])
-    contents = {
-        "course": ["lessons", *(f"lessons/{name}" for name in lessons)],
+        time = f'<span class="minutes">{say["minutes"].format(minutes)}</span>'
+        items.append(f"1. [**{title(notebook)}**](lessons/{name}.ipynb) {time}")
+    for caption, pages in contents(places).items():
+        trees += ["```{toctree}", ":hidden:", f":caption: {say[caption]}", "", *pages, "```", ""]
+    text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")
+    text = text.replace("{{ lessons }}", "\n".join(["```{container} lesson-list", "", *items, "```"]))
+    return "\n".join([text.replace("{{ player }}", PLAYER.format(language=places.language)), *trees])
+
+
+def contents(places: Places) -> dict[str, list[str]]:
+    """Every page that the navigation lists, in order."""
+    return {
+        "course": ["lessons", *(f"lessons/{name}" for name in places.lessons)],
         "look up": ["glossary", "equations", "questions", "decisions", "results", "speed"],
         "project": ["start", "library", "api/index", "guide"],
     }
-    trees = [f"```{{toctree}}\n:hidden:\n:caption: {say[what]}\n\n" + "\n".join(contents[what]) + "\n```" for what in contents]  # fmt: skip
-    text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")
-    text = text.replace("{{ lessons }}", listed).replace("{{ player }}", PLAYER.format(language=places.language))
-    return text + "\n" + "\n\n".join(trees) + "\n"
 
 
 def glossary(places: Places) -> str:
@@ -154,26 +156,19 @@ def used(word: str, text: str) -> bool:
 
 def equations(places: Places, lessons: dict[str, NotebookNode]) -> str:
     """The index of equations, from titans/equations.py."""
-    from titans.equations import EQUATIONS as REGISTRY  # which brings PyTorch
-
+    registry = runpy.run_path(str(places.root / "titans" / "equations.py"))["EQUATIONS"]  # without PyTorch
     say, japanese = SAY[places.language], places.language == "ja"
-    misprints = next(anchor for anchor, page in places.anchors.items() if page == "decisions" and "print" in anchor or "誤植" in anchor)  # fmt: skip
-    parts = [f"# {say['equations']}", say["equations intro"].format(f"decisions.md#{misprints}")]
-    for number, equation in REGISTRY.items():
+    lines = [f"# {say['equations']}", "", say["equations intro"].format(f"decisions.md#{places.misprints()}"), ""]
+    for number, equation in registry.items():
         tex, what = EQUATIONS[number]
+        what = what if japanese else equation.what[0].upper() + equation.what[1:]
         path, _, test = equation.test.partition("::")
-        proof = f"`{test}`"
-        if places.repository:
-            proof = f"[{proof}]({places.repository}/blob/main/{path})"
-        parts += [
-            f"## {say['equation'].format(number.replace('-', '–'))}",
-            f"$$\n{tex}\n$$",
-            what if japanese else equation.what[0].upper() + equation.what[1:] + ".",
-            f"- {say['code']}: {{py:obj}}`{equation.code}`",
-            f"- {say['proof']}: {proof}, `{path}`",
-            f"- {say['lesson']}: [{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)",
-        ]
-    return "\n\n".join(parts).replace("\n\n- ", "\n- ").replace(f"\n- {say['code']}", f"\n\n- {say['code']}") + "\n"
+        proof = f"[`{test}`]({places.repository}/blob/main/{path})" if places.repository else f"`{test}`"
+        lesson = f"[{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)"
+        lines += [f"## {say['equation'].format(number.replace('-', '–'))}", "", "$$", tex, "$$", ""]
+        lines += [what + say["end"], "", f"- {say['code']}{{py:obj}}`{equation.code}`"]
+        lines += [f"- {say['proof']}{proof}, `{path}`", f"- {say['lesson']}{lesson}", ""]
+    return "\n".join(lines)
 
 
 def modules(places: Places) -> str:
@@ -184,5 +179,6 @@ def modules(places: Places) -> str:
     names = [f"- {{py:obj}}`{module}.{name}`" for module, listed in imports for name in listed.split(", ")]
     paths = [(module_name(module.relative_to(places.root).as_posix()), module) for module in places.modules]
     rows = [f"| [`{name}`]({name}.md) | {reference.first_line(module)} |" for name, module in paths]
-    tree = ["```{toctree}", ":hidden:", "", *(name for name, _ in paths), "```"]
-    return "\n".join([f"# {say['reference']}", "", say["reference intro"], "", *names, "", say["module"], *rows, "", *tree, ""])  # fmt: skip
+    tree = ["```{toctree}", ":hidden:", "", *(name for name, _ in paths), "```", ""]
+    head = [f"# {say['reference']}", "", say["reference intro"], "", *names, "", say["module"]]
+    return "\n".join([*head, *rows, "", *tree])

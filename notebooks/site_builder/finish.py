@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import struct
+from functools import partial
 from pathlib import Path
 
 from site_builder.links import Places
@@ -20,7 +21,7 @@ def finish(folder: Path, places: Places) -> None:
     for page in folder.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         text = CREDIT.sub("", text)
-        text = re.sub(r'<img [^>]*src="[^"]+\.png"[^>]*>', lambda found, page=page: sized(found[0], page.parent), text)
+        text = re.sub(r'<img [^>]*src="[^"]+\.png"[^>]*>', partial(sized, folder=page.parent), text)
         if places.language == "ja":
             for theirs, ours in THEME_JA.items():
                 text = text.replace(theirs, ours)
@@ -28,8 +29,9 @@ def finish(folder: Path, places: Places) -> None:
         page.write_text(with_explainer(text, page.relative_to(folder), folder), encoding="utf-8")
 
 
-def sized(image: str, folder: Path) -> str:
+def sized(found: re.Match[str], folder: Path) -> str:
     """A picture with its width and height, so that nothing moves when it comes, and which comes when it is near."""
+    image = found[0]
     path = folder / re.search(r'src="([^"]+)"', image)[1]  # type: ignore[index]
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
     return f'<img width="{width}" height="{height}" loading="lazy" decoding="async" {image[5:]}'
@@ -38,7 +40,8 @@ def sized(image: str, folder: Path) -> str:
 def tools(page: Path, places: Places) -> str:
     """Links above a page: the same page in the other language, and of a lesson, what can be had of it."""
     say, other, up = SAY[places.language], OTHER[places.language], "../" * (len(page.parts) - 1)
-    links = [f'<a class="language" lang="{other}" hreflang="{other}" href="{up}../{other}/{page.as_posix()}">{say["language"]}</a>']  # fmt: skip
+    address = f"{up}../{other}/{page.as_posix()}"
+    links = [f'<a class="language" lang="{other}" hreflang="{other}" href="{address}">{say["language"]}</a>']
     if page.parts[0] == "lessons" and page.stem in places.lessons:
         place = places.repository.removeprefix("https://github.com/")
         if place != places.repository:
@@ -55,26 +58,32 @@ def with_explainer(text: str, page: Path, folder: Path) -> str:
         return text
     static = "../" * (len(page.parts) - 1) + "_static"
     have = [name for name in ("explainer.css", "memory.js", "explainer.js") if (folder / "_static" / name).is_file()]
-    tags = [
-        f'<link rel="stylesheet" href="{static}/{name}">' if name.endswith(".css") else
-        f'<script defer src="{static}/{name}"></script>'
-        for name in have
-    ]  # fmt: skip
+    style, script = '<link rel="stylesheet" href="{}">', '<script defer src="{}"></script>'
+    tags = [(style if name.endswith(".css") else script).format(f"{static}/{name}") for name in have]
     return text.replace("</head>", "\n".join([*tags, "</head>"]), 1)
+
+
+ENTRANCE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark }}
+body {{ font: 1.5rem/1.6 system-ui, sans-serif; margin: 20vh auto; width: fit-content }}
+</style>
+<script>location.replace((navigator.language.startsWith("ja") ? "ja" : "en") + "/index.html");</script>
+</head>
+<body><main>{links}</main></body>
+</html>
+"""
 
 
 def entrance(target: Path) -> None:
     """The page at the top: it leads to the language that the browser asks for, or lets choose."""
-    links = "".join(
-        f'<p><a lang="{each}" href="{each}/index.html">{html.escape(SAY[each]["title"])}</a></p>' for each in LANGUAGES
-    )
-    head = f"<title>{SAY['en']['title']} · {SAY['ja']['title']}</title>"
-    script = 'location.replace((navigator.language.startsWith("ja") ? "ja" : "en") + "/index.html");'
-    style = "body { font: 1.5rem/1.6 system-ui, sans-serif; margin: 20vh auto; width: fit-content } :root { color-scheme: light dark }"
-    (target / "index.html").write_text(
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{head}\n<style>{style}</style>\n'
-        f"<script>{script}</script>\n</head>\n<body>\n<main>{links}</main>\n</body>\n</html>\n",
-        encoding="utf-8",
-    )
-    (target / ".nojekyll").touch()
+    titles = {each: html.escape(SAY[each]["title"]) for each in LANGUAGES}
+    links = "".join(f'<p><a lang="{each}" href="{each}/index.html">{title}</a></p>' for each, title in titles.items())
+    page = ENTRANCE.format(title=" · ".join(titles.values()), links=links)
+    (target / "index.html").write_text(page, encoding="utf-8")
+    (target / ".nojekyll").touch()  # folders that begin with "_" are for GitHub Pages too

@@ -91,6 +91,10 @@ class Places:
             page = pages.get(title, REST) if level == 2 else page
             yield slug(title), page
 
+    def misprints(self) -> str:
+        """The anchor of the paper's misprints."""
+        return next(anchor for anchor in self.anchors if anchor.startswith("misprints") or "誤植" in anchor)
+
     def page(self, path: str, anchor: str) -> str | None:
         """The page, from the top of a language, that has a file of the repository."""
         document = re.sub(r"(_ja)?\.md$", "", path)

@@ -28,15 +28,14 @@ SAY = {
         "is it, the test that proves it, and the lesson that explains it. Where the print is wrong, it is mended here: "
         "[misprints]({}).",
         "equation": "Equation {}",
-        "code": "Code",
-        "proof": "Proof",
-        "lesson": "Lesson",
+        "code": "Code: ",
+        "proof": "Proof: ",
+        "lesson": "Lesson: ",
+        "end": ".",
         "reference": "Reference",
         "reference intro": "Every public class and function of the library, with what its docstring says. What most "
         "people need can be imported from `titans` itself:",
         "module": "| module | what it holds |\n|---|---|",
-        "choose": "Language",
-        "lead": "A memory that learns while it reads.",
     },
     "ja": {
         "title": "Titans を一歩ずつ",
@@ -60,15 +59,14 @@ SAY = {
         "どのテストで証明しているか、どのレッスンで説明しているかを示します。印刷の誤りは直してあります"
         "（[論文の誤植]({})）。",
         "equation": "式({})",
-        "code": "コード",
-        "proof": "証明",
-        "lesson": "レッスン",
+        "code": "コード：",
+        "proof": "証明：",
+        "lesson": "レッスン：",
+        "end": "。",
         "reference": "リファレンス",
         "reference intro": "ライブラリの公開クラスと公開関数を、docstring とともに並べました（docstring は英語です）。"
         "よく使うものは `titans` から直接 import できます。",
         "module": "| モジュール | 内容 |\n|---|---|",
-        "choose": "言語",
-        "lead": "読みながら学ぶメモリ。",
     },
 }  # fmt: skip
 
@@ -138,5 +136,6 @@ THEME_JA = {
     ">Home<": ">ホーム<",
     "Link to this heading": "この見出しへのリンク",
     "Link to this definition": "この定義へのリンク",
+    "Toggle hidden content": "隠れている内容を開閉する",
     "Toggle navigation of": "目次を開閉する：",
 }

@@ -105,7 +105,7 @@ def imported(places: Places, text: str, origin: str, page: str) -> str:
 
 
 def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
-    """The front page: notebooks/site/index.md with the list of lessons, and the tables of contents of the whole site."""
+    """The front page: notebooks/site/index.md with the list of lessons, and the contents of the whole site."""
     say, items, trees = SAY[places.language], [], []
     for name, notebook in lessons.items():
         minutes = next(filter(None, MINUTES.search(notebook.cells[1].source).groups()))  # type: ignore[union-attr]

@@ -3,10 +3,10 @@
 (function () {
   "use strict";
 
-  /** The anchor, the same in both languages, of the section that stands at the top of the window. */
+  /** The anchor, the same in both languages, of the last section that begins in the window's upper third. */
   function place() {
     const marks = [...document.querySelectorAll('article span[id^="section-"]')];
-    const above = marks.filter((mark) => mark.getBoundingClientRect().top < 120);
+    const above = marks.filter((mark) => mark.getBoundingClientRect().top < innerHeight / 3);
     return above.length > 1 ? "#" + above[above.length - 1].id : ""; // the first section is the page itself
   }
 
@@ -46,6 +46,9 @@
     opened.forEach((each) => (each.open = true));
   });
   addEventListener("afterprint", () => opened.forEach((each) => (each.open = false)));
+
+  // Searching reads snippets of the pages that it found, which a page opened as a file may not.
+  if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
   addEventListener("load", reach);
   addEventListener("resize", reach);

@@ -63,6 +63,7 @@ SETTINGS = {
     "html_css_files": ["katex/katex.min.css", "site.css"],
     "html_js_files": [("site.js", {"defer": "defer"})],
     "html_show_copyright": False,
+    "html_domain_indices": False,
     "html_copy_source": False,
     "html_show_sourcelink": False,
     "html_sourcelink_suffix": "",

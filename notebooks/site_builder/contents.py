@@ -20,6 +20,7 @@ from site_builder.words import EQUATIONS, SAY
 LIVE = ("Live picture", "動かせる図")  # how the text of a live picture begins
 PLAYER = '<div class="titans-explainer" data-lang="{language}"></div>'
 ASSETS = Path(__file__).resolve().parents[1] / "site"
+FORMULA = re.compile(r"(?<!\$)\$[^$`]+\$(?!\$)")  # of which a line must not begin with "-", which would be a list
 MINUTES = re.compile(r"About (\d+) minutes to read|読むのに約(\d+)分")
 
 
@@ -60,7 +61,8 @@ def lesson(notebook: NotebookNode, places: Places, name: str) -> NotebookNode:
     for cell in shown.cells[1:-1]:
         cells.append(cell)
         if cell.cell_type == "markdown":
-            cell.source = places.rewritten(single.FAILS.sub("", cell.source), origin, page)
+            text = FORMULA.sub(lambda found: found[0].replace("\n", " "), single.FAILS.sub("", cell.source))
+            cell.source = places.rewritten(text, origin, page)
             continue
         cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
         if cell.metadata.pop("jupyter", {}).get("outputs_hidden") and cell.outputs:
@@ -166,7 +168,8 @@ def equations(places: Places, lessons: dict[str, NotebookNode]) -> str:
         proof = f"[`{test}`]({places.repository}/blob/main/{path})" if places.repository else f"`{test}`"
         lesson = f"[{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)"
         lines += [f"## {say['equation'].format(number.replace('-', '–'))}", "", "$$", tex, "$$", ""]
-        lines += [what + say["end"], "", f"- {say['code']}{{py:obj}}`{equation.code}`"]
+        code = reference.defined(equation.code, places.modules, places.root)
+        lines += [what + say["end"], "", f"- {say['code']}{{py:obj}}`{equation.code} <{code}>`"]
         lines += [f"- {say['proof']}{proof}, `{path}`", f"- {say['lesson']}{lesson}", ""]
     return "\n".join(lines)
 
@@ -175,8 +178,13 @@ def modules(places: Places) -> str:
     """The first page of the reference: what `titans` itself has, and every module."""
     say = SAY[places.language]
     package = (places.root / "titans" / "__init__.py").read_text(encoding="utf-8")
-    imports = re.findall(r"^    from ([\w.]+) import (.*)$", package, re.MULTILINE)
-    names = [f"- {{py:obj}}`{module}.{name}`" for module, listed in imports for name in listed.split(", ")]
+    exported = [
+        f"{module}.{name}"
+        for module, listed in re.findall(r"^    from ([\w.]+) import (.*)$", package, re.MULTILINE)
+        for name in listed.split(", ")
+    ]
+    places_of = [reference.defined(name, places.modules, places.root) for name in exported]
+    names = [f"- {{py:obj}}`titans.{name.split('.')[-1]} <{name}>`" for name in places_of]
     paths = [(module_name(module.relative_to(places.root).as_posix()), module) for module in places.modules]
     rows = [f"| [`{name}`]({name}.md) | {reference.first_line(module)} |" for name, module in paths]
     tree = ["```{toctree}", ":hidden:", "", *(name for name, _ in paths), "```", ""]

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from site_builder.links import Places
-from site_builder.words import LANGUAGES, OTHER, SAY, THEME_JA
+from site_builder.words import FOUND, LANGUAGES, OTHER, SAY, THEME_JA
 
 ARTICLE = '<article role="main"'
 CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details">)', re.DOTALL)
 EXPLAINER = "titans-explainer"
+# The parameters of a signature over several lines, a list of terms without terms to those who listen.
+PARAMETERS = re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*</dd>\n|<dd><span.*</dd>\n)+)</dl>")
 
 
 def finish(folder: Path, places: Places) -> None:
@@ -22,11 +24,22 @@ def finish(folder: Path, places: Places) -> None:
         text = page.read_text(encoding="utf-8")
         text = CREDIT.sub("", text)
         text = re.sub(r'<img [^>]*src="[^"]+\.png"[^>]*>', partial(sized, folder=page.parent), text)
+        text = text.replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
+        text = PARAMETERS.sub(unlisted, text)
         if places.language == "ja":
             for theirs, ours in THEME_JA.items():
                 text = text.replace(theirs, ours)
         text = text.replace(ARTICLE, tools(page.relative_to(folder), places) + ARTICLE, 1)
         page.write_text(with_explainer(text, page.relative_to(folder), folder), encoding="utf-8")
+    if places.language == "ja":
+        said = folder / "_static" / "translations.js"
+        text = re.sub(r'"Search finished, found one page[^"]*": \[\s*""\s*\]', FOUND, said.read_text(encoding="utf-8"))
+        said.write_text(text, encoding="utf-8")
+
+
+def unlisted(found: re.Match[str]) -> str:
+    lines = found[1].replace("<dd>", '<span class="parameter">').replace("</dd>", "</span>")
+    return f'<span class="parameters">\n{lines}</span>'
 
 
 def sized(found: re.Match[str], folder: Path) -> str:

@@ -111,3 +111,25 @@ def escaped(text: str) -> str:
     """Text in which nothing but code between backticks means anything to Markdown."""
     parts = re.split(r"(`[^`]+`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_\[\]<>$#|{}])", r"\\\1", part) for part in parts)
+
+
+def defined(name: str, modules: list[Path], root: Path) -> str:
+    """The name under which the reference has something: of what a module only imports, that of its own module, and of
+    a method that a class only inherits, that of the class which has it."""
+    definitions = {
+        f"{module_name(path.relative_to(root).as_posix())}.{node.name}": node
+        for path in modules
+        for node in public(ast.parse(path.read_text(encoding="utf-8")).body)
+    }
+    if name in definitions:
+        return name
+    owner, _, last = name.rpartition(".")
+    if owner not in definitions:
+        return next(known for known in definitions if known.endswith(f".{last}"))
+    node = definitions[owner]
+    assert isinstance(node, ast.ClassDef)
+    if any(method.name == last for method in public(node.body)):
+        return name
+    bases = [ast.unparse(base) for base in node.bases]
+    inherited = [f"{owner.rpartition('.')[0]}.{base}.{last}" for base in bases]
+    return next(defined(each, modules, root) for each in inherited if each.rpartition(".")[0] in definitions)

@@ -124,6 +124,9 @@ EQUATIONS = {
     ),
 }
 
+# How many pages the search found: what Sphinx has no Japanese for.
+FOUND = '"Search finished, found one page matching the search query.": ["${resultCount} ページが見つかりました。"]'
+
 # What the theme says in English whatever the language, as it stands in its pages.
 THEME_JA = {
     "Toggle site navigation sidebar": "サイトの目次を開閉する",

@@ -11,7 +11,6 @@ loads stands in notebooks/site/: nothing comes from the network.
 from __future__ import annotations
 
 import io
-import json
 import re
 import shutil
 import tempfile
@@ -78,7 +77,9 @@ SETTINGS = {
 
 def build(root: Path, target: Path, repository: str) -> list[str]:
     """Write the site of a repository's folder; print sizes and seconds, and return what is wrong with it."""
-    start, problems = time.perf_counter(), []
+    start, problems = time.perf_counter(), list[str]()
+    if target.exists() and not (target / finish.MARK).is_file():
+        return [f"{target} is there and is no site: name a folder that is not there"]
     shutil.rmtree(target, ignore_errors=True)
     with tempfile.TemporaryDirectory() as temporary:
         for language in words.LANGUAGES:
@@ -130,7 +131,10 @@ def report(target: Path, seconds: float) -> None:
         with_pictures = [path, *{(path.parent / name).resolve() for name in pictures}]
         name = path.relative_to(target)
         print(f"  {name}: {path.stat().st_size / 1e3:.0f} kB, {megabytes(with_pictures)} MB with its pictures")
-    print(f"  the front page's scripts, styles and fonts: {json.dumps(front_page(target / 'en' / 'index.html'))}")
+    loaded = front_page(target / "en" / "index.html")
+    print(f"  the front page's scripts and styles: {sum(loaded.values()) / 1e3:.0f} kB")
+    for file, size in sorted(loaded.items(), key=lambda item: -item[1]):
+        print(f"    {file}: {size / 1e3:.1f} kB")
 
 
 def megabytes(paths: list[Path]) -> str:

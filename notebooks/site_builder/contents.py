@@ -18,7 +18,8 @@ from site_builder.links import SECTIONS, Places, module_name, sections
 from site_builder.words import EQUATIONS, SAY
 
 LIVE = ("Live picture", "動かせる図")  # how the text of a live picture begins
-PLAYER = '<div class="titans-explainer" data-lang="{language}"></div>'
+PLAYER = '<div class="titans-explainer" data-lang="{language}" data-kind="{kind}" data-lesson="{number}"></div>'
+PLAYED = {"01": "key_lab()", "03": "gates_lab()", "09": "bare_player()"}  # the live pictures that play in the page
 ASSETS = Path(__file__).resolve().parents[1] / "site"
 FORMULA = re.compile(r"(?<!\$)\$[^$`]+\$(?!\$)")  # of which a line must not begin with "-", which would be a list
 MINUTES = re.compile(r"About (\d+) minutes to read|読むのに約(\d+)分")
@@ -70,9 +71,19 @@ def lesson(notebook: NotebookNode, places: Places, name: str) -> NotebookNode:
         for output in (output for output in cell.outputs if "image/png" in output.get("data", {})):
             cell.metadata["mystnb"] = {"image": {"alt": output.metadata["image/png"]["alt"]}}
             if output.data["text/plain"].startswith(LIVE):
-                cells.append(nbformat.v4.new_markdown_cell(f"*{SAY[places.language]['live']}*", id=f"{cell.id}-live"))
+                cells += live(cell, places, name[:2])
     shown.cells = cells
     return shown
+
+
+def live(cell: NotebookNode, places: Places, number: str) -> list[NotebookNode]:
+    """What follows a live picture, of which the page has a few states: how to see it move, or a player in its place."""
+    if number in PLAYED and PLAYED[number] in cell.source and (ASSETS / "explainer.js").is_file():
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
+        text = PLAYER.format(language=places.language, kind="small", number=number)
+    else:
+        text = f"*{SAY[places.language]['live']}*"
+    return [nbformat.v4.new_markdown_cell(text, id=f"{cell.id}-live")]
 
 
 def title(notebook: NotebookNode) -> str:
@@ -117,7 +128,8 @@ def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
         trees += ["```{toctree}", ":hidden:", f":caption: {say[caption]}", "", *pages, "```", ""]
     text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")
     text = text.replace("{{ lessons }}", "\n".join(["```{container} lesson-list", "", *items, "```"]))
-    return "\n".join([text.replace("{{ player }}", PLAYER.format(language=places.language)), *trees])
+    player = PLAYER.format(language=places.language, kind="front", number="")
+    return "\n".join([text.replace("{{ player }}", player), *trees])
 
 
 def contents(places: Places) -> dict[str, list[str]]:
@@ -168,7 +180,7 @@ def equations(places: Places, lessons: dict[str, NotebookNode]) -> str:
         proof = f"[`{test}`]({places.repository}/blob/main/{path})" if places.repository else f"`{test}`"
         lesson = f"[{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)"
         lines += [f"## {say['equation'].format(number.replace('-', '–'))}", "", "$$", tex, "$$", ""]
-        code = reference.defined(equation.code, places.modules, places.root)
+        code = reference.defined(equation.code, places.root)
         lines += [what + say["end"], "", f"- {say['code']}{{py:obj}}`{equation.code} <{code}>`"]
         lines += [f"- {say['proof']}{proof}, `{path}`", f"- {say['lesson']}{lesson}", ""]
     return "\n".join(lines)
@@ -183,7 +195,7 @@ def modules(places: Places) -> str:
         for module, listed in re.findall(r"^    from ([\w.]+) import (.*)$", package, re.MULTILINE)
         for name in listed.split(", ")
     ]
-    places_of = [reference.defined(name, places.modules, places.root) for name in exported]
+    places_of = [reference.defined(name, places.root) for name in exported]
     names = [f"- {{py:obj}}`titans.{name.split('.')[-1]} <{name}>`" for name in places_of]
     paths = [(module_name(module.relative_to(places.root).as_posix()), module) for module in places.modules]
     rows = [f"| [`{name}`]({name}.md) | {reference.first_line(module)} |" for name, module in paths]

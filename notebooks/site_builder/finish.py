@@ -13,6 +13,7 @@ from site_builder.words import FOUND, LANGUAGES, OTHER, SAY, THEME_JA
 
 ARTICLE = '<article role="main"'
 CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details">)', re.DOTALL)
+MARK = ".nojekyll"  # tells a site, and GitHub Pages that folders which begin with "_" are part of it
 EXPLAINER = "titans-explainer"
 # The parameters of a signature over several lines, a list of terms without terms to those who listen.
 PARAMETERS = re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*</dd>\n|<dd><span.*</dd>\n)+)</dl>")
@@ -99,4 +100,4 @@ def entrance(target: Path) -> None:
     links = "".join(f'<p><a lang="{each}" href="{each}/index.html">{title}</a></p>' for each, title in titles.items())
     page = ENTRANCE.format(title=" · ".join(titles.values()), links=links)
     (target / "index.html").write_text(page, encoding="utf-8")
-    (target / ".nojekyll").touch()  # folders that begin with "_" are for GitHub Pages too
+    (target / MARK).touch()

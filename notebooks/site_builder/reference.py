@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from site_builder.links import module_name
@@ -113,23 +114,28 @@ def escaped(text: str) -> str:
     return "".join(part if part.startswith("`") else re.sub(r"([\\*_\[\]<>$#|{}])", r"\\\1", part) for part in parts)
 
 
-def defined(name: str, modules: list[Path], root: Path) -> str:
-    """The name under which the reference has something: of what a module only imports, that of its own module, and of
-    a method that a class only inherits, that of the class which has it."""
-    definitions = {
+@cache
+def definitions(root: Path) -> dict[str, Definition]:
+    """Every public class and function of the library."""
+    return {
         f"{module_name(path.relative_to(root).as_posix())}.{node.name}": node
-        for path in modules
+        for path in sorted((root / "titans").glob("*.py"))
         for node in public(ast.parse(path.read_text(encoding="utf-8")).body)
     }
-    if name in definitions:
-        return name
+
+
+def defined(name: str, root: Path) -> str:
+    """The name under which the reference has something: of what a module only imports, that of its own module, and of
+    a method that a class only inherits, that of the class which has it."""
+    known = definitions(root)
     owner, _, last = name.rpartition(".")
-    if owner not in definitions:
-        return next(known for known in definitions if known.endswith(f".{last}"))
-    node = definitions[owner]
+    if name in known:
+        return name
+    if owner not in known:
+        return next(each for each in known if each.endswith(f".{last}"))
+    node = known[owner]
     assert isinstance(node, ast.ClassDef)
     if any(method.name == last for method in public(node.body)):
         return name
-    bases = [ast.unparse(base) for base in node.bases]
-    inherited = [f"{owner.rpartition('.')[0]}.{base}.{last}" for base in bases]
-    return next(defined(each, modules, root) for each in inherited if each.rpartition(".")[0] in definitions)
+    bases = [f"{owner.rpartition('.')[0]}.{ast.unparse(base)}" for base in node.bases]
+    return next(defined(f"{base}.{last}", root) for base in bases if base in known)

@@ -30,20 +30,20 @@ FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 
 'Noto Sans JP', 'Yu Gothic', Meiryo, IPAexGothic, sans-serif"
 LIGHT = {
     "font-stack": FONTS,
-    "color-brand-primary": "#00629b",
-    "color-brand-content": "#00629b",
+    "color-brand-primary": "#0b57b8",
+    "color-brand-content": "#0b57b8",
     "color-brand-visited": "#6b3fa0",
     "color-foreground-muted": "#5a5f66",
-    "color-api-name": "#00629b",
+    "color-api-name": "#0b57b8",
     "color-api-pre-name": "#5a5f66",
     "color-sidebar-link-text": "var(--color-foreground-primary)",
 }
 DARK = {
-    "color-brand-primary": "#6cb8f0",
-    "color-brand-content": "#6cb8f0",
+    "color-brand-primary": "#7db8ff",
+    "color-brand-content": "#7db8ff",
     "color-brand-visited": "#c3a1f0",
     "color-foreground-muted": "#a3a8b0",
-    "color-api-name": "#6cb8f0",
+    "color-api-name": "#7db8ff",
     "color-api-pre-name": "#a3a8b0",
 }
 SETTINGS = {

@@ -44,11 +44,11 @@ def unlisted(found: re.Match[str]) -> str:
 
 
 def sized(found: re.Match[str], folder: Path) -> str:
-    """A picture with its width and height, so that nothing moves when it comes, and which comes when it is near."""
+    """A picture with its width and height, so that nothing moves when it comes."""
     image = found[0]
     path = folder / re.search(r'src="([^"]+)"', image)[1]  # type: ignore[index]
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
-    return f'<img width="{width}" height="{height}" loading="lazy" decoding="async" {image[5:]}'
+    return f'<img width="{width}" height="{height}" {image[5:]}'
 
 
 def tools(page: Path, places: Places) -> str:

@@ -14,6 +14,7 @@ from site_builder.words import FOUND, LANGUAGES, OTHER, SAY, THEME_JA
 ARTICLE = '<article role="main"'
 CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details">)', re.DOTALL)
 MARK = ".nojekyll"  # tells a site, and GitHub Pages that folders which begin with "_" are part of it
+GREEK = {"alpha": "α", "eta": "η", "theta": "θ"}  # of formulas in headings, which search results show as text
 EXPLAINER = "titans-explainer"
 # The parameters of a signature over several lines, a list of terms without terms to those who listen.
 PARAMETERS = re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*</dd>\n|<dd><span.*</dd>\n)+)</dl>")
@@ -32,6 +33,9 @@ def finish(folder: Path, places: Places) -> None:
                 text = text.replace(theirs, ours)
         text = text.replace(ARTICLE, tools(page.relative_to(folder), places) + ARTICLE, 1)
         page.write_text(with_explainer(text, page.relative_to(folder), folder), encoding="utf-8")
+    index = folder / "searchindex.js"
+    text = re.sub(r"\\\\(alpha|eta|theta)\b", lambda found: GREEK[found[1]], index.read_text(encoding="utf-8"))
+    index.write_text(text, encoding="utf-8")
     if places.language == "ja":
         said = folder / "_static" / "translations.js"
         text = re.sub(r'"Search finished, found one page[^"]*": \[\s*""\s*\]', FOUND, said.read_text(encoding="utf-8"))

@@ -148,6 +148,7 @@ def test_a_page_without_a_network_misses_nothing_fits_a_phone_and_shuts_nobody_o
     from axe_playwright_python.sync_playwright import Axe
 
     page.goto((site / name).as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
     found = violations(Axe().run(page, options={"preload": False}))
     page.emulate_media(color_scheme="dark")
     found += violations(Axe().run(page, options={"runOnly": ["color-contrast"], "preload": False}))

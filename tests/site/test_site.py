@@ -4,7 +4,6 @@ have the same pages, and in a browser without a network nothing is missing and n
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -115,9 +114,9 @@ def test_the_reference_describes_what_titans_exports(pages):
         assert any(link.endswith(f".{name}") for link in listed), name
 
 
-def test_buttons_that_lead_to_the_repository_are_there_only_when_it_has_an_address(pages):
+def test_buttons_that_lead_to_the_repository_are_there_only_when_it_has_an_address(pages, monkeypatch):
     assert not any("colab" in link for name, page in pages.items() for link in page.links if "/lessons/" in name)
-    sys.path.insert(0, str(NOTEBOOKS))
+    monkeypatch.syspath_prepend(NOTEBOOKS)
     from site_builder import finish
     from site_builder.links import Places
 

@@ -5,6 +5,7 @@
     python notebooks/build.py --stamp [NN ...]  record in each Japanese cell which English text it translates
     python notebooks/build.py --single [NN ...] write built lessons as files that run without a clone (single.py)
     python notebooks/build.py --edition student|teacher|slides [NN ...]   editions of built lessons (editions.py)
+    python notebooks/build.py --site [FOLDER]   write the whole course as a static site, _site/ (site_builder/)
 
 A source, notebooks/src/NN_name.py, is in jupytext's percent format. Code stands once, prose in both languages:
 
@@ -53,6 +54,7 @@ NOTEBOOKS = Path(__file__).resolve().parent
 LANGUAGES = ("en", "ja")
 CELL_SECONDS, LESSON_SECONDS, CELL_LINES, MAX_BYTES = 60, 120, 15, 2_000_000
 DERIVED = "editions"  # the folder beside this file where editions and single files are written
+SITE = "_site"  # beside the notebooks' folder: where the site is written
 SECONDS = "seconds.json"  # beside this file: how long each lesson's code ran
 FACTOR = 2.0  # what a lesson states is within it of the record, and a record that is within it of a new run stays
 STATED = {
@@ -416,6 +418,15 @@ def derive(source: Path, edition: str | None) -> list[str]:
     return problems
 
 
+def write_site(folder: Path, target: Path) -> list[str]:
+    """Write the static site; what went wrong."""
+    try:
+        import site_builder
+    except ImportError as error:
+        return [f'the site needs the extra "site": pip install -e ".[site]" ({error})']
+    return site_builder.build(folder.parent, target, navigation.REPOSITORY)
+
+
 def build_timed(source: Path) -> str | None:
     """Build a lesson, print how long it took, and return what went wrong."""
     try:
@@ -446,6 +457,9 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
     action.add_argument("--stamp", action="store_true", help="record the English texts that Japanese cells translate")
     action.add_argument("--single", action="store_true", help="write built lessons as files that run by themselves")
     action.add_argument("--edition", choices=editions.EDITIONS, help="write an edition of built lessons")
+    action.add_argument(
+        "--site", nargs="?", const=folder.parent / SITE, type=Path, metavar="FOLDER", help="write a site"
+    )
     options = parser.parse_args(arguments)
     sources = sorted((folder / "src").glob("[0-9][0-9]_*.py"))
     unknown = [name for name in options.lessons if not any(source.name.startswith(name) for source in sources)]
@@ -453,8 +467,8 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
         parser.error(f"no lesson begins with {', '.join(unknown)}; there are: {', '.join(s.stem for s in sources)}")
     sources = [s for s in sources if not options.lessons or s.name.startswith(tuple(options.lessons))]
 
-    problems: list[str] = []
-    for source in sources:
+    problems = write_site(folder, options.site) if options.site else []
+    for source in [] if options.site else sources:
         if options.stamp:
             stamp(source)
             continue
@@ -463,12 +477,12 @@ def main(arguments: list[str] | None = None, folder: Path = NOTEBOOKS) -> int:
             continue
         failure = None if options.check else build_timed(source)
         problems += [failure] if failure else check(source)
-    if not (options.stamp or options.single or options.edition or options.lessons):
+    if not (options.stamp or options.single or options.edition or options.site or options.lessons):
         problems += orphans(folder)
         problems += [f"{SECONDS} knows {name}, which has no source" for name in unsourced(folder, measured(folder))]
     for problem in problems:
         print(problem, file=sys.stderr)
-    if not problems and not (options.single or options.edition):
+    if not problems and not (options.single or options.edition or options.site):
         print(f"{len(sources)} lesson(s): {'stamped' if options.stamp else 'no problem'}")
     return 1 if problems else 0
 

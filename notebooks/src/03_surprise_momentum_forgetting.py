@@ -217,8 +217,8 @@ pictures.momentum_overshoots()
 # %% [markdown] lang="en"
 # A little momentum helps, a lot of it overshoots: the memory goes on writing although it holds 1 already. (Set $S$ to
 # zero at the token at which 1 is reached, and the rest of the overshoot is gone; a test of this course does so.)
-# Overshooting is not diverging, though; all four curves come to rest at 1 in the end. As a rule of thumb $\theta / (1
-# - \eta)$ is how far one surprise carries, so a larger $\eta$ asks for a smaller $\theta$.
+# Overshooting is not diverging, though; all four curves come to rest at 1 in the end. As a rule of thumb
+# $\theta / (1 - \eta)$ is how far one surprise carries, so a larger $\eta$ asks for a smaller $\theta$.
 #
 # ### Where momentum wins
 #
@@ -233,7 +233,7 @@ pictures.momentum_overshoots()
 #
 # **Predict before you run.** Cosines of 0, 0.5 and 0.9 between the keys. Where does momentum help?
 
-# %% [markdown] lang="ja" en="fe50ebfe"
+# %% [markdown] lang="ja" en="678bccca"
 # モーメンタムは、小さければ助けになりますが、大きすぎると、メモリの中身がもう1になっているのに書き続けるので、1を行き過ぎてしまいます。
 # （1に届いたトークンで $S$ をゼロにすると、その先の行き過ぎはなくなります。このことは、この教材のテストで確かめています。）
 # ただし、行き過ぎることと発散することは違い、4本の曲線は、図の30トークンではまだ揺れているものも含めて、最後には1に落ち着きます。

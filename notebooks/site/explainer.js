@@ -20,29 +20,29 @@
       scenes: "Something to try",
       scene: {
         day: ["A day of facts", "The memory is told who drinks what. Press play, drag anything, ask for anyone. Where does Ana’s tea go when Anna’s cola comes?"],
-        again: ["Again and again", "Step on: the same fact surprises less each time, since each telling takes away 2θ of what is still wrong. With θ = 0.5 one telling is enough."],
-        momentum: ["One telling, then silence", "Ana’s tea was told once. Step on: nobody speaks, and the answer still rises, by momentum alone. With η = 0 it stays where it is; beyond 0.6 it goes past 1."],
-        alike: ["Two that sound alike", "Anna’s key is 0.6 of Ana’s. Step on, and Anna’s cola spoils what is answered for Ana. Then ask for Ben: his key is at a right angle to both, and nothing has changed."],
-        lie: ["A lie", "Ben’s coffee was told three times. Step on: a single lie, and with this θ it is believed. With θ = 0.1 it is not. Then the truth comes back."],
-        fade: ["Out of sight", "Nobody mentions Cleo any more. Step on: her milk loses a tenth at each token, that is α. With α = 0 it stays."],
+        again: ["Again and again", "Step on: the same fact surprises less each time, since each telling takes away 2θ of what is still wrong. With θ = 0.5 one telling is enough."],
+        momentum: ["One telling, then silence", "Ana’s tea was told once. Step on: nobody speaks, and the answer still rises, by momentum alone. With η = 0 it stays where it is; beyond 0.6 it goes past 1."],
+        alike: ["Two that sound alike", "Anna’s key has 0.6 of Ana’s in it. Step on, and Anna’s cola spoils what is answered for Ana. Then ask for Ben: his key is at a right angle to both, and nothing has changed."],
+        lie: ["A lie", "Ben’s coffee was told three times. Step on: a single lie, and with this θ it is believed. With θ = 0.1 it is not. Then the truth comes back."],
+        fade: ["Out of sight", "Nobody mentions Cleo any more. Step on: her milk loses a tenth at each token, that is α. With α = 0 it stays."],
       },
       empty: "Nothing was read yet. M is zero, and so is every answer.",
       told: (s, drink, before, after, u, error) => `${s}. For ${drink} the memory answered ${before}, now ${after}. ${error ? "Error" : "Surprise"} ${u}.`,
       lie: (s) => `A lie: ${s}`,
       noisy: (u) => `Noise: a random key with a random value. Surprise ${u}.`,
-      silent: (s) => `Silence: nothing is told, θ = 0. The momentum moves the memory by ${s}.`,
-      forgot: (a, left) => `Forgetting: α = ${a} for this token, and nothing is told. What is in M now has the size ${left}.`,
+      silent: (s) => `Silence: nothing is told, θ = 0. The momentum moves the memory by ${s}.`,
+      forgot: (a, left) => `Forgetting: α = ${a} for this token, and nothing is told. What is in M now has the size ${left}.`,
       frozen: "Frozen: all gates are 0, and nothing changes.",
       restart: "Back to the beginning", back: "One token back", play: "Play", pause: "Pause", step: "One token on",
-      token: (now, last) => `token ${now} of ${last}`, before: "before the first token",
+      token: (now, last) => ["token ", `${now} of ${last}`], before: ["before the ", "first token"],
       memory: "Memory", momentum: "Momentum",
       memoryNote: "what it answers to each key", momentumNote: "what still goes on writing",
-      alike: "Anna’s key is 0.6 · Ana + 0.8 · Anna′",
+      alike: (ana, anna) => `For ${anna} it adds 0.6 of column ${ana} and 0.8 of column ${anna}′.`,
       asked: "Ask for", answer: "Answer",
       verdict: (who, drink, x) => `${who}? ${drink[0].toUpperCase()}${drink.slice(1)}, ${x}.`, unknown: (who) => `${who}? No idea.`,
       sure: (lead) => `Sure: ahead by ${lead}`, likely: (lead) => `Rather sure: ahead by ${lead}`,
       torn: (drink, lead) => `Torn: ${drink} is only ${lead} behind`, nothing: "No answer reaches 0.1",
-      last: "told last",
+      last: "told last, lies aside",
       time: "The whole stream", answers: (who) => `answers for ${who}`, surprise: "surprise |u|", error: "error |v − Mk|",
       timeAlt: (who, text, u, at) => `Curves over the stream. Answers for ${who} at this moment: ${text}. Largest surprise ${u}, at token ${at}.`,
       scrub: "Moment in the stream", dotted: "dotted: with the gates of the start",
@@ -51,12 +51,12 @@
         theta: ["θ", "step", "How far each surprise moves the memory. At 0 it learns nothing."],
         eta: ["η", "momentum", "How much of the past surprise goes on writing. At 0 a fact is written only when it is told."],
         alpha: ["α", "forgetting", "The share of M that is lost at each token. At 0 nothing fades by itself."],
-        beta: ["β", "step", "The share of the error that one write takes away, for keys of length 1. β = 2θ."],
+        beta: ["β", "step", "The share of the error that one write takes away, for keys of length 1. β = 2θ."],
       },
-      freeze: "Freeze from here on", thaw: "Unfreeze",
+      freeze: "Freeze from here on", thaw: "Unfreeze", freezeNote: "all gates 0 from the next token on",
       events: "Say something", who: "Person", what: "Drink", drinks_: "drinks", tell: "Tell",
       lieTo: "Lie", repeat: "Repeat", doNoise: "Noise", doForget: "Forget", reset: "Reset",
-      noiseNote: "three random pairs", forgetNote: `four tokens with α = ${FORGETTING}`, resetNote: "the stream and gates of the start",
+      noiseNote: "three random pairs", forgetNote: `four tokens with α = ${FORGETTING}`, resetNote: "as it was at first",
       neverTold: (who) => `${who}: nothing told yet`, full: "The stream is full. Reset begins anew.",
     },
     ja: {
@@ -68,29 +68,29 @@
       scenes: "試してみること",
       scene: {
         day: ["事実を聞く1日", "誰が何を飲むかを、メモリに伝えていきます。再生する、動かす、たずねる、どれも自由です。アンナのコーラが来ると、アナの紅茶はどうなるでしょうか。"],
-        again: ["くり返す", "1つずつ進めてください。同じ事実への驚きは、だんだん小さくなります。伝えるたびに、残っている誤差の 2θ 倍が消えるからです。θ = 0.5 なら、1回で足ります。"],
-        momentum: ["1回伝えて、沈黙", "アナの紅茶は、1回だけ伝えました。1つずつ進めると、誰も話さないのに、答えはモーメンタムだけで大きくなります。η = 0 ではそのままで、0.6 を超えると1を行き過ぎます。"],
-        alike: ["似ている2人", "アンナのキーの0.6は、アナのキーです。進めると、アンナのコーラが、アナの答えを崩します。次にベンをたずねてください。キーがどちらとも直角なので、何も変わっていません。"],
-        lie: ["うそ", "ベンのコーヒーは、3回伝えました。進めると、うそを1回聞いただけで、この θ では信じてしまいます。θ = 0.1 なら信じません。その後、本当のことが戻ってきます。"],
-        fade: ["話に出ない人", "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。"],
+        again: ["くり返す", "1つずつ進めてください。同じ事実への驚きは、だんだん小さくなります。伝えるたびに、残っている誤差の 2θ 倍が消えるからです。θ = 0.5 なら、1回で足ります。"],
+        momentum: ["1回伝えて、沈黙", "アナの紅茶は、1回だけ伝えました。1つずつ進めると、誰も話さないのに、答えはモーメンタムだけで大きくなります。η = 0 ではそのままで、0.6 を超えると1を行き過ぎます。"],
+        alike: ["似ている2人", "アンナのキーには、アナのキーが0.6だけ入っています。進めると、アンナのコーラが、アナの答えを崩します。次にベンをたずねてください。キーがどちらとも直角なので、何も変わっていません。"],
+        lie: ["うそ", "ベンのコーヒーは、3回伝えました。進めると、うそを1回聞いただけで、この θ では信じてしまいます。θ = 0.1 なら信じません。その後、本当のことが戻ってきます。"],
+        fade: ["話に出ない人", "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。"],
       },
       empty: "まだ何も読んでいません。M はゼロなので、どの答えもゼロです。",
       told: (s, drink, before, after, u, error) => `${s}。メモリの${drink}という答えは ${before} でしたが、いまは ${after} です。${error ? "誤差" : "驚き"} ${u}。`,
       lie: (s) => `うそ：${s}`,
       noisy: (u) => `雑音：ランダムなキーとランダムな値です。驚き ${u}。`,
-      silent: (s) => `沈黙：何も伝えないので θ = 0 です。モーメンタムがメモリを ${s} だけ動かします。`,
-      forgot: (a, left) => `忘却：このトークンでは α = ${a} で、何も伝えません。M の大きさは ${left} になりました。`,
+      silent: (s) => `沈黙：何も伝えないので θ = 0 です。モーメンタムがメモリを ${s} だけ動かします。`,
+      forgot: (a, left) => `忘却：このトークンでは α = ${a} で、何も伝えません。M の大きさは ${left} になりました。`,
       frozen: "凍結：ゲートはすべて0で、何も変わりません。",
       restart: "最初に戻る", back: "1トークン戻る", play: "再生", pause: "一時停止", step: "1トークン進む",
-      token: (now, last) => `トークン ${now} / ${last}`, before: "最初のトークンの前",
+      token: (now, last) => ["トークン ", `${now} / ${last}`], before: ["最初の", "トークンの前"],
       memory: "メモリ", momentum: "モーメンタム",
       memoryNote: "それぞれのキーへの答え", momentumNote: "まだ書き込まれ続けるもの",
-      alike: "アンナのキー = 0.6 · アナ + 0.8 · アンナ′",
+      alike: (ana, anna) => `${anna}への答えは、${ana}の列の0.6倍と、${anna}′の列の0.8倍の和です。`,
       asked: "誰についてたずねますか", answer: "答え",
       verdict: (who, drink, x) => `${who}は？ ${drink}、${x}。`, unknown: (who) => `${who}は？ わかりません。`,
       sure: (lead) => `確信あり：2位との差 ${lead}`, likely: (lead) => `まず確か：2位との差 ${lead}`,
       torn: (drink, lead) => `迷い：${drink}との差は ${lead} だけ`, nothing: "0.1に届く答えがありません",
-      last: "最後に伝えた値",
+      last: "最後に伝えた値（うそは除く）",
       time: "ストリーム全体", answers: (who) => `${who}についての答え`, surprise: "驚き |u|", error: "誤差 |v − Mk|",
       timeAlt: (who, text, u, at) => `ストリームに沿った曲線。いまの${who}についての答えは、${text}。最大の驚きは ${u}、トークン ${at}。`,
       scrub: "ストリームの時点", dotted: "点線：最初のゲートの場合",
@@ -99,12 +99,12 @@
         theta: ["θ", "ステップ幅", "驚きのたびに、メモリをどれだけ動かすか。0なら何も覚えません。"],
         eta: ["η", "モーメンタム", "過去の驚きを、どれだけ書き込み続けるか。0なら、伝えられたときにしか書きません。"],
         alpha: ["α", "忘却", "トークンごとに M のどれだけを失うか。0なら、ひとりでに薄れるものはありません。"],
-        beta: ["β", "ステップ幅", "1回の書き込みで誤差の何倍が消えるか（キーの長さが1のとき）。β = 2θ です。"],
+        beta: ["β", "ステップ幅", "1回の書き込みで誤差の何倍が消えるか（キーの長さが1のとき）。β = 2θ です。"],
       },
-      freeze: "ここから凍結する", thaw: "凍結をやめる",
+      freeze: "ここから凍結する", thaw: "凍結をやめる", freezeNote: "次のトークンから、すべてのゲートを0に",
       events: "話しかける", who: "人", what: "飲み物", drinks_: "が飲むのは", tell: "伝える",
       lieTo: "うそをつく", repeat: "くり返す", doNoise: "雑音", doForget: "忘れさせる", reset: "リセット",
-      noiseNote: "ランダムなペアを3つ", forgetNote: `4トークンの間 α = ${FORGETTING}`, resetNote: "最初のストリームとゲートに戻す",
+      noiseNote: "ランダムなペアを3つ", forgetNote: `4トークンの間 α = ${FORGETTING}`, resetNote: "最初の状態に戻す",
       neverTold: (who) => `${who}については、まだ何も伝えていません`, full: "ストリームがいっぱいです。リセットすると、初めからになります。",
     },
   };
@@ -135,6 +135,21 @@
     const text = Math.abs(x) < 100 ? x.toFixed(2) : x.toExponential(0).replace("e+", "e");
     return text.replace(/^-(?=0\.00$)/, "").replace("-", "−");
   }
+
+  /** A drawing in a box of 24 x `height`, for eyes only. */
+  function svg(name, height, path, attributes = {}) {
+    const space = "http://www.w3.org/2000/svg";
+    const drawing = document.createElementNS(space, "svg"), line = document.createElementNS(space, "path");
+    for (const [key, value] of Object.entries({ class: name, viewBox: `0 0 24 ${height}`, "aria-hidden": "true" })) drawing.setAttribute(key, value);
+    for (const [key, value] of Object.entries({ d: path, ...attributes })) line.setAttribute(key, value);
+    drawing.append(line);
+    return drawing;
+  }
+
+  const ICONS = {
+    restart: "M5 5h3v14H5zM20 5v14L9 12z", back: "M17 5v14L6 12z", play: "M7 4v16l13-8z", pause: "M6 5h4v14H6zM14 5h4v14h-4z",
+    step: "M4 5v14l11-7zM16 5h3v14h-3z",
+  };
 
   function setText(element, text) {
     if (element.textContent !== text) element.textContent = text;
@@ -254,6 +269,7 @@
       const still = make("div", { class: "tx-still" }, ...this.host.childNodes);
       this.root = make("section", { class: "tx", "aria-label": this.words.title, lang: this.host.dataset.lang || "en" });
       this.host.replaceChildren(still, this.root);
+      this.host.classList.add("tx-ready");
       if (!this.small) this.root.append(this.buildScenes());
       this.body = make("div", { class: "tx-body" });
       this.root.append(this.body);
@@ -267,10 +283,10 @@
         this.buildStage(),
         make("div", { class: "tx-see" },
           (this.M = this.buildMatrix("M", this.words.memory, this.words.memoryNote)).figure,
-          this.buildAsk(),
-          momentum ? (this.S = this.buildMatrix("S", this.words.momentum, this.words.momentumNote)).figure : null),
+          momentum ? (this.S = this.buildMatrix("S", this.words.momentum, this.words.momentumNote)).figure : ""),
+        make("div", { class: "tx-do" }, this.buildAsk(), this.buildGates()),
         this.buildTime(),
-        make("div", { class: "tx-do" }, this.buildGates(), this.small ? null : this.buildEvents()),
+        this.small ? "" : this.buildEvents(),
       );
       if (!momentum) this.S = null;
       this.body.classList.toggle("tx-alone", !momentum);
@@ -287,18 +303,18 @@
 
     buildStage() {
       const { restart, back, play, step } = this.words;
-      const button = (label, icon, onclick, name) =>
-        make("button", { type: "button", class: "tx-icon", "aria-label": label, title: label, "data-do": name, onclick }, icon);
+      const button = (name, label, onclick) =>
+        make("button", { type: "button", class: "tx-icon", "aria-label": label, title: label, "data-do": name, onclick }, svg("", 24, ICONS[name]));
       this.chips = make("div", { class: "tx-chips" });
       this.ticker = make("div", { class: "tx-ticker", "aria-hidden": "true" }, this.chips);
       this.told = make("p", { class: "tx-told" });
-      this.playButton = button(play, "▶", () => this.togglePlay(), "play");
+      this.playButton = button("play", play, () => this.togglePlay());
       this.playButton.classList.add("tx-play");
-      this.place = make("span", { class: "tx-place" });
+      this.place = make("span", { class: "tx-place" }, make("span", {}), make("span", {}));
       return make("div", { class: "tx-stage" }, this.ticker, this.told,
         make("div", { class: "tx-transport" },
-          button(restart, "⏮", () => this.seek(0), "restart"), button(back, "◀", () => this.seek(this.reading.position - 1), "back"),
-          this.playButton, button(step, "▷", () => this.seek(this.reading.position + 1), "step"), this.place));
+          button("restart", restart, () => this.seek(0)), button("back", back, () => this.seek(this.reading.position - 1)),
+          this.playButton, button("step", step, () => this.seek(this.reading.position + 1)), this.place));
     }
 
     /** A matrix as a table with a head for each key and each value; its fields take the colour of their number. */
@@ -312,7 +328,7 @@
       const label = make("caption", {}, make("b", {}, title, " ", make("i", {}, letter)), make("span", {}, note));
       const table = make("table", { class: "tx-table" }, label, make("thead", {}, head), make("tbody", {}, ...rows));
       const figure = make("div", { class: `tx-matrix tx-${letter}`, "data-matrix": letter }, table);
-      if (letter === "M" && cast.includes("Anna")) figure.append(make("p", { class: "tx-note" }, this.small ? "k(Anna) = 0.6 · Ana + 0.8 · Anna′" : this.words.alike));
+      if (letter === "M" && cast.includes("Anna")) figure.append(make("p", { class: "tx-note" }, this.words.alike(this.person("Ana"), this.person("Anna"))));
       return { figure, cells, heads: [...head.querySelectorAll("th")], rows, table };
     }
 
@@ -338,16 +354,7 @@
 
     /** A piece of the drink's line in the curves: colour and dashes. */
     swatch(drink) {
-      const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-      svg.setAttribute("class", "tx-swatch");
-      svg.setAttribute("viewBox", "0 0 24 6");
-      svg.setAttribute("aria-hidden", "true");
-      const line = document.createElementNS(svg.namespaceURI, "path");
-      line.setAttribute("d", "M0 3H24");
-      line.setAttribute("data-drink", drink);
-      line.setAttribute("stroke-dasharray", DASHES[drink].join(" "));
-      svg.append(line);
-      return svg;
+      return svg("tx-swatch", 6, "M0 3H24", { "data-drink": drink, "stroke-dasharray": DASHES[drink].join(" ") });
     }
 
     buildTime() {
@@ -381,7 +388,7 @@
       const fieldset = make("fieldset", { class: "tx-gates" }, make("legend", {}, this.words.gates), ...rows);
       if (!this.small) return fieldset;
       const small = make("div", { class: "tx-buttons" });
-      if (story.name === "lesson09") small.append((this.freezeButton = make("button", { type: "button", "data-do": "freeze", onclick: () => this.freeze() })));
+      if (story.name === "lesson09") small.append((this.freezeButton = make("button", { type: "button", "data-do": "freeze", onclick: () => this.freeze() }, make("b", {}), make("span", {}, this.words.freezeNote))));
       small.append(this.buildReset());
       fieldset.append(small);
       return fieldset;
@@ -567,12 +574,12 @@
       const first = this.small ? 0 : 1; // lessons count tokens from 0
       this.numbered = (index) => index + first;
       const place = position ? words.token(this.numbered(position - 1), this.numbered(tokens.length - 1)) : words.before;
-      setText(this.place, place);
+      place.forEach((text, part) => setText(this.place.childNodes[part], text));
       setText(this.told, this.narrate());
       this.scrub.max = tokens.length;
       this.scrub.value = position;
-      this.scrub.setAttribute("aria-valuetext", `${place}. ${this.narrate()}`);
-      this.playButton.textContent = this.playing ? "❚❚" : "▶";
+      this.scrub.setAttribute("aria-valuetext", `${place.join("")}. ${this.narrate()}`);
+      this.playButton.querySelector("path").setAttribute("d", ICONS[this.playing ? "pause" : "play"]);
       for (const name of ["aria-label", "title"]) this.playButton.setAttribute(name, this.playing ? words.pause : words.play);
       for (const label of this.people) label.firstChild.checked = label.firstChild.value === asked;
       this.describeAnswer();
@@ -581,7 +588,7 @@
         input.value = reading.gates[gate] * scale;
         setText(output, (reading.gates[gate] * scale).toFixed(2));
       }
-      if (this.freezeButton) setText(this.freezeButton, reading.frozen === Infinity ? words.freeze : words.thaw);
+      if (this.freezeButton) setText(this.freezeButton.firstChild, reading.frozen === Infinity ? words.freeze : words.thaw);
       if (!this.small) this.describeEvents();
       const u = position ? reading.seen.surprise[position - 1] : 0;
       Object.assign(this.root.dataset, { position, tokens: tokens.length, asked, story: story.name, surprise: u });
@@ -722,7 +729,7 @@
 
     drawBars() {
       this.bars.forEach(({ bar }, row) => {
-        bar.style.transform = `scaleX(${clamp(this.shown.answers[row], -0.5, 1.3).toFixed(4)})`;
+        bar.style.transform = `scaleX(${clamp(this.shown.answers[row], -0.3, 1.3).toFixed(4)})`;
       });
     }
 

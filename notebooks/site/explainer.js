@@ -57,7 +57,7 @@
       events: "Say something", who: "Person", what: "Drink", drinks_: "drinks", tell: "Tell",
       lieTo: "Lie", repeat: "Repeat", doNoise: "Noise", doForget: "Forget", reset: "Reset",
       noiseNote: "three random pairs", forgetNote: `four tokens with α = ${FORGETTING}`, resetNote: "as it was at first",
-      neverTold: (who) => `${who}: nothing told yet`, full: "The stream is full. Reset begins anew.",
+      neverTold: "nothing told yet", full: "The stream is full. Reset begins anew.",
     },
     ja: {
       title: "読みながら学ぶメモリ",
@@ -105,7 +105,7 @@
       events: "話しかける", who: "人", what: "飲み物", drinks_: "が飲むのは", tell: "伝える",
       lieTo: "うそをつく", repeat: "くり返す", doNoise: "雑音", doForget: "忘れさせる", reset: "リセット",
       noiseNote: "ランダムなペアを3つ", forgetNote: `4トークンの間 α = ${FORGETTING}`, resetNote: "最初の状態に戻す",
-      neverTold: (who) => `${who}については、まだ何も伝えていません`, full: "ストリームがいっぱいです。リセットすると、初めからになります。",
+      neverTold: "まだ何も伝えていません", full: "ストリームがいっぱいです。リセットすると、初めからになります。",
     },
   };
 
@@ -130,9 +130,10 @@
     return element;
   }
 
-  /** Two digits, a true minus, never a minus before zero; few digits where it blew up. */
+  /** Two digits behind the point, a true minus, never a minus before zero; fewer digits where it blew up. */
   function digits(x) {
-    const text = Math.abs(x) < 100 ? x.toFixed(2) : x.toExponential(0).replace("e+", "e");
+    const size = Math.abs(x);
+    const text = size < 100 ? x.toFixed(2) : size < 1e5 ? x.toFixed(0) : x.toExponential(0).replace("e+", "e");
     return text.replace(/^-(?=0\.00$)/, "").replace("-", "−");
   }
 
@@ -244,6 +245,7 @@
       this.shown = null; // what is on the screen, on its way to what is true
       this.playing = false;
       this.until = 0; // where playing ends
+      this.stepMs = STEP_MS;
       this.build();
       this.colours();
       this.changed(true);
@@ -556,7 +558,7 @@
     /** One frame: a token further where it is time, everything a little nearer to what is true. */
     tick(now) {
       this.frame = null;
-      if (this.playing && now - this.since >= STEP_MS) {
+      if (this.playing && now - this.since >= this.stepMs) {
         this.since = now;
         this.advance();
       }
@@ -655,7 +657,7 @@
     describeEvents() {
       const { reading, words } = this;
       const last = reading.lastTold(), full = !reading.hasRoom(4);
-      const never = words.neverTold(this.person(reading.asked));
+      const never = words.neverTold;
       setText(this.lieButton.text, full ? words.full : last ? this.says(reading.asked, reading.otherDrink()) : never);
       setText(this.repeatButton.text, full ? words.full : last ? this.says(reading.asked, last) : never);
       for (const button of [...this.tellButtons, this.tellButton]) button.disabled = full;

@@ -1,11 +1,11 @@
-"""The memory that learns in the page: its numbers are the library's, whatever the reader does, and its sentences are true."""
+"""The memory that learns in the page: its numbers are the library's, whatever the reader does, its sentences true."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from functools import partial
+from functools import lru_cache, partial
 
 import pytest
 import torch
@@ -57,6 +57,11 @@ def opened(browser, tmp_path):
 # ---------------------------------------------------------------- the engine against the library
 
 
+def far(ours, theirs):
+    """How far two series are apart, in parts of the largest number where that is above 1."""
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
+
+
 def stream(dim, tokens=24, seed=0):
     """Keys, values, queries of length about 1 and gates, a third of these exactly 0 or 1: [1, 1, tokens, dim]."""
     random = torch.Generator().manual_seed(seed)
@@ -80,8 +85,8 @@ def library(q, k, v, gates):
         steps.append((y[0, 0, 0], state.weights[0][0, 0], state.momentum[0][0, 0]))
     y, M, S = (torch.stack(series).detach() for series in zip(*steps, strict=True))
     closed, end = chunked_scan(memory, memory.initial_state(1), q, k, v, gates, chunk_size=1)
-    assert (closed[0, 0] - y).abs().max() < EXACT
-    assert (end.weights[0][0, 0] - M[-1]).abs().max() < EXACT
+    assert far(closed[0, 0], y) < EXACT
+    assert far(end.weights[0][0, 0], M[-1]) < EXACT
     return y, M, S
 
 
@@ -119,7 +124,7 @@ def test_the_engine_computes_what_both_scans_compute(bare, dim, seed):
     given = stream(dim, seed=seed)
     wanted, (*got, u) = library(*given), engine(bare, *given)
     for name, ours, theirs in zip(("answers", "M", "S"), got, wanted, strict=True):
-        assert (ours - theirs).abs().max() <= EXACT * max(1, theirs.abs().max()), name
+        assert far(ours, theirs) < EXACT, name
     _, k, v, _ = (part[0, 0] if torch.is_tensor(part) else part for part in given)
     before = torch.cat((torch.zeros(1, dim, dim).double(), wanted[1][:-1]))
     error = torch.einsum("tij,tj->ti", before, k) - v
@@ -173,7 +178,8 @@ def told(page):
             frozen: Math.min(frozen, tokens.length),
             gates: {{ theta: 0, eta: 0, alpha: 0,
                 ...Object.fromEntries(sliders.map((slider) => [slider.dataset.gate, slider.value / half])) }},
-            tokens: tokens.map(({{ kind, person, drink, k, v }}) => ({{ kind, person, drink, k: [...k], v: [...v] }})) }}
+            tokens: tokens.map(({{ kind, person, drink, k, v }}) =>
+                ({{ kind, person, drink, k: [...k], v: [...v] }})) }}
     }}"""
     )
 
@@ -201,6 +207,13 @@ def square(facts):
 
 def truth(facts):
     """M and S at every moment [1 + tokens, drinks, columns] and |u_t|, from the library."""
+    parts = ("cast", "drinks", "columns", "frozen", "gates", "tokens")
+    return computed(json.dumps({part: facts[part] for part in parts}))
+
+
+@lru_cache
+def computed(text):
+    facts = json.loads(text)
     k, v, gates = square(facts)
     _, M, S = library(k, k, v, gates)
     zero = torch.zeros_like(M[:1])
@@ -216,8 +229,8 @@ def values(figure):
 
 
 def near(text, x):
-    """Whether a text is this number in two digits; a half may be rounded either way."""
-    return abs(float(text.replace("−", "-")) - float(x)) <= 0.005 + 1e-9
+    """Whether a text is this number in two digits, or whole from 100 on; a half may be rounded either way."""
+    return abs(float(text.replace("−", "-")) - float(x)) <= (0.005 if abs(x) < 100 else 0.5) + 1e-9
 
 
 def settled(page):
@@ -237,17 +250,16 @@ def agrees(page):
         figure = page.locator(f"[data-matrix={letter}]")
         if letter == "S" and not figure.count():
             continue
-        assert (values(figure) - wanted.flatten()).abs().max() < EXACT
+        assert far(values(figure), wanted.flatten()) < EXACT
         texts = figure.locator(".tx-cell").all_inner_texts()
         assert all(near(text, x) for text, x in zip(texts, wanted.flatten().tolist(), strict=True))
 
     rows = page.eval_on_selector_all(
         ".tx-answer", "rows => rows.map(r => [r.dataset.drink, +r.dataset.value, r.innerText])"
     )
-    assert [row[0] for row in rows] == drinks
-    for (_, value, text), wanted in zip(rows, answers.tolist(), strict=True):
-        assert abs(value - wanted) < EXACT
-        assert near(text.split()[-1], wanted)
+    assert [drink for drink, _, _ in rows] == drinks
+    assert far(exact([value for _, value, _ in rows]), answers) < EXACT
+    assert all(near(text.split()[-1], x) for (_, _, text), x in zip(rows, answers.tolist(), strict=True))
     scales = page.eval_on_selector_all(".tx-bar", "bars => bars.map(b => +b.style.transform.match(/[-.0-9]+/)[0])")
     assert all(abs(s - x) < 1e-3 for s, x in zip(scales, answers.clamp(-0.3, 1.3).tolist(), strict=True))
 
@@ -255,20 +267,20 @@ def agrees(page):
     verdict = page.locator(".tx-verdict")
     if answers[order[0]] >= 0.1:
         assert verdict.get_attribute("data-best") == drinks[order[0]]
-        assert near(re.search(r"[−\d]\d*\.\d\d", verdict.inner_text()).group(), answers[order[0]])
+        assert near(re.search(r"\d+(\.\d\d)?", verdict.inner_text()).group(), answers[order[0]])
     else:
         assert verdict.get_attribute("data-best") == ""
     lead = float(answers[order[0]] - answers[order[1]])
-    assert abs(float(verdict.get_attribute("data-lead")) - lead) < EXACT
+    assert abs(float(verdict.get_attribute("data-lead")) - lead) < EXACT * max(1, abs(lead))
     if at:
         surprise = float(page.locator(".tx").get_attribute("data-surprise"))
-        assert abs(surprise - u[at - 1]) < EXACT
+        assert abs(surprise - u[at - 1]) < EXACT * max(1, surprise)
         shown = page.locator(".tx-surprise").inner_text().split()[-1]
         assert near(shown, u[at - 1] / (2 if page.locator("[data-matrix=S]").count() == 0 else 1))
     drawn = page.evaluate(f"() => [[...{PLAYER}.shown.curves], [...{PLAYER}.shown.surprise]]")
     curves = torch.einsum("pij,j->pi", M, key(facts["asked"], cast, facts["columns"]))
-    assert (exact(drawn[0]) - curves.flatten()).abs().max() < 1e-3
-    assert (exact(drawn[1]) - u).abs().max() < 1e-3
+    assert far(exact(drawn[0]), curves.flatten()) < 1e-3
+    assert far(exact(drawn[1]), u) < 1e-3
     assert page.locator(".tx-chip.tx-now").count() == min(1, at)
     return facts, answers, u
 
@@ -285,9 +297,9 @@ def moved(page, slider, keys):
     return float(slider.input_value())
 
 
-@pytest.mark.parametrize("language", ["en", "ja"])
-def test_every_control_of_the_front_page_shows_what_the_library_computes(opened, language):
-    page = opened(language=language)
+def test_every_control_of_the_front_page_shows_what_the_library_computes(opened):
+    page = opened(reduced_motion="reduce")
+    page.evaluate(f"{PLAYER}.stepMs = 100")
     driven = set()
     first, _, _ = agrees(page)
 
@@ -359,13 +371,13 @@ def test_every_control_of_the_front_page_shows_what_the_library_computes(opened,
         agrees(page)
         do(page, "step")
         agrees(page)
-        driven.add(scene)
+        driven.add(f"scene {scene}")
     assert page.locator(".tx button, .tx input, .tx select").count() == len(driven)
 
 
 @pytest.mark.parametrize("lesson", SMALL)
 def test_every_control_of_a_small_player_shows_what_the_library_computes(opened, lesson):
-    page = opened(lesson, width=736)
+    page = opened(lesson, language="ja", width=736, reduced_motion="reduce")
     agrees(page)
     for name in ("step", "step", "back"):
         do(page, name)
@@ -402,7 +414,7 @@ def test_going_back_and_forth_shows_the_same_numbers_again(opened):
     for at in torch.randint(0, len(M), (40,), generator=random).tolist():
         page.evaluate(f"at => {PLAYER}.seek(at)", at)
         for letter, wanted in (("M", M), ("S", S)):
-            assert (values(page.locator(f"[data-matrix={letter}]")) - wanted[at].flatten()).abs().max() < EXACT
+            assert far(values(page.locator(f"[data-matrix={letter}]")), wanted[at].flatten()) < EXACT
     agrees(page)
 
 
@@ -550,8 +562,10 @@ def test_scenes_are_of_one_height_on_a_phone(opened):
 def test_every_control_has_a_name_in_the_language_of_the_page(opened, language, lesson):
     page = opened(lesson, language, window=390)
     names = page.evaluate(
-        """() => [...document.querySelectorAll('.tx button, .tx input, .tx select, .tx canvas, .tx fieldset, .tx table')].map(e =>
-            e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.querySelector('legend, caption')?.innerText || e.innerText)"""
+        """() => [...document.querySelectorAll(
+            '.tx button, .tx input, .tx select, .tx canvas, .tx fieldset, .tx table')].map(e =>
+            e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.querySelector('legend, caption')?.innerText
+            || e.innerText)"""
     )
     assert all(names)
     if language == "ja":

@@ -27,7 +27,7 @@
         fade: ["Out of sight", "Nobody mentions Cleo any more. Step on: her milk loses a tenth at each token, that is α. With α = 0 it stays."],
       },
       empty: "Nothing was read yet. M is zero, and so is every answer.",
-      told: (s, drink, before, after, u, error) => `${s}. For ${drink} the memory answered ${before}, now ${after}. ${error ? "Error" : "Surprise"} ${u}.`,
+      told: (s, who, drink, before, after, u, error) => `${s}. The answer for ${who}: ${drink} ${before} → ${after}. ${error ? "Error" : "Surprise"} ${u}.`,
       lie: (s) => `A lie: ${s}`,
       noisy: (u) => `Noise: a random key with a random value. Surprise ${u}.`,
       silent: (s) => `Silence: nothing is told, θ = 0. The momentum moves the memory by ${s}.`,
@@ -67,15 +67,15 @@
       noise: "雑音", silence: "沈黙", forget: "忘却",
       scenes: "試してみること",
       scene: {
-        day: ["事実を聞く1日", "誰が何を飲むかを、メモリに伝えていきます。再生する、動かす、たずねる、どれも自由です。アンナのコーラが来ると、アナの紅茶はどうなるでしょうか。"],
+        day: ["事実を聞く一日", "誰が何を飲むかを、メモリに伝えていきます。再生する、動かす、たずねる、どれも自由です。アンナのコーラが来ると、アナの紅茶はどうなるでしょうか。"],
         again: ["くり返す", "1つずつ進めてください。同じ事実への驚きは、だんだん小さくなります。伝えるたびに、残っている誤差の 2θ 倍が消えるからです。θ = 0.5 なら、1回で足ります。"],
         momentum: ["1回伝えて、沈黙", "アナの紅茶は、1回だけ伝えました。1つずつ進めると、誰も話さないのに、答えはモーメンタムだけで大きくなります。η = 0 ではそのままで、0.6 を超えると1を行き過ぎます。"],
         alike: ["似ている2人", "アンナのキーには、アナのキーが0.6だけ入っています。進めると、アンナのコーラが、アナの答えを崩します。次にベンをたずねてください。キーがどちらとも直角なので、何も変わっていません。"],
         lie: ["うそ", "ベンのコーヒーは、3回伝えました。進めると、うそを1回聞いただけで、この θ では信じてしまいます。θ = 0.1 なら信じません。その後、本当のことが戻ってきます。"],
-        fade: ["話に出ない人", "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。"],
+        fade: ["話題に出ない人", "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。"],
       },
       empty: "まだ何も読んでいません。M はゼロなので、どの答えもゼロです。",
-      told: (s, drink, before, after, u, error) => `${s}。メモリの${drink}という答えは ${before} でしたが、いまは ${after} です。${error ? "誤差" : "驚き"} ${u}。`,
+      told: (s, who, drink, before, after, u, error) => `${s}。${who}についての答え：${drink} ${before} → ${after}。${error ? "誤差" : "驚き"} ${u}。`,
       lie: (s) => `うそ：${s}`,
       noisy: (u) => `雑音：ランダムなキーとランダムな値です。驚き ${u}。`,
       silent: (s) => `沈黙：何も伝えないので θ = 0 です。モーメンタムがメモリを ${s} だけ動かします。`,
@@ -84,7 +84,7 @@
       restart: "最初に戻る", back: "1トークン戻る", play: "再生", pause: "一時停止", step: "1トークン進む",
       token: (now, last) => ["トークン ", `${now} / ${last}`], before: ["最初の", "トークンの前"],
       memory: "メモリ", momentum: "モーメンタム",
-      memoryNote: "それぞれのキーへの答え", momentumNote: "まだ書き込まれ続けるもの",
+      memoryNote: "それぞれのキーへの答え", momentumNote: "まだ書き込みを続けているもの",
       alike: (ana, anna) => `${anna}への答えは、${ana}の列の0.6倍と、${anna}′の列の0.8倍の和です。`,
       asked: "誰についてたずねますか", answer: "答え",
       verdict: (who, drink, x) => `${who}は？ ${drink}、${x}。`, unknown: (who) => `${who}は？ わかりません。`,
@@ -96,9 +96,9 @@
       scrub: "ストリームの時点", dotted: "点線：最初のゲートの場合",
       gates: "ゲート",
       gate: {
-        theta: ["θ", "ステップ幅", "驚きのたびに、メモリをどれだけ動かすか。0なら何も覚えません。"],
+        theta: ["θ", "ステップ幅", "驚きに応じて、メモリをどれだけ動かすか。0なら何も覚えません。"],
         eta: ["η", "モーメンタム", "過去の驚きを、どれだけ書き込み続けるか。0なら、伝えられたときにしか書きません。"],
-        alpha: ["α", "忘却", "トークンごとに M のどれだけを失うか。0なら、ひとりでに薄れるものはありません。"],
+        alpha: ["α", "忘却", "M のうち、トークンごとに失う割合。0なら、ひとりでに薄れることはありません。"],
         beta: ["β", "ステップ幅", "1回の書き込みで誤差の何倍が消えるか（キーの長さが1のとき）。β = 2θ です。"],
       },
       freeze: "ここから凍結する", thaw: "凍結をやめる", freezeNote: "次のトークンから、すべてのゲートを0に",
@@ -328,7 +328,7 @@
       const rows = drinks.map((drink) => make("tr", {}, make("th", { scope: "row" }, this.drink(drink)),
         ...names.map(() => { const cell = make("td", { class: "tx-cell" }); cells.push(cell); return cell; })));
       const label = make("caption", {}, make("b", {}, title, " ", make("i", {}, letter)), make("span", {}, note));
-      const table = make("table", { class: "tx-table" }, label, make("thead", {}, head), make("tbody", {}, ...rows));
+      const table = make("table", { class: `tx-table tx-${names.length}` }, label, make("thead", {}, head), make("tbody", {}, ...rows));
       const figure = make("div", { class: `tx-matrix tx-${letter}`, "data-matrix": letter }, table);
       if (letter === "M" && cast.includes("Anna")) figure.append(make("p", { class: "tx-note" }, this.words.alike(this.person("Ana"), this.person("Anna"))));
       return { figure, cells, heads: [...head.querySelectorAll("th")], rows, table };
@@ -612,7 +612,7 @@
       const row = reading.story.drinks.indexOf(token.drink);
       const [before, after] = [position - 1, position].map((at) => digits(reading.answers(token.person, at)[row]));
       const said = this.says(token.person, token.drink);
-      return words.told(token.kind === "lie" ? words.lie(said) : said, this.drink(token.drink), before, after, u, reading.story.beta);
+      return words.told(token.kind === "lie" ? words.lie(said) : said, this.person(token.person), this.drink(token.drink), before, after, u, reading.story.beta);
     }
 
     /** |u| is 2 |v - Mk| for keys of length 1; lesson 01, which has no surprise yet, speaks of the error. */
@@ -663,7 +663,11 @@
       for (const button of [...this.tellButtons, this.tellButton]) button.disabled = full;
       if (!last) this.lieButton.element.disabled = this.repeatButton.element.disabled = true;
       const { name } = reading.story;
-      for (const button of this.sceneButtons) button.setAttribute("aria-pressed", button.dataset.scene === name);
+      for (const button of this.sceneButtons) {
+        const chosen = button.dataset.scene === name, row = button.parentElement;
+        if (chosen && button.getAttribute("aria-pressed") === "false") row.scrollLeft = button.offsetLeft - row.offsetLeft - 40;
+        button.setAttribute("aria-pressed", chosen);
+      }
       setText(this.sceneText, words.scene[name][1]);
     }
 
@@ -782,7 +786,8 @@
 
     drawAnswers(context, x, bottom, width) {
       const { story } = this.reading;
-      const y = (answer) => bottom - 4 - ((clamp(answer, -0.5, 1.5) + 0.5) / 2) * (bottom - 8);
+      const low = clamp(Math.min(...this.shown.curves), -2, -0.4), high = clamp(Math.max(...this.shown.curves), 1.25, 3);
+      const y = (answer) => bottom - 5 - ((clamp(answer, low, high) - low) / (high - low)) * (bottom - 10);
       context.font = "11px system-ui, sans-serif";
       context.fillStyle = this.paint.soft;
       context.lineWidth = 1;

@@ -175,6 +175,7 @@ def told(page):
         const sliders = [...document.querySelectorAll('[data-gate]')]
         const half = story.beta ? 2 : 1
         return {{ cast: story.cast, drinks: story.drinks, columns: story.columns, position, asked,
+            beta: Boolean(story.beta),
             frozen: Math.min(frozen, tokens.length),
             gates: {{ theta: 0, eta: 0, alpha: 0,
                 ...Object.fromEntries(sliders.map((slider) => [slider.dataset.gate, slider.value / half])) }},
@@ -273,16 +274,29 @@ def agrees(page):
     lead = float(answers[order[0]] - answers[order[1]])
     assert abs(float(verdict.get_attribute("data-lead")) - lead) < EXACT * max(1, abs(lead))
     if at:
+        narrated(page, facts, M, u)
         surprise = float(page.locator(".tx").get_attribute("data-surprise"))
         assert abs(surprise - u[at - 1]) < EXACT * max(1, surprise)
         shown = page.locator(".tx-surprise").inner_text().split()[-1]
-        assert near(shown, u[at - 1] / (2 if page.locator("[data-matrix=S]").count() == 0 else 1))
+        assert near(shown, u[at - 1] / (2 if facts["beta"] else 1))
     drawn = page.evaluate(f"() => [[...{PLAYER}.shown.curves], [...{PLAYER}.shown.surprise]]")
     curves = torch.einsum("pij,j->pi", M, key(facts["asked"], cast, facts["columns"]))
     assert far(exact(drawn[0]), curves.flatten()) < 1e-3
     assert far(exact(drawn[1]), u) < 1e-3
     assert page.locator(".tx-chip.tx-now").count() == min(1, at)
     return facts, answers, u
+
+
+def narrated(page, facts, M, u):
+    """The sentence about the last token says the library's numbers: the answer before and after, and the surprise."""
+    at = facts["position"]
+    token, text = facts["tokens"][at - 1], page.locator(".tx-told").inner_text()
+    if token["kind"] not in ("fact", "lie") or at > facts["frozen"]:
+        return
+    k, row = key(token["person"], facts["cast"], facts["columns"]), facts["drinks"].index(token["drink"])
+    wanted = (M[at - 1, row] @ k, M[at, row] @ k, u[at - 1] / (2 if facts["beta"] else 1))
+    said = re.findall(r"−?\d+(?:\.\d\d)?", text)[-3:]
+    assert all(near(number, x) for number, x in zip(said, wanted, strict=True)), text
 
 
 def do(page, name):

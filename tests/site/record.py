@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from PIL import Image
+from PIL.Image import Image, Resampling
+from PIL.Image import open as read_picture
 
 from tests.site.explainer_page import write_page
 from tests.tools.jupyter import chromium, why_no_browser
@@ -40,7 +41,7 @@ ONLY = """.tx-scenes, .tx-transport, .tx-gates, .tx-events, .tx-scrub { display:
 .tx-time { grid-column: 1 / -1 !important; order: 3 !important } .tx-curves { height: 180px; flex: none !important }"""
 
 
-def frames(language: str) -> tuple[list[Image.Image], list[int]]:
+def frames(language: str) -> tuple[list[Image], list[int]]:
     """The pictures, and for how many milliseconds each stands."""
     pictures, durations = [], []
     with TemporaryDirectory() as folder, chromium() as browser:
@@ -53,9 +54,9 @@ def frames(language: str) -> tuple[list[Image.Image], list[int]]:
 
         def take(milliseconds: int) -> None:
             png = page.locator(".tx").screenshot(animations="disabled")
-            picture = Image.open(io.BytesIO(png)).convert("RGB")
+            picture = read_picture(io.BytesIO(png)).convert("RGB")
             size = (SAVED, round(picture.height * SAVED / picture.width))
-            pictures.append(picture.resize(size, Image.Resampling.LANCZOS))
+            pictures.append(picture.resize(size, Resampling.LANCZOS))
             durations.append(milliseconds)
 
         take(HELD_MS)

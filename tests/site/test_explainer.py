@@ -9,7 +9,9 @@ from functools import lru_cache, partial
 
 import pytest
 import torch
+from PIL.Image import open as read_picture
 
+from tests.paths import NOTEBOOKS
 from tests.site.explainer_page import FILES, HEIGHTS, SITE, write_page
 from tests.tools.jupyter import chromium, why_no_browser
 from titans import DeepMemory, Gates, chunked_scan, recurrent_scan
@@ -592,6 +594,41 @@ def test_every_control_has_a_name_in_the_language_of_the_page(opened, language, 
             const box = e.getBoundingClientRect(); return box.height < 40 || box.width < 40 }).map(e => e.outerHTML)"""
     )
     assert small == []
+
+
+def test_keys_reach_every_control_and_show_where_they_are(opened):
+    page = opened(window=390)
+    reached, outlined = [], []
+    for _ in range(page.locator(".tx button, .tx input, .tx select").count()):
+        page.keyboard.press("Tab")
+        name, outline = page.evaluate(
+            """() => {
+            const e = document.activeElement, seen = e.type === 'radio' ? e.nextSibling : e
+            return [e.dataset.do || e.dataset.scene || e.dataset.gate || e.type, getComputedStyle(seen).outlineStyle]
+        }"""
+        )
+        reached.append(name)
+        outlined.append(outline)
+    stops = 4 + 1 + 1 + 3 + 6 + 2 + 6  # transport, one radio group, scrub, gates, events, lists, scenes
+    assert (
+        len(set(reached[:stops])) == stops - 2
+    )  # the two lists have one name, and so have the lie that is a scene and the one that is told
+    assert set(outlined[:stops]) == {"solid"}
+    page.locator(".tx-person input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".tx").get_attribute("data-asked") == "Anna"
+    page.locator("[data-do=step]").focus()
+    page.keyboard.press("Space")
+    assert page.locator(".tx").get_attribute("data-position") == "9"
+
+
+@pytest.mark.parametrize("name", ["memory_at_work.webp", "memory_at_work_ja.webp"])
+def test_the_moving_picture_moves_and_is_small(name):
+    path = NOTEBOOKS / name
+    assert path.stat().st_size <= 2_000_000
+    with read_picture(path) as picture:
+        assert picture.n_frames > 100
+        assert picture.width >= 800
 
 
 def test_words_are_there_in_both_languages():

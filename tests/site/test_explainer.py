@@ -315,7 +315,7 @@ def moved(page, slider, keys):
 
 def test_every_control_of_the_front_page_shows_what_the_library_computes(opened):
     page = opened(reduced_motion="reduce")
-    page.evaluate(f"{PLAYER}.stepMs = 100")
+    page.evaluate(f"{PLAYER}.stepMs = 400")
     driven = set()
     first, _, _ = agrees(page)
 
@@ -324,10 +324,11 @@ def test_every_control_of_the_front_page_shows_what_the_library_computes(opened)
         driven.add(name)
         assert agrees(page)[0]["position"] == wanted
     do(page, "play")
-    page.wait_for_function(f"() => {PLAYER}.reading.position === 2")
+    page.wait_for_function(f"() => {PLAYER}.reading.position >= 2")
     do(page, "play")
     driven.add("play")
-    assert agrees(page)[0]["position"] == 2
+    assert 2 <= agrees(page)[0]["position"] < len(first["tokens"])
+    page.evaluate(f"{PLAYER}.stepMs = 50")
 
     scrub = page.locator(".tx-scrub")
     assert moved(page, scrub, ["End"]) == len(first["tokens"])

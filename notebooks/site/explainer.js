@@ -1006,10 +1006,7 @@
       const style = getComputedStyle(this.root);
       const get = (name) => style.getPropertyValue(`--tx-${name}`).trim();
       this.paint = Object.fromEntries(
-        ["ink", "soft", "line", "accent", "bar", "paper", ...this.reading.story.drinks].map((name) => [
-          name,
-          get(name),
-        ]),
+        ["soft", "line", "accent", "bar", ...this.reading.story.drinks].map((name) => [name, get(name)]),
       );
       const rgb = (name) => get(name).split(/[ ,]+/).map(Number);
       this.ramp = { plus: rgb("plus"), minus: rgb("minus"), zero: rgb("zero") };

@@ -32,8 +32,7 @@ def test_both_languages_have_the_same_code():
 
 def test_both_languages_have_the_same_equations_links_and_headings():
     english, japanese = (
-        build.structure(re.sub(r"\]\(#[^)]*\)", "](#section)", text.replace("_ja.", ".")))
-        for text in TEXTS.values()
+        build.structure(re.sub(r"\]\(#[^)]*\)", "](#section)", text.replace("_ja.", "."))) for text in TEXTS.values()
     )
     assert english == japanese
 

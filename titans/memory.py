@@ -224,8 +224,8 @@ def unit(x: Tensor) -> Tensor:
 
 
 def _times(x: Tensor, weight: Tensor) -> Tensor:
-    """x @ weight; for three axes by the operation that `@` takes many steps to reach."""
-    return torch.bmm(x, weight) if x.ndim == 3 else x @ weight
+    """x @ weight; for three axes of the same size by the operation that `@` takes many steps to reach."""
+    return torch.bmm(x, weight) if x.ndim == weight.ndim == 3 and len(x) == len(weight) else x @ weight
 
 
 def _layer_norm(h: Tensor) -> tuple[Tensor, Tensor]:

@@ -258,6 +258,9 @@ def _step(run: Run, seed: int, trained: Trained, optimizer: torch.optim.Optimize
     loss, trained.state = output.loss, output.state
     optimizer.zero_grad()
     loss.backward()
+    for weight in trained.model.parameters():  # M_0 where no row begins: it goes on decaying and moving all the same
+        if weight.requires_grad and weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
     nn.utils.clip_grad_norm_(trained.model.parameters(), run.clip)
     optimizer.step()
     trained.steps += 1

@@ -127,3 +127,15 @@ def test_D6_the_first_memory_is_learned():
     for parameter in memory.parameters():
         assert (parameter.grad == 3).all()
     assert not any(momentum.any() for momentum in state.momentum)
+
+
+def test_one_memory_is_read_by_many_rows():
+    """Weights of one row and head broadcast, whatever the axes of what is read."""
+    memory = DeepMemory(dim=4).double()
+    weights = [torch.randn(1, 1, *shape[1:]).double() for shape in memory.shapes]
+    x = torch.randn(5, 3, 4).double()
+    _, outputs = memory.layers(weights, x)
+    want = memory.layers([weight.expand(5, 1, -1, -1) for weight in weights], x[:, None])[1][-1][:, 0]
+    torch.testing.assert_close(outputs[-1].view_as(want), want)
+    _, outputs = memory.layers([weight[0] for weight in weights], x)
+    torch.testing.assert_close(outputs[-1], want)

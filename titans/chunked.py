@@ -171,6 +171,7 @@ class Parts:
         self.parts: list[Tensor] = []
 
     def add(self, part: Tensor) -> None:
+        """The next part."""
         if self.graph or part.shape[self.dim] == self.size:
             self.parts.append(part)
             return
@@ -180,6 +181,7 @@ class Parts:
         self.done += part.shape[self.dim]
 
     def whole(self) -> Tensor:
+        """All parts, one behind the other."""
         return self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts, dim=self.dim)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from functools import lru_cache, partial
 
@@ -13,25 +12,15 @@ from PIL.Image import open as read_picture
 
 from tests.paths import NOTEBOOKS
 from tests.site.explainer_page import FILES, HEIGHTS, SITE, write_page
-from tests.tools.jupyter import chromium, why_no_browser
 from titans import DeepMemory, Gates, chunked_scan, recurrent_scan
 from titans.lesson.lesson_09 import bare_player
 
-REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TITANS_REQUIRE_BROWSER") == "1"
 SMALL = ("01", "03", "09")
 SCENES = ("day", "again", "momentum", "alike", "lie", "fade")
 FORGETTING = 0.3  # while the memory is made to forget
 EXACT = 1e-12
 exact = partial(torch.tensor, dtype=torch.float64)
 PLAYER = "document.querySelector('.titans-explainer').player"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if reason := why_no_browser():
-        (pytest.fail if REQUIRED else pytest.skip)(f"the browser test cannot run: {reason}")
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

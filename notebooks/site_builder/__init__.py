@@ -25,7 +25,7 @@ from site_builder.links import Places
 
 ASSETS = Path(__file__).resolve().parents[1] / "site"
 KATEX = ASSETS / "vendor" / "katex"
-OWN = ("site.css", "site.js", "explainer.css", "memory.js", "explainer.js")  # those that are there are on the site
+OWN = ("site.css", "site.js", *finish.PLAYER)
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Hiragino Sans', 'Noto Sans CJK JP', \
 'Noto Sans JP', 'Yu Gothic', Meiryo, IPAexGothic, sans-serif"
 LIGHT = {
@@ -101,8 +101,8 @@ def copy_assets(folder: Path) -> None:
     style = (KATEX / "katex.min.css").read_text(encoding="utf-8")
     style = re.sub(r",url\([^)]*\.(?:woff|ttf)\) format\(\"\w+\"\)", "", style)
     (folder / "katex" / "katex.min.css").write_text(style, encoding="utf-8")
-    for path in (ASSETS / name for name in OWN if (ASSETS / name).is_file()):
-        shutil.copy(path, folder)
+    for name in OWN:
+        shutil.copy(ASSETS / name, folder)
 
 
 def pages(source: Path, target: Path, language: str) -> list[str]:

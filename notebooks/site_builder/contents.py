@@ -14,7 +14,7 @@ import single
 from nbformat import NotebookNode
 
 from site_builder import reference
-from site_builder.links import SECTIONS, Places, module_name, sections
+from site_builder.links import DOCUMENTS, Places, module_name
 from site_builder.words import EQUATIONS, SAY
 
 LIVE = ("Live picture", "動かせる図")  # how the text of a live picture begins
@@ -78,7 +78,7 @@ def lesson(notebook: NotebookNode, places: Places, name: str) -> NotebookNode:
 
 def live(cell: NotebookNode, places: Places, number: str) -> list[NotebookNode]:
     """What follows a live picture, of which the page has a few states: how to see it move, or a player in its place."""
-    if number in PLAYED and PLAYED[number] in cell.source and (ASSETS / "explainer.js").is_file():
+    if number in PLAYED and PLAYED[number] in cell.source:
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
         text = PLAYER.format(language=places.language, kind="small", number=number)
     else:
@@ -96,12 +96,9 @@ def title(notebook: NotebookNode) -> str:
 
 def documents(places: Places, lessons: dict[str, NotebookNode]) -> Iterator[tuple[str, str]]:
     """Every page that is no lesson: its name and its text."""
-    names = places.section_pages()
-    for heading, text in sections(places.readme):
-        if names.get(heading) in SECTIONS:
-            yield names[heading], imported(places, text, "README.md", f"{names[heading]}.md")
-    for name, origin in (("questions", "notebooks/QUESTIONS"), ("guide", "notebooks/GUIDE")):
-        yield name, imported(places, places.text(origin), f"{origin}.md", f"{name}.md")
+    for name, origin in DOCUMENTS.items():
+        if name != "index":
+            yield name, imported(places, places.text(origin), f"{origin}.md", f"{name}.md")
     yield "glossary", glossary(places)
     yield "equations", equations(places, lessons)
     for module in places.modules:
@@ -111,7 +108,9 @@ def documents(places: Places, lessons: dict[str, NotebookNode]) -> Iterator[tupl
 
 
 def imported(places: Places, text: str, origin: str, page: str) -> str:
-    """A document of the repository, without what only GitHub needs: comments, and the link to the other language."""
+    """A document of the repository, without what only GitHub needs: comments, the link to the other language, and what is
+    marked as such."""
+    text = re.sub(r"<!-- on GitHub -->.*?<!-- /on GitHub -->\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"^\[(日本語|English)\]\(\w+\.md\)\n", "", text, flags=re.MULTILINE)
     return places.rewritten(text, origin, page)

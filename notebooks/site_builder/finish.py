@@ -16,6 +16,7 @@ CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details"
 MARK = ".nojekyll"  # tells a site, and GitHub Pages that folders which begin with "_" are part of it
 GREEK = {"alpha": "α", "eta": "η", "theta": "θ"}  # of formulas in headings, which search results show as text
 EXPLAINER = "titans-explainer"
+PLAYER = ("explainer.css", "memory.js", "words.js", "explainer.js")  # what a page loads that has one
 # The parameters of a signature over several lines, a list of terms without terms to those who listen.
 PARAMETERS = re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*</dd>\n|<dd><span.*</dd>\n)+)</dl>")
 
@@ -32,7 +33,7 @@ def finish(folder: Path, places: Places) -> None:
             for theirs, ours in THEME_JA.items():
                 text = text.replace(theirs, ours)
         text = text.replace(ARTICLE, tools(page.relative_to(folder), places) + ARTICLE, 1)
-        page.write_text(with_explainer(text, page.relative_to(folder), folder), encoding="utf-8")
+        page.write_text(with_explainer(text, page.relative_to(folder)), encoding="utf-8")
     index = folder / "searchindex.js"
     text = re.sub(r"\\\\(alpha|eta|theta)\b", lambda found: GREEK[found[1]], index.read_text(encoding="utf-8"))
     index.write_text(text, encoding="utf-8")
@@ -70,14 +71,13 @@ def tools(page: Path, places: Places) -> str:
     return f'<nav class="page-tools" aria-label="{say["tools"]}">{" ".join(links)}</nav>\n'
 
 
-def with_explainer(text: str, page: Path, folder: Path) -> str:
-    """A page with the explainer's style and scripts, if it has a place for one and they are there."""
+def with_explainer(text: str, page: Path) -> str:
+    """A page with the explainer's style and scripts, if it has a place for one."""
     if f'class="{EXPLAINER}"' not in text:
         return text
     static = "../" * (len(page.parts) - 1) + "_static"
-    have = [name for name in ("explainer.css", "memory.js", "explainer.js") if (folder / "_static" / name).is_file()]
     style, script = '<link rel="stylesheet" href="{}">', '<script defer src="{}"></script>'
-    tags = [(style if name.endswith(".css") else script).format(f"{static}/{name}") for name in have]
+    tags = [(style if name.endswith(".css") else script).format(f"{static}/{name}") for name in PLAYER]
     return text.replace("</head>", "\n".join([*tags, "</head>"]), 1)
 
 

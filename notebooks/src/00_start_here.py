@@ -999,7 +999,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 #   knows it. Hints and solutions are folded away below. The last cell of a lesson shows which exercises are done.
 # - **Sliders** need a running kernel. Without one you see pictures of a few settings.
 # - The numbers of the equations are those of the paper's first version. Where the paper leaves something open, this
-#   course decides, and gives the decision a number, D1, D2, … ([the list](../../README.md)).
+#   course decides, and gives the decision a number, D1, D2, … ([the list](../DECISIONS.md)).
 #
 # ## Summary
 #
@@ -1019,7 +1019,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 # - S. Arora et al.: *Zoology: Measuring and Improving Recall in Efficient Language Models*, arXiv
 #   [2312.04927](https://arxiv.org/abs/2312.04927): recall of told pairs as a test of sequence models.
 
-# %% [markdown] lang="ja" en="aee5000d"
+# %% [markdown] lang="ja" en="f2510bef"
 # どちらも半分ほどでした。上書きするようになった理由は、半分がゲートの変化、残りの半分がモデルのほかの部分の変化です。
 #
 # テスト時（test time）に学ぶメモリも、**覚え方**は前もって学ばなければならず、
@@ -1056,7 +1056,7 @@ assert all(0.35 < shares.new < 0.65 for shares in half.values())
 #   よくある間違いなら、何が違うのかを示します。ヒントと解答は、その下に折りたたんであります。
 #   レッスンの最後のセルでは、どの演習が済んだかがわかります。
 # - **スライダー**を動かすには、カーネルが必要です。動いていないときは、いくつかの設定の図が表示されます。
-# - 式の番号は、論文の第1版のものです。論文に書かれていない点は、この教材で決めて、D1、D2、…という番号を付けました（[一覧](../../README_ja.md)）。
+# - 式の番号は、論文の第1版のものです。論文に書かれていない点は、この教材で決めて、D1、D2、…という番号を付けました（[一覧](../DECISIONS_ja.md)）。
 #
 # ## まとめ
 #

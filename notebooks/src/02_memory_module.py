@@ -688,10 +688,10 @@ for name, share in right.items():
 # them, and it hangs on $W_1$: put back in time, it brings nearly all answers back; $W_2$ does not. Scaled
 # to its old size alone, $W_1$ brings back 64 %: most of what it lacked, not all, was size. And put back after the telling
 # it helps little, so it is the writing that had failed, not the reading. Therefore in this library $\alpha$ acts on the last
-# layer alone (decision D16); `forget_layers="all"` is the paper's form. The [README](../../README.md) has the whole
-# table, under `recall-scattered`.
+# layer alone (decision D16); `forget_layers="all"` is the paper's form. The whole table is among the
+# [results](../RESULTS.md#recall-scattered), under `recall-scattered`.
 
-# %% [markdown] lang="ja" en="76edb6a5"
+# %% [markdown] lang="ja" en="598c659d"
 # ペアを伝えたのは雑音の後なので、雑音の間にペアを忘れたわけではありません。
 # 失われたのはペアを学ぶ力で、それを左右するのは $W_1$ です。
 # 伝える前にこれを戻せば、ほとんどすべてに正しく答えられますが、$W_2$ を戻しても効果はありません。
@@ -699,7 +699,7 @@ for name, share in right.items():
 # また、伝えた後で戻してもあまり効果がないので、うまくいかなかったのは読み出しではなく、書き込みのほうです。
 # そこで、このライブラリでは、$\alpha$ を最後の層だけに使います（決定D16）。
 # `forget_layers="all"` とすると論文の形になります。
-# 全体の表は、[README](../../README_ja.md) の `recall-scattered` にあります。
+# 全体の表は、[すべての結果](../RESULTS_ja.md#recall-scattered)の `recall-scattered` にあります。
 
 # %%
 small = {name: trials.sizes(weights) for name, weights in shrunk.items()}
@@ -848,8 +848,8 @@ assert max(deep[200], deeper[200]) < 0.1
 # weights without keys of more features, and an MLP can.
 #
 # Second, here the gain needs **many writes**. At test time a model sees most pairs once. What learned gates, learned
-# projections and a learned $M_0$ can make of a single write is the subject of lesson 04. A first answer is in the
-# [README](../../README.md), under `recall-many`: trained for it, a deep memory holds more pairs than the matrix has room
+# projections and a learned $M_0$ can make of a single write is the subject of lesson 04. A first answer is among the
+# [results](../RESULTS.md#recall-many), under `recall-many`: trained for it, a deep memory holds more pairs than the matrix has room
 # for, although each is told once.
 #
 # ### The memory lab
@@ -860,7 +860,7 @@ assert max(deep[200], deeper[200]) < 0.1
 # 2. With depth 2 and 48 pairs, is it better to widen the memory or to deepen it?
 # 3. At few writes (5 to 20), which depth is ahead? With 8 pairs, and with 24?
 
-# %% [markdown] lang="ja" en="714edbb7"
+# %% [markdown] lang="ja" en="728170d3"
 # ここで、2点だけ断っておきます。
 #
 # 1つ目は、重みの数です。深いメモリは重みも多いので、**重み1個あたり**で比べれば、行列よりよいわけではありません。
@@ -871,7 +871,7 @@ assert max(deep[200], deeper[200]) < 0.1
 # 2つ目は、書き込みの回数です。ここでこの効果を得るには**何回もの書き込み**が必要ですが、
 # テスト時（test time）には、モデルはほとんどのペアを1回しか見ません。
 # 学習されたゲート（gate）、学習された射影、学習された $M_0$ があれば、1回の書き込みでどこまでできるのかが、
-# レッスン04のテーマです。最初の答えは、[README](../../README_ja.md) の `recall-many` にあります。
+# レッスン04のテーマです。最初の答えは、[すべての結果](../RESULTS_ja.md#recall-many)の `recall-many` にあります。
 # そのように訓練すれば、深いメモリは、どのペアも1回しか伝えられなくても、行列には入りきらない数のペアを保持します。
 #
 # ### メモリ実験室

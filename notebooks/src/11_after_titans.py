@@ -1138,17 +1138,17 @@ lab
 #
 # From the relatives back to Titans. The paper has no code, and its text can be read in more than one way. Where it is
 # silent, this course decides, and gives the decision a number ([the list, with the decisions
-# themselves](../../README.md)). A decision that changes nothing would be none. So each has a trial: one number that is
+# themselves](../DECISIONS.md)). A decision that changes nothing would be none. So each has a trial: one number that is
 # small as it is done here, and large had one decided otherwise. Nothing is trained for it.
 #
 # **Predict before you run.** Which of the sixteen, decided otherwise, makes the largest number? And is there one that
 # hardly matters?
 
-# %% [markdown] lang="ja" en="c35b3585"
+# %% [markdown] lang="ja" en="28cd2e11"
 # ## 6. 論文に書かれていないこと
 #
 # 親戚のモデルから、Titans に戻りましょう。論文にはコードがなく、文章は2通り以上に読めるところがあります。
-# 書かれていない点は、この教材で決めて、番号を付けました（[決めた内容の一覧](../../README_ja.md)）。
+# 書かれていない点は、この教材で決めて、番号を付けました（[決めた内容の一覧](../DECISIONS_ja.md)）。
 # どう決めても何も変わらないなら、決めたことになりません。
 # そこで、それぞれに試験を1つ以上付けました。ここでの決め方なら小さく、別の決め方なら大きくなる数です。訓練はしません。
 #
@@ -1171,17 +1171,17 @@ print(decisions.decision_table())
 #
 # Read the table for what it is. Each line says that a decision can be *seen*. Whether it is *better* is another
 # question, and only some have an answer in this course: D3 (otherwise a token sees its future, lesson 07), D4 and D13
-# (lesson 07), D7 (lesson 04), D10 (lesson 09), D16 (README, `recall-scattered`). D8 only rescales $\theta$. For D9, D11
+# (lesson 07), D7 (lesson 04), D10 (lesson 09), D16 ([results](../RESULTS.md), `recall-scattered`). D8 only rescales $\theta$. For D9, D11
 # and D14 nobody has measured here what a trained model would lose or gain.
 
-# %% [markdown] lang="ja" en="0df7b077"
+# %% [markdown] lang="ja" en="4d694d69"
 # 最も大きいのは D12 です。上限がないと、同じ512トークンで、メモリは、上限のあるステップで進める距離の $10^{11}$ 倍よりも遠くまで動きます。
 # 最も小さいのは D15 の2行目です。$W_O$ が通常の大きさでも、書き込まれるものの向きは、アテンションによって1000分の1も変わりません。
 # つまり、この試験からわかるのは、2つの始め方に違いがあることだけで、訓練に小さいほうが必要かどうかは、わかりません。
 #
 # この表は、書いてあるとおりに読んでください。どの行も、決定の違いが**見える**と言っているだけです。どちらが**よい**かは別の問いで、
 # この教材で答えがあるのは、一部だけです。D3（別の決め方では、トークンに未来が見えてしまいます。レッスン07）、D4 と D13（レッスン07）、
-# D7（レッスン04）、D10（レッスン09）、D16（README の `recall-scattered`）です。D8 は $\theta$ の尺度が変わるだけです。
+# D7（レッスン04）、D10（レッスン09）、D16（[すべての結果](../RESULTS_ja.md)の `recall-scattered`）です。D8 は $\theta$ の尺度が変わるだけです。
 # D9、D11、D14 については、学習済みのモデルが何を失い、何を得るかを、ここでは測っていません。
 
 # %%
@@ -1375,8 +1375,8 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # %% [markdown] lang="en"
 # ### What this course found
 #
-# With models of 30,000 to 110,000 parameters, on tasks made for them, three seeds each. The tables are in the
-# [README](../../README.md).
+# With models of 30,000 to 110,000 parameters, on tasks made for them, three seeds each. The tables are under
+# [results](../RESULTS.md).
 #
 # It works:
 #
@@ -1399,12 +1399,12 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # - Fed with one key over and over, a trained MAC answers differently for two ways to cut the same text, in float32.
 # - $h$ as faint as the library makes it at the start was not found to be of use in 1,600 steps.
 #
-# Seeds differ, and three are few: where the worst seed is far from the median, the README shows both.
+# Seeds differ, and three are few: where the worst seed is far from the median, the tables show both.
 
-# %% [markdown] lang="ja" en="1c36637e"
+# %% [markdown] lang="ja" en="a5cfcdf3"
 # ### この教材でわかったこと
 #
-# 3万から11万パラメータのモデルで、そのために作った課題を、シードを3つずつ使って調べました。表は [README](../../README_ja.md) にあります。
+# 3万から11万パラメータのモデルで、そのために作った課題を、シードを3つずつ使って調べました。表は[すべての結果](../RESULTS_ja.md)にあります。
 #
 # うまくいくこと：
 #
@@ -1425,7 +1425,7 @@ assert 95 < ours.kept / ours.transformer_kept < 110
 # - 同じキーを読ませ続けると、学習済みの MAC の答えは、float32 では、テキストの区切り方によって変わります。
 # - $h$ をライブラリのように弱く始めると、1,600ステップでは、使い方が見つかりませんでした。
 #
-# シードによる違いがあり、3つでは足りません。最も悪いシードが中央値から大きく離れているところは、README に両方を載せました。
+# シードによる違いがあり、3つでは足りません。最も悪いシードが中央値から大きく離れているところは、表に両方を載せました。
 
 # %% [markdown] lang="en"
 # ## 9. Open questions

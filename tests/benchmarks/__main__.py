@@ -22,7 +22,7 @@ WIDTHS = (66, 34, 13, 10, 10, 7, 7, 3)
 def main() -> None:
     options = _options()
     if options.readme:
-        write_readmes(json.loads(RESULTS.read_text(encoding="utf-8")))
+        write_pages(json.loads(RESULTS.read_text(encoding="utf-8")))
         return
     version = _their_version()
     rows = [row for row in ROWS if _wanted(row, options)]
@@ -90,12 +90,10 @@ def _key(record: dict[str, Any]) -> str:
     return f"{record['name']} {record['sizes']}"
 
 
-def write_readmes(results: dict[str, Any]) -> None:
-    for name, language in table.LANGUAGES.items():
-        path = ROOT / name
-        path.write_text(
-            table.replace_section(path.read_text(encoding="utf-8"), table.section(results, language)), encoding="utf-8"
-        )
+def write_pages(results: dict[str, Any]) -> None:
+    for name, (start, language) in table.PAGES.items():
+        path, section = ROOT / name, table.section(results, start, language)
+        path.write_text(table.replace_section(path.read_text(encoding="utf-8"), start, section), encoding="utf-8")
 
 
 def _wanted(row: Row, options: argparse.Namespace) -> bool:
@@ -122,7 +120,7 @@ def _options() -> argparse.Namespace:
         "--device", default="cpu", help="cpu (default), or cuda: printed, and written with --json alone"
     )
     parser.add_argument("--json", type=Path, help="where to write the results (default: results.json, if all rows run)")
-    parser.add_argument("--readme", action="store_true", help="measure nothing, put results.json into both READMEs")
+    parser.add_argument("--readme", action="store_true", help="measure nothing, put results.json into README.md and SPEED.md")
     return parser.parse_args()
 
 

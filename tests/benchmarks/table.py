@@ -1,15 +1,33 @@
-"""The table as text: a line a row while it is measured, and the section between the READMEs' markers."""
+"""The table as text: a line a row while it is measured, and the sections between the pages' markers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .timing import KEEP_FREED
 
 Record = dict[str, Any]  # a row of results.json
 
-START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
-LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
+START, FRONT, END = "<!-- benchmark -->", "<!-- benchmark: front -->", "<!-- /benchmark -->"
+# All rows, and the front page's: the file, its first marker and its language.
+PAGES = {
+    "notebooks/SPEED.md": (START, "en"),
+    "notebooks/SPEED_ja.md": (START, "ja"),
+    "README.md": (FRONT, "en"),
+    "README_ja.md": (FRONT, "ja"),
+}
+# What the front page shows, the best and the worst of each: titans-pytorch and this library, and what does not grow.
+ON_FRONT = (
+    "same function: layer",
+    "coarse",
+    "defaults",
+    "model: training",
+    "model: generation",
+    "model: users",
+    "packed",
+    "model: late generation",
+)
 
 # Row name -> what the two sides are, [other side, ours]. Where a ratio should be small it is ours / other.
 WHAT = {
@@ -145,6 +163,19 @@ NOTES = {
         "`python -m tests.benchmarks` で測り直せます。`--readme` を付けると、この節を書き換えます。"
     ),
 }
+FRONT_NOTES = {
+    "en": (
+        "Medians of {repeats} runs in turns, forward and backward in float32 but for generation; of several sizes the worst and "
+        "the best. {cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, {date}; “kept” is the ratio "
+        "where the allocator keeps memory. `python -m tests.benchmarks` measures it on your machine."
+    ),
+    "ja": (
+        "両者を交互に{repeats}回ずつ測った中央値です。生成のほかは、float32 での順伝播と逆伝播の時間です。"
+        "大きさがいくつもあるものは、最も悪い結果と最もよい結果を示します。"
+        "{cpu}、{cores}コア、{threads}スレッド、PyTorch {torch}、titans-pytorch {theirs}、{date}。"
+        "「保持」の列は、解放したメモリを手元に残す設定で測った比です。お手元のマシンでは `python -m tests.benchmarks` で測れます。"
+    ),
+}
 BUSY = {
     "en": " Rows marked ~ were disturbed by other programs.",
     "ja": "~ の付いた行は、ほかのプログラムの影響を受けています。",
@@ -181,26 +212,37 @@ def _amount(record: Record, side: str, words: dict[str, str]) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
 
 
-def section(results: dict[str, Any], language: str) -> str:
-    """What stands between the markers of a README."""
+def section(results: dict[str, Any], start: str, language: str) -> str:
+    """What stands between the markers of a page: all rows, or those of the front page without their targets."""
+    records, columns, notes = results["rows"], 8, NOTES[language]
+    if start == FRONT:
+        records, columns, notes = list(extremes(records)), 6, FRONT_NOTES[language]
     rows = [HEADS[language], ["---", "---", "--:", "--:", "--:", "--:", "--:", "---"]]
-    rows += [line(record, language) for record in results["rows"]]
+    rows += [line(record, language) for record in records]
     found = [max(r["relative_difference"].values()) for r in results["rows"] if r.get("relative_difference")]
-    note = NOTES[language].format(
+    note = notes.format(
         **results["machine"],
         trim=KEEP_FREED["MALLOC_TRIM_THRESHOLD_"],
         repeats=results["repeats"],
         theirs=results["titans_pytorch"] or "–",
         difference=f"{max(found):.0e}" if found else "–",
     )
-    note += BUSY[language] if any(record["busy"] for record in results["rows"]) else ""
-    return "\n".join(["| " + " | ".join(cells) + " |" for cells in rows] + ["", note])
+    note += BUSY[language] if any(record["busy"] for record in records) else ""
+    return "\n".join(["| " + " | ".join(cells[:columns]) + " |" for cells in rows] + ["", note])
 
 
-def replace_section(readme: str, text: str) -> str:
-    """The README with `text` between its markers. Raises ValueError if it does not have both."""
-    before, start, rest = readme.partition(START)
+def extremes(records: list[Record]) -> Iterator[Record]:
+    """The worst and the best row of each comparison of the front page."""
+    for name in ON_FRONT:
+        found = [record for record in records if record["name"] == name and record["ratio"] is not None]
+        found.sort(key=lambda record: record["ratio"], reverse=not found[0]["at_least"])
+        yield from (found[0], found[-1]) if len(found) > 1 else found
+
+
+def replace_section(page: str, start: str, text: str) -> str:
+    """The page with `text` between its markers. Raises ValueError if it does not have both."""
+    before, found, rest = page.partition(start)
     _, end, after = rest.partition(END)
-    if not (start and end):
-        raise ValueError(f"README must have the markers {START} and {END}")
-    return f"{before}{start}\n{text}\n{end}{after}"
+    if not (found and end):
+        raise ValueError(f"the page must have the markers {start} and {END}")
+    return f"{before}{found}\n{text}\n{end}{after}"

@@ -1,4 +1,4 @@
-"""The benchmark runs, its floor counts what the scan really does, and the READMEs show what it has measured."""
+"""The benchmark runs, its floor counts what the scan really does, and the pages show what it has measured."""
 
 import importlib.util
 import json
@@ -68,7 +68,7 @@ def _allocate(size: int) -> int:
     return len(bytearray(size))
 
 
-def test_the_readmes_show_the_results():
+def test_the_pages_show_the_results():
     results = json.loads(command.RESULTS.read_text(encoding="utf-8"))
     assert set(machine.facts()) < set(results["machine"])
     measured, known = (
@@ -80,6 +80,15 @@ def test_the_readmes_show_the_results():
     )
     assert measured == [row for row in known if row in measured]  # in order; `--update` adds those not measured yet
     assert len(measured) > 20
-    for name, language in table.LANGUAGES.items():
-        readme = (ROOT / name).read_text(encoding="utf-8")
-        assert table.replace_section(readme, table.section(results, language)) == readme
+    for name, (start, language) in table.PAGES.items():
+        page = (ROOT / name).read_text(encoding="utf-8")
+        assert table.replace_section(page, start, table.section(results, start, language)) == page
+
+
+def test_the_front_page_shows_the_worst_and_the_best():
+    of_one = table.ON_FRONT[0]
+    records = [{"name": of_one, "ratio": ratio, "at_least": True} for ratio in (2.0, None, 0.5, 3.0)]
+    records += [
+        {"name": name, "ratio": ratio, "at_least": False} for name in table.ON_FRONT[1:] for ratio in (2.0, 0.5)
+    ]
+    assert [record["ratio"] for record in table.extremes(records)] == [0.5, 3.0, *(2.0, 0.5) * (len(table.ON_FRONT) - 1)]

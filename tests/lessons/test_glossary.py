@@ -21,11 +21,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.lessons.builder import build
-from tests.paths import ROOT
+from tests.paths import PAGES, ROOT, japanese
 
 SOURCES = sorted((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
 HELPERS = sorted((ROOT / "titans" / "lesson").rglob("*.py"))
-README, README_JA = ROOT / "README.md", ROOT / "README_ja.md"
 KANA = re.compile("[ぁ-んァ-ヶ]")
 
 
@@ -54,7 +53,7 @@ USE = re.compile(rf"(?<![\w-])({LONGEST_FIRST})(?![\w-])", re.IGNORECASE)
 def prose(text: str) -> str:
     """A text without code, equations, links' targets, tags, generated tables, emphasis, and references."""
     text = re.split(r"^## References", text, flags=re.MULTILINE)[0]
-    generated = r"<!-- (recipe: \S+|benchmark) -->.*?<!-- /\w+ -->"
+    generated = r"<!-- (?:recipe|benchmark)\b.*?<!-- /\w+ -->"
     rest = rf"{generated}|```.*?```|`[^`\n]*`|\$\$.+?\$\$|\$[^$]+\$|\]\([^)]*\)|<[^>]*>"
     return " ".join(re.sub(rest, " ", text, flags=re.DOTALL).replace("*", "").split())
 
@@ -92,9 +91,13 @@ def lesson(source) -> list[tuple[str, str]]:
 
 
 def sections() -> list[tuple[str, str]]:
-    """The READMEs, section by section."""
-    texts = (re.sub("```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL) for path in (README, README_JA))
-    return list(zip(*(re.split(r"^#+ ", text, flags=re.MULTILINE) for text in texts), strict=True))
+    """The front page and the pages behind it, section by section."""
+    pairs = []
+    for page in PAGES:
+        texts = (path.read_text(encoding="utf-8") for path in (page, japanese(page)))
+        bare = (re.sub("```.*?```", "", text, flags=re.DOTALL) for text in texts)
+        pairs += zip(*(re.split(r"^#+ ", text, flags=re.MULTILINE) for text in bare), strict=True)
+    return pairs
 
 
 def alt_texts_and_messages() -> Iterator[tuple[str, str]]:
@@ -124,13 +127,13 @@ def test_lessons_give_the_english_where_a_term_is_new(source):
     assert not_introduced(*("\n\n".join(texts) for texts in zip(*lesson(source), strict=True))) == []
 
 
-def test_readme_alt_texts_and_messages_use_the_words_of_the_glossary():
+def test_pages_alt_texts_and_messages_use_the_words_of_the_glossary():
     pairs = [*sections(), *alt_texts_and_messages()]
     assert len(pairs) > 100
     assert [(terms, ja[:60]) for en, ja in pairs if (terms := untranslated(en, ja))] == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *HELPERS, README_JA], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", [*SOURCES, *HELPERS, *map(japanese, PAGES)], ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_words_that_the_glossary_rules_out_occur_nowhere(path):
     assert forbidden(path.read_text(encoding="utf-8")) == []
 
@@ -144,7 +147,7 @@ def test_the_glossary_does_not_contradict_itself():
 
 def test_every_other_sense_is_still_met():
     texts = [en for source in SOURCES for en, _ in lesson(source)] + [en for en, _ in alt_texts_and_messages()]
-    text = "\n".join([*texts, README.read_text(encoding="utf-8")])
+    text = "\n".join([*texts, *(page.read_text(encoding="utf-8") for page in PAGES)])
     assert [phrase for term in TERMS for phrase in term.other_sense if phrase not in text] == []
 
 

@@ -1,4 +1,4 @@
-"""Lesson 11's tables of decisions and misprints: what they say is so, and README and code say the same."""
+"""Lesson 11's tables of decisions and misprints: what they say is so, and DECISIONS.md and code say the same."""
 
 import inspect
 import re
@@ -6,14 +6,14 @@ from importlib import import_module
 
 import pytest
 
-from tests.paths import ROOT
+from tests.paths import NOTEBOOKS, ROOT
 from titans.lesson.kit.cards import columns
 from titans.lesson.kit.host import speak
 from titans.lesson.lesson_11.decisions import DECISIONS, MISPRINTS, Trial, decision_table, misprint_table, plain
 
-READMES = ("README.md", "README_ja.md")
-TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in READMES}
-HEADINGS = dict(zip(READMES, ("### Misprints in the paper", "### 論文の誤植"), strict=True))
+PAGES = ("DECISIONS.md", "DECISIONS_ja.md")
+TEXTS = [(NOTEBOOKS / name).read_text(encoding="utf-8") for name in PAGES]
+HEADINGS = ("## Misprints in the paper", "## 論文の誤植")
 TRIALS = {
     f"{row}.{place}": trial
     for row, trials in [(d.number, d.trials) for d in DECISIONS]
@@ -86,17 +86,15 @@ def test_a_trial_that_decides_nothing_does_not_hold(numbers):
     assert not Trial(("", ""), lambda: numbers).holds()
 
 
-@pytest.mark.parametrize("place", range(2), ids=READMES)
-def test_the_readme_has_these_decisions_in_these_words(place):
-    rows = re.findall(r"^\| (D\d+) \| (.+?) \| (.+?) \|$", TEXTS[READMES[place]], flags=re.MULTILINE)
+@pytest.mark.parametrize("place", range(2), ids=PAGES)
+def test_the_page_has_these_decisions_in_these_words(place):
+    rows = re.findall(r"^\| (D\d+) \| (.+?) \| (.+?) \|$", TEXTS[place], flags=re.MULTILINE)
     assert rows == [(d.number, d.question[place], d.decision[place]) for d in DECISIONS]
 
 
-@pytest.mark.parametrize("place", range(2), ids=READMES)
-def test_the_readme_has_these_misprints_in_these_words(place):
-    name = READMES[place]
-    _, _, part = TEXTS[name].partition(HEADINGS[name])
-    part, _, _ = part.partition("\n## ")
+@pytest.mark.parametrize("place", range(2), ids=PAGES)
+def test_the_page_has_these_misprints_in_these_words(place):
+    _, _, part = TEXTS[place].partition(HEADINGS[place])
     bullets = [bullet.strip().replace("\n  ", " ") for bullet in re.split(r"^- ", part, flags=re.MULTILINE)[1:]]
     assert bullets == [misprint.text[place] for misprint in MISPRINTS]
 

@@ -403,7 +403,8 @@ def test_a_lesson_has_all_its_parts(path):
 
 def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
     start = next(SOURCES.glob("00_*.py"))
-    maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README_ja.md")}
+    names = [f"{folder}README{language}.md" for folder in ("", "notebooks/") for language in ("", "_ja")]
+    maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
     maps["lesson 00"] = start.read_text(encoding="utf-8").replace("\n# |", "\n|")
     for source in sorted(start.parent.glob("[0-9][0-9]_*.py")):
         to_read, in_all, _ = build.stated_time(build.read_source(source), "en")
@@ -415,7 +416,7 @@ def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
 
 def texts():
     """Everything that people read here, as (file, text)."""
-    for path in (*ROOT.glob("*.md"), *ROOT.glob(".github/*.md")):
+    for path in (*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *NOTEBOOKS.glob("*.md")):
         yield path, path.read_text(encoding="utf-8")
     for path in sorted(NOTEBOOKS.glob("??/*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]

@@ -1,4 +1,4 @@
-"""README's continuous batching: whoever comes and goes, each user gets what he would get alone, in every variant."""
+"""LIBRARY.md's continuous batching: whoever comes and goes, each user gets what he would get alone, in every variant."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 import pytest
 import torch
 
-from tests.paths import ROOT
+from tests.paths import NOTEBOOKS
 from tests.proofs.model_proofs import VARIANTS, make_model
 
 EXAMPLE = next(
     block
     for block in re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        r"^```python\n(.*?)^```$", (NOTEBOOKS / "LIBRARY.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
     if "def serve(" in block
 )

@@ -1,4 +1,4 @@
-"""README's map of the code: it names what is there, and nothing imports against its order."""
+"""The map of the code: it names what is there, and nothing imports against its order."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import ROOT
+from tests.paths import NOTEBOOKS, ROOT
 
-READMES = ("README.md", "README_ja.md")
+PAGES = ("LIBRARY.md", "LIBRARY_ja.md")
 ROW = re.compile(r"^\| `(titans/[\w/]+(?:\.py)?)`", flags=re.MULTILINE)
 
 
-def order(readme: str) -> list[str]:
+def order(page: str) -> list[str]:
     """The rows of the map, top to bottom."""
-    return ROW.findall((ROOT / readme).read_text(encoding="utf-8"))
+    return ROW.findall((NOTEBOOKS / page).read_text(encoding="utf-8"))
 
 
 def row_of(module: str) -> str:
@@ -49,16 +49,16 @@ def sources() -> Iterator[tuple[str, Path]]:
             yield row_of(".".join(path.relative_to(ROOT).with_suffix("").parts)), path
 
 
-@pytest.mark.parametrize("readme", READMES)
-def test_the_map_names_what_is_there_and_nothing_else(readme):
+@pytest.mark.parametrize("page", PAGES)
+def test_the_map_names_what_is_there_and_nothing_else(page):
     there = {row for row, _ in sources()}
-    assert len(order(readme)) == len(there)
-    assert set(order(readme)) == there
-    assert order(readme) == order(READMES[0])
+    assert len(order(page)) == len(there)
+    assert set(order(page)) == there
+    assert order(page) == order(PAGES[0])
 
 
 def test_imports_point_one_way():
-    rows = order(READMES[0])
+    rows = order(PAGES[0])
     found = {path: wrong_ways(row, path.read_text(encoding="utf-8"), rows) for row, path in sources()}
     assert {path: modules for path, modules in found.items() if modules} == {}
 
@@ -74,4 +74,4 @@ def test_imports_point_one_way():
 )
 def test_an_import_against_the_order_is_found(violation):
     source = f"from titans.memory import DeepMemory\n{violation}"
-    assert len(wrong_ways("titans/chunked.py", source, order(READMES[0]))) == 1
+    assert len(wrong_ways("titans/chunked.py", source, order(PAGES[0]))) == 1

@@ -7,7 +7,8 @@ from pathlib import Path
 from tests.paths import NOTEBOOKS
 
 SITE = NOTEBOOKS / "site"
-FILES = ("explainer.css", "memory.js", "explainer.js")
+SCRIPTS = ("memory.js", "words.js", "explainer.js")
+FILES = ("explainer.css", *SCRIPTS)
 HEIGHTS = {390: 844, 800: 1000, 1440: 900}  # of a window that is so wide
 
 
@@ -21,13 +22,13 @@ def write_page(
     """
     kind = "small" if lesson else "front"
     paper = "#131416" if theme == "dark" else "#fff"
+    scripts = "\n".join(f'<script defer src="{(SITE / name).as_uri()}"></script>' for name in SCRIPTS)
     path.write_text(
         f"""<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><title>The memory</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <link rel="stylesheet" href="{(SITE / "explainer.css").as_uri()}">
-<script defer src="{(SITE / "memory.js").as_uri()}"></script>
-<script defer src="{(SITE / "explainer.js").as_uri()}"></script>
+{scripts}
 <style>body {{ margin: 0 auto; padding: 8px; max-width: {width}px; background: {paper} }}</style></head>
 <body data-theme="{theme}"><main><h1 hidden>The memory</h1>
 <div class="titans-explainer" data-lang="{language}" data-kind="{kind}" data-lesson="{lesson}">{inside}</div>

@@ -1,16 +1,20 @@
-"""READMEs' tables of results, from the cards of the shipped checkpoints: `python -m tests.training.recipe_tables`."""
+"""The tables of results, from the cards of the shipped checkpoints: `python -m tests.training.recipe_tables`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from typing import Any
 
 from tests.paths import ROOT
 from titans.checkpoints import SHIPPED
 from titans.recipes import RECIPES
 
-LANGUAGES = {"README.md": "en", "README_ja.md": "ja"}
+PAGES = {"notebooks/RESULTS.md": "en", "notebooks/RESULTS_ja.md": "ja", "README.md": "en", "README_ja.md": "ja"}
+MARKED = re.compile(  # a recipe, and which models of it if not all
+    r"(<!-- recipe: (?P<name>[\w-]+)(?:; rows: (?P<rows>[^>]+))? -->\n).*?(<!-- /recipe -->)", re.DOTALL
+)
 LAYOUTS = {"en": " scattered", "ja": "（分散）"}
 HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
 
@@ -54,20 +58,22 @@ def _text_table(card: dict[str, Any], language: str) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
-def with_tables(readme: str, language: str) -> str:
-    """The README with every table between its recipe's markers."""
-    for name, card in cards().items():
-        before, start, rest = readme.partition(f"<!-- recipe: {name} -->")
-        _, end, after = rest.partition("<!-- /recipe -->")
-        if not (start and end):
-            raise ValueError(f"README must have the markers <!-- recipe: {name} --> and <!-- /recipe -->")
-        readme = f"{before}{start}\n{table(card, language)}\n{end}{after}"
-    return readme
+def with_tables(text: str, language: str) -> str:
+    """The page with a table between the markers of each recipe that it has."""
+    known = cards()
+
+    def filled(found: re.Match[str]) -> str:
+        card = known[found["name"]]
+        models = found["rows"].split("; ") if found["rows"] else card["runs"]
+        chosen = card | {"runs": {model: card["runs"][model] for model in models}}
+        return f"{found[1]}{table(chosen, language)}\n{found[4]}"
+
+    return MARKED.sub(filled, text)
 
 
 def main(arguments: list[str] | None = None) -> None:
     argparse.ArgumentParser("python -m tests.training.recipe_tables", description=__doc__).parse_args(arguments)
-    for file, language in LANGUAGES.items():
+    for file, language in PAGES.items():
         path = ROOT / file
         path.write_text(with_tables(path.read_text(encoding="utf-8"), language), encoding="utf-8")
 

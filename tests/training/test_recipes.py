@@ -305,10 +305,16 @@ def test_the_command_refuses_what_it_does_not_know(arguments, message):
     assert message in result.stderr
 
 
-@pytest.mark.parametrize(("file", "language"), recipe_tables.LANGUAGES.items())
-def test_the_readmes_show_the_cards(file, language):
+@pytest.mark.parametrize(("file", "language"), recipe_tables.PAGES.items())
+def test_the_pages_show_the_cards(file, language):
     readme = (ROOT / file).read_text(encoding="utf-8")
     assert recipe_tables.with_tables(readme, language) == readme
+
+
+@pytest.mark.parametrize("file", ["notebooks/RESULTS.md", "notebooks/RESULTS_ja.md"])
+def test_every_recipe_has_its_whole_table(file):
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert sorted(found["name"] for found in recipe_tables.MARKED.finditer(text) if not found["rows"]) == sorted(RECIPES)
 
 
 # ---- Text ------------------------------------------------------------------------------------------------------------

@@ -108,9 +108,7 @@ def documents(places: Places, lessons: dict[str, NotebookNode]) -> Iterator[tupl
 
 
 def imported(places: Places, text: str, origin: str, page: str) -> str:
-    """A document of the repository, without what only GitHub needs: comments, the link to the other language, and what is
-    marked as such."""
-    text = re.sub(r"<!-- on GitHub -->.*?<!-- /on GitHub -->\n?", "", text, flags=re.DOTALL)
+    """A document of the repository, without what only GitHub needs: comments, and the link to the other language."""
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
     text = re.sub(r"^\[(日本語|English)\]\(\w+\.md\)\n", "", text, flags=re.MULTILINE)
     return places.rewritten(text, origin, page)

@@ -9,7 +9,7 @@ from pathlib import Path
 DOCUMENTS = {  # a page for each of these files
     "index": "README",
     "start": "notebooks/INSTALL",
-    "lessons": "notebooks/README",
+    "lessons": "notebooks/LESSONS",
     "library": "notebooks/LIBRARY",
     "results": "notebooks/RESULTS",
     "speed": "notebooks/SPEED",
@@ -17,7 +17,12 @@ DOCUMENTS = {  # a page for each of these files
     "questions": "notebooks/QUESTIONS",
     "guide": "notebooks/GUIDE",
 }
-OTHERS = {"notebooks/glossary.tsv": "glossary.md", "titans/huggingface": "api/index.md"}
+OTHERS = {
+    "notebooks/README.md": "index.md",
+    "notebooks/README_ja.md": "index.md",
+    "notebooks/glossary.tsv": "glossary.md",
+    "titans/huggingface": "api/index.md",
+}
 # Code, which is left as it is; a picture; a link, whose label may hold code and brackets.
 LINK = re.compile(
     r"(?P<code>^ *```.*?^ *```|`[^`\n]+`)"

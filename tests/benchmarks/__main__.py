@@ -120,7 +120,9 @@ def _options() -> argparse.Namespace:
         "--device", default="cpu", help="cpu (default), or cuda: printed, and written with --json alone"
     )
     parser.add_argument("--json", type=Path, help="where to write the results (default: results.json, if all rows run)")
-    parser.add_argument("--readme", action="store_true", help="measure nothing, put results.json into README.md and SPEED.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="measure nothing, put results.json into README.md and SPEED.md"
+    )
     return parser.parse_args()
 
 

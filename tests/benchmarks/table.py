@@ -20,12 +20,11 @@ PAGES = {
 # What the front page shows, the best and the worst of each: titans-pytorch and this library, and what does not grow.
 ON_FRONT = (
     "same function: layer",
-    "coarse",
     "defaults",
     "model: training",
     "model: generation",
+    "model: generation, compiled",
     "model: users",
-    "packed",
     "model: late generation",
 )
 
@@ -165,15 +164,17 @@ NOTES = {
 }
 FRONT_NOTES = {
     "en": (
-        "Medians of {repeats} runs in turns, forward and backward in float32 but for generation; of several sizes the worst and "
-        "the best. {cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, {date}; “kept” is the ratio "
-        "where the allocator keeps memory. `python -m tests.benchmarks` measures it on your machine."
+        "Medians of {repeats} runs in turns, forward and backward in float32 but for generation; of several sizes the "
+        "worst and the best. {cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, "
+        "{date}; “kept” is the ratio where the allocator keeps memory. `python -m tests.benchmarks` measures it on "
+        "your machine."
     ),
     "ja": (
         "両者を交互に{repeats}回ずつ測った中央値です。生成のほかは、float32 での順伝播と逆伝播の時間です。"
         "大きさがいくつもあるものは、最も悪い結果と最もよい結果を示します。"
         "{cpu}、{cores}コア、{threads}スレッド、PyTorch {torch}、titans-pytorch {theirs}、{date}。"
-        "「保持」の列は、解放したメモリを手元に残す設定で測った比です。お手元のマシンでは `python -m tests.benchmarks` で測れます。"
+        "「保持」の列は、解放したメモリを手元に残す設定で測った比です。"
+        "お手元のマシンでは `python -m tests.benchmarks` で測れます。"
     ),
 }
 BUSY = {

@@ -91,4 +91,8 @@ def test_the_front_page_shows_the_worst_and_the_best():
     records += [
         {"name": name, "ratio": ratio, "at_least": False} for name in table.ON_FRONT[1:] for ratio in (2.0, 0.5)
     ]
-    assert [record["ratio"] for record in table.extremes(records)] == [0.5, 3.0, *(2.0, 0.5) * (len(table.ON_FRONT) - 1)]
+    assert [record["ratio"] for record in table.extremes(records)] == [
+        0.5,
+        3.0,
+        *(2.0, 0.5) * (len(table.ON_FRONT) - 1),
+    ]

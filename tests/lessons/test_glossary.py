@@ -133,7 +133,9 @@ def test_pages_alt_texts_and_messages_use_the_words_of_the_glossary():
     assert [(terms, ja[:60]) for en, ja in pairs if (terms := untranslated(en, ja))] == []
 
 
-@pytest.mark.parametrize("path", [*SOURCES, *HELPERS, *map(japanese, PAGES)], ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", [*SOURCES, *HELPERS, *map(japanese, PAGES)], ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_words_that_the_glossary_rules_out_occur_nowhere(path):
     assert forbidden(path.read_text(encoding="utf-8")) == []
 

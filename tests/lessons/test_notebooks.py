@@ -403,7 +403,7 @@ def test_a_lesson_has_all_its_parts(path):
 
 def test_maps_of_the_course_say_the_minutes_that_the_lessons_say():
     start = next(SOURCES.glob("00_*.py"))
-    names = [f"{folder}README{language}.md" for folder in ("", "notebooks/") for language in ("", "_ja")]
+    names = [f"{page}{language}.md" for page in ("README", "notebooks/LESSONS") for language in ("", "_ja")]
     maps = {name: (ROOT / name).read_text(encoding="utf-8") for name in names}
     maps["lesson 00"] = start.read_text(encoding="utf-8").replace("\n# |", "\n|")
     for source in sorted(start.parent.glob("[0-9][0-9]_*.py")):

@@ -1,4 +1,4 @@
-"""LIBRARY.md's continuous batching: whoever comes and goes, each user gets what he would get alone, in every variant."""
+"""Continuous batching: whoever comes and goes, each user gets what he would get alone, in every variant."""
 
 from __future__ import annotations
 

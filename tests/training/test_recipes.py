@@ -314,7 +314,9 @@ def test_the_pages_show_the_cards(file, language):
 @pytest.mark.parametrize("file", ["notebooks/RESULTS.md", "notebooks/RESULTS_ja.md"])
 def test_every_recipe_has_its_whole_table(file):
     text = (ROOT / file).read_text(encoding="utf-8")
-    assert sorted(found["name"] for found in recipe_tables.MARKED.finditer(text) if not found["rows"]) == sorted(RECIPES)
+    assert sorted(found["name"] for found in recipe_tables.MARKED.finditer(text) if not found["rows"]) == sorted(
+        RECIPES
+    )
 
 
 # ---- Text ------------------------------------------------------------------------------------------------------------

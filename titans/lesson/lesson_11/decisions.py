@@ -14,7 +14,7 @@ from titans.lesson.lesson_11.decision_trials import Trial
 
 
 class Decision(NamedTuple):
-    """question, decision: in English and in Japanese, as `notebooks/DECISIONS.md` has them. code: the object that makes it, and cites
+    """question, decision: in English and in Japanese, as the page has them. code: the object that makes it, and cites
     its number."""
 
     number: str
@@ -25,7 +25,7 @@ class Decision(NamedTuple):
 
 
 class Misprint(NamedTuple):
-    """text: what is printed and what is meant, in English and in Japanese, as `notebooks/DECISIONS.md` has it."""
+    """text: what is printed and what is meant, in English and in Japanese, as the page has it."""
 
     text: tuple[str, str]
     trials: list[Trial]

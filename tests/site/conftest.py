@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.paths import ROOT
+from tests.site.every_page import offline
 from tests.tools.jupyter import chromium, why_no_browser
 
 REQUIRED = os.environ.get("CI") == "true" or os.environ.get("TITANS_REQUIRE_BROWSER") == "1"
@@ -39,12 +40,6 @@ def browser():
 @pytest.fixture
 def page(browser):
     """A page without a network, whose failures and errors are collected in `page.wrong`."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    page.wrong = []
-    page.on("requestfailed", lambda request: page.wrong.append(f"not loaded: {request.url}"))
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("console", lambda said: said.type in ("error", "warning") and page.wrong.append(said.text))
-    page.on("request", lambda request: request.url.startswith("http") and page.wrong.append(request.url))
-    yield page
-    context.close()
+    with offline(browser) as (page, wrong):
+        page.wrong = wrong
+        yield page

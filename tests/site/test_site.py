@@ -13,12 +13,12 @@ import pytest
 
 from tests.lessons.builder import build
 from tests.paths import NOTEBOOKS, ROOT
+from tests.site.every_page import problems
 from tests.site.pages import dead, inside, raw_mathematics, read
 
 LESSONS = sorted(path.stem for path in (NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
 LOOKED_AT = ["index", "lessons/03_surprise_momentum_forgetting", "library", "api/titans.neural_memory"]
 PAGES = [f"{language}/{name}.html" for language in build.LANGUAGES for name in LOOKED_AT]
-SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +125,10 @@ def test_buttons_that_lead_to_the_repository_are_there_only_when_it_has_an_addre
     assert f"github/someone/somewhere/blob/main/notebooks/en/{LESSONS[0]}.ipynb" in links
 
 
+def test_the_folder_has_both_languages_and_the_entrance_and_nothing_else(site):
+    assert sorted(path.name for path in site.iterdir()) == [".nojekyll", "en", "index.html", "ja"]
+
+
 @pytest.mark.parametrize("language", build.LANGUAGES)
 def test_what_is_handed_out_can_be_opened(site, language):
     for name in LESSONS:
@@ -144,25 +148,8 @@ def test_only_a_site_is_replaced(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_without_a_network_misses_nothing_fits_a_phone_and_shuts_nobody_out(site, page, name):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page.goto((site / name).as_uri())
-    page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
-    found = violations(Axe().run(page, options={"preload": False}))
-    page.emulate_media(color_scheme="dark")
-    found += violations(Axe().run(page, options={"runOnly": ["color-contrast"], "preload": False}))
-    page.set_viewport_size({"width": 390, "height": 800})
-    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-    assert (found, page.wrong, wider) == ([], [], 0)
-
-
-def violations(results) -> list[str]:
-    """What is serious in axe's report."""
-    return [
-        f"{each['id']}: {[node['html'][:120] for node in each['nodes'][:3]]}"
-        for each in results.response["violations"]
-        if each["impact"] in SERIOUS
-    ]
+    """Of every page: `python -m tests.site.every_page`."""
+    assert (problems(page, site / name), page.wrong) == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,8 @@ NOTES = {
         "{cpu}, {cores} cores, {memory_gb} GB, {os}, Python {python}, PyTorch {torch}, {threads} threads, {date}. "
         "titans-pytorch is {theirs}; “per token” is its `chunk_size=1` and `batch_size=chunk`, without its extras, "
         "which computes the same function as this scan (relative difference {difference}). "
-        "“out of memory”: it needs more than is left here. Much of titans-pytorch's time can go into memory that it "
-        "returns to the system and asks for again; “kept” is the ratio where the allocator keeps it (glibc's "
+        "“out of memory”: it needs more than is left here. Much of titans-pytorch's time can go into memory that is "
+        "returned to the system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
         "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`)."
     ),
     "ja": (

@@ -143,14 +143,14 @@ HEADS = {
     "ja": ["A／B", "バッチ × トークン、dim、チャンク", "A", "B", "比", "保持", "目標", "達成"],
 }
 FRONT_HEADS = {
-    "en": ["what is timed", HEADS["en"][1], "titans-pytorch", "this library", "times as fast", "with memory kept"],
+    "en": ["what is timed", HEADS["en"][1], "titans-pytorch", "this library", "times as fast", "… RAM kept"],
     "ja": [
         "時間を測ったもの",
         HEADS["ja"][1],
         "titans-pytorch",
         "このライブラリ",
         "速さ（倍）",
-        "メモリ保持のとき（倍）",
+        "RAM 保持（倍）",
     ],
 }
 WORDS = {
@@ -164,7 +164,7 @@ NOTES = {
         "{cpu}, {cores} cores, {memory_gb} GB, {os}, Python {python}, PyTorch {torch}, {threads} threads, {date}. "
         "titans-pytorch is {theirs}; “per token” is its `chunk_size=1` and `batch_size=chunk`, without its extras, "
         "which computes the same function as this scan (relative difference {difference}). "
-        "“out of memory”: it needs more than is left here. Much of titans-pytorch's time can go into memory that is "
+        "“out of memory”: it needs more than is left here. Much of titans-pytorch's time can go into RAM that is "
         "returned to the system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
         "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`)."
     ),
@@ -177,8 +177,8 @@ NOTES = {
         "「トークン単位」は `chunk_size=1`、`batch_size=chunk` で追加機能を外した設定で、"
         "このライブラリのスキャンと同じ関数を計算します（相対差 {difference}）。"
         "「メモリ不足」は、この計算機の空きメモリでは足りなかったという意味です。"
-        "titans-pytorch では、システムに返したメモリをもう一度確保することに、時間の多くがかかる場合があります。"
-        "「保持」の列は、解放したメモリを手元に残す設定"
+        "titans-pytorch では、システムに返した RAM をもう一度確保することに、時間の多くがかかる場合があります。"
+        "「保持」の列は、解放した RAM を手元に残す設定"
         "（glibc の `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`）で測った比です。"
     ),
 }
@@ -186,14 +186,14 @@ FRONT_NOTES = {
     "en": (
         "Medians of {repeats} runs in turns in float32, forward and backward but for generation. "
         "{cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, {date}. "
-        "Last column: measured where memory that is freed is kept, not given back to the system. "
+        "Last column: where RAM that is freed is kept, not given back to the system. "
         "In a model of dim {dim}, this library generates a token in {early} after {few:,} tokens and in {late} after "
         "{tokens:,}."
     ),
     "ja": (
         "float32 で、両者を交互に{repeats}回ずつ測った中央値です。生成のほかは、順伝播と逆伝播の時間です。"
         "{cpu}、{cores}コア、{threads}スレッド、PyTorch {torch}、titans-pytorch {theirs}、{date}。"
-        "最後の列は、使い終わったメモリをシステムに返さず、手元に残す設定で測った比です。"
+        "最後の列は、使い終わった RAM をシステムに返さず、手元に残す設定で測った比です。"
         "dim が{dim}のモデルで、このライブラリが1トークンを生成する時間は、"
         "{few:,}トークンの後で{early}、{tokens:,}トークンの後で{late}です。"
     ),

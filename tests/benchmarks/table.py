@@ -9,6 +9,7 @@ from .timing import KEEP_FREED
 
 Record = dict[str, Any]  # a row of results.json
 
+SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 START, FRONT, END = "<!-- benchmark -->", "<!-- benchmark: front -->", "<!-- /benchmark -->"
 # All rows, and the front page's: the file, its first marker and its language.
 PAGES = {
@@ -155,7 +156,7 @@ FRONT_HEADS = {
 }
 WORDS = {
     "en": {"yes": "yes", "no": "**no**", "memory": "out of memory"},
-    "ja": {"yes": "はい", "no": "**いいえ**", "memory": "メモリ不足"},
+    "ja": {"yes": "○", "no": "**×**", "memory": "メモリ不足"},
 }
 NOTES = {
     "en": (
@@ -220,7 +221,7 @@ def line(record: Record, language: str = "en", what: dict[str, dict[str, str]] =
         _amount(record, second, words),
         ratio + (" ~" if record["busy"] else ""),
         kept,
-        f"{sign} {record['target']:g}×",
+        f"{sign}{SPACE}{record['target']:g}×",
         {True: words["yes"], False: words["no"], None: "–"}[record["met"]],
     ]
 
@@ -230,8 +231,11 @@ def _amount(record: Record, side: str, words: dict[str, str]) -> str:
     if value is None:
         return words["memory"]
     if record.get("unit"):
-        return f"{value:.0f} {record['unit']}"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+        return f"{value:.0f}{SPACE}{record['unit']}"
+    for unit, size in (("s", 1), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g}{SPACE}{unit}"
+    return f"{value * 1e6:.3g}{SPACE}µs"
 
 
 def section(results: dict[str, Any], start: str, language: str) -> str:

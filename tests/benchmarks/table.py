@@ -9,6 +9,7 @@ from .timing import KEEP_FREED
 
 Record = dict[str, Any]  # a row of results.json
 
+SPACE = "\u00a0"  # between a number and its unit, where no line breaks
 START, FRONT, END = "<!-- benchmark -->", "<!-- benchmark: front -->", "<!-- /benchmark -->"
 # All rows, and the front page's: the file, its first marker and its language.
 PAGES = {
@@ -17,16 +18,27 @@ PAGES = {
     "README.md": (FRONT, "en"),
     "README_ja.md": (FRONT, "ja"),
 }
-# What the front page shows, the best and the worst of each: titans-pytorch and this library, and what does not grow.
-ON_FRONT = (
-    "same function: layer",
-    "defaults",
-    "model: training",
-    "model: generation",
-    "model: generation, compiled",
-    "model: users",
-    "model: late generation",
-)
+# What the front page shows, the worst and the best of each: titans-pytorch and this library.
+FRONT_WHAT = {
+    "same function: layer": {
+        "en": "memory layer, theirs set to write at every token, as here",
+        "ja": "メモリの層（titans-pytorch も、ここと同じくトークンごとに書き込む設定）",
+    },
+    "defaults": {
+        "en": "memory layer, theirs by its defaults: one write a chunk",
+        "ja": "メモリの層（titans-pytorch は既定の設定：書き込みはチャンクごとに1回）",
+    },
+    "model: training": {"en": "MAC model, a training step", "ja": "MAC のモデル、訓練の1ステップ"},
+    "model: generation": {
+        "en": "MAC model, generating a token, theirs with its cache",
+        "ja": "MAC のモデル、1トークンの生成（titans-pytorch はキャッシュあり）",
+    },
+    "model: generation, compiled": {
+        "en": "the same, ours compiled by `torch.compile`",
+        "ja": "同上（このライブラリは `torch.compile` でコンパイル）",
+    },
+}
+ON_FRONT = tuple(FRONT_WHAT)
 
 # Row name -> what the two sides are, [other side, ours]. Where a ratio should be small it is ours / other.
 WHAT = {
@@ -128,12 +140,23 @@ WHAT = {
     },
 }
 HEADS = {
-    "en": ["compared", "batch × tokens, dim, chunk", "first", "second", "ratio", "kept", "target", "met"],
-    "ja": ["比較", "バッチ × トークン、dim、チャンク", "前者", "後者", "比", "保持", "目標", "達成"],
+    "en": ["A / B", "batch × tokens, dim, chunk", "A", "B", "ratio", "kept", "target", "met"],
+    "ja": ["A／B", "バッチ × トークン、dim、チャンク", "A", "B", "比", "保持", "目標", "達成"],
+}
+FRONT_HEADS = {
+    "en": ["what is timed", HEADS["en"][1], "titans-pytorch", "this library", "times as fast", "… RAM kept"],
+    "ja": [
+        "時間を測ったもの",
+        HEADS["ja"][1],
+        "titans-pytorch",
+        "このライブラリ",
+        "速さ（倍）",
+        "RAM 保持（倍）",
+    ],
 }
 WORDS = {
     "en": {"yes": "yes", "no": "**no**", "memory": "out of memory"},
-    "ja": {"yes": "はい", "no": "**いいえ**", "memory": "メモリ不足"},
+    "ja": {"yes": "○", "no": "**×**", "memory": "メモリ不足"},
 }
 NOTES = {
     "en": (
@@ -142,10 +165,9 @@ NOTES = {
         "{cpu}, {cores} cores, {memory_gb} GB, {os}, Python {python}, PyTorch {torch}, {threads} threads, {date}. "
         "titans-pytorch is {theirs}; “per token” is its `chunk_size=1` and `batch_size=chunk`, without its extras, "
         "which computes the same function as this scan (relative difference {difference}). "
-        "“out of memory”: it needs more than is left here. Much of its time goes into memory that is returned to the "
-        "system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
-        "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`). "
-        "`python -m tests.benchmarks` measures again, with `--readme` it rewrites this section."
+        "“out of memory”: it needs more than is left here. Much of titans-pytorch's time can go into RAM that is "
+        "returned to the system and asked for again; “kept” is the ratio where the allocator keeps it (glibc's "
+        "`MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`)."
     ),
     "ja": (
         "特に断りのない行は、float32 での順伝播と逆伝播の時間です。"
@@ -156,25 +178,25 @@ NOTES = {
         "「トークン単位」は `chunk_size=1`、`batch_size=chunk` で追加機能を外した設定で、"
         "このライブラリのスキャンと同じ関数を計算します（相対差 {difference}）。"
         "「メモリ不足」は、この計算機の空きメモリでは足りなかったという意味です。"
-        "titans-pytorch の時間の多くは、システムに返したメモリをもう一度確保することに費やされます。"
-        "「保持」の列は、解放したメモリを手元に残す設定"
+        "titans-pytorch では、システムに返した RAM をもう一度確保することに、時間の多くがかかる場合があります。"
+        "「保持」の列は、解放した RAM を手元に残す設定"
         "（glibc の `MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_={trim}`）で測った比です。"
-        "`python -m tests.benchmarks` で測り直せます。`--readme` を付けると、この節を書き換えます。"
     ),
 }
 FRONT_NOTES = {
     "en": (
-        "Medians of {repeats} runs in turns, forward and backward in float32 but for generation; of several sizes the "
-        "worst and the best. {cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, "
-        "{date}; “kept” is the ratio where the allocator keeps memory. `python -m tests.benchmarks` measures it on "
-        "your machine."
+        "Medians of {repeats} runs in turns in float32, forward and backward but for generation. "
+        "{cpu}, {cores} cores, {threads} threads, PyTorch {torch}, titans-pytorch {theirs}, {date}. "
+        "Last column: where RAM that is freed is kept, not given back to the system. "
+        "In a model of dim {dim}, this library generates a token in {early} after {few:,} tokens and in {late} after "
+        "{tokens:,}."
     ),
     "ja": (
-        "両者を交互に{repeats}回ずつ測った中央値です。生成のほかは、float32 での順伝播と逆伝播の時間です。"
-        "大きさがいくつもあるものは、最も悪い結果と最もよい結果を示します。"
+        "float32 で、両者を交互に{repeats}回ずつ測った中央値です。生成のほかは、順伝播と逆伝播の時間です。"
         "{cpu}、{cores}コア、{threads}スレッド、PyTorch {torch}、titans-pytorch {theirs}、{date}。"
-        "「保持」の列は、解放したメモリを手元に残す設定で測った比です。"
-        "お手元のマシンでは `python -m tests.benchmarks` で測れます。"
+        "最後の列は、使い終わった RAM をシステムに返さず、手元に残す設定で測った比です。"
+        "dim が{dim}のモデルで、このライブラリが1トークンを生成する時間は、"
+        "{few:,}トークンの後で{early}、{tokens:,}トークンの後で{late}です。"
     ),
 }
 BUSY = {
@@ -183,8 +205,8 @@ BUSY = {
 }
 
 
-def line(record: Record, language: str = "en") -> list[str]:
-    """The cells of one row."""
+def line(record: Record, language: str = "en", what: dict[str, dict[str, str]] = WHAT) -> list[str]:
+    """The cells of one row, which `what` names."""
     words, sizes = WORDS[language], record["sizes"]
     tokens = f"{sizes['tokens']:,}" + (f" / {sizes['few']:,}" if "few" in sizes else "")
     first, second = ("other", "ours") if record["at_least"] else ("ours", "other")
@@ -193,13 +215,13 @@ def line(record: Record, language: str = "en") -> list[str]:
         "–" if record.get(name) is None else f"{record[name]:.3g}×" for name in ("ratio", "ratio_freed_memory_kept")
     )
     return [
-        WHAT[record["name"]][language],
+        what[record["name"]][language],
         f"{sizes['batch']} × {tokens}, {sizes['dim']}, {sizes['chunk']}",
         _amount(record, first, words),
         _amount(record, second, words),
         ratio + (" ~" if record["busy"] else ""),
         kept,
-        f"{sign} {record['target']:g}×",
+        f"{sign}{SPACE}{record['target']:g}×",
         {True: words["yes"], False: words["no"], None: "–"}[record["met"]],
     ]
 
@@ -209,27 +231,39 @@ def _amount(record: Record, side: str, words: dict[str, str]) -> str:
     if value is None:
         return words["memory"]
     if record.get("unit"):
-        return f"{value:.0f} {record['unit']}"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms" if value >= 1e-3 else f"{value * 1e6:.3g} µs"
+        return f"{value:.0f}{SPACE}{record['unit']}"
+    for unit, size in (("s", 1), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g}{SPACE}{unit}"
+    return f"{value * 1e6:.3g}{SPACE}µs"
 
 
 def section(results: dict[str, Any], start: str, language: str) -> str:
     """What stands between the markers of a page: all rows, or those of the front page without their targets."""
-    records, columns, notes = results["rows"], 8, NOTES[language]
+    records, columns, heads, what, notes = results["rows"], 8, HEADS, WHAT, NOTES
     if start == FRONT:
-        records, columns, notes = list(extremes(records)), 6, FRONT_NOTES[language]
-    rows = [HEADS[language], ["---", "---", "--:", "--:", "--:", "--:", "--:", "---"]]
-    rows += [line(record, language) for record in records]
-    found = [max(r["relative_difference"].values()) for r in results["rows"] if r.get("relative_difference")]
-    note = notes.format(
-        **results["machine"],
-        trim=KEEP_FREED["MALLOC_TRIM_THRESHOLD_"],
-        repeats=results["repeats"],
-        theirs=results["titans_pytorch"] or "–",
-        difference=f"{max(found):.0e}" if found else "–",
-    )
+        records, columns, heads, what, notes = list(extremes(records)), 6, FRONT_HEADS, FRONT_WHAT, FRONT_NOTES
+    rows = [heads[language], ["---", "---", "--:", "--:", "--:", "--:", "--:", "---"]]
+    rows += [line(record, language, what) for record in records]
+    note = notes[language].format(**_facts(results, WORDS[language]))
     note += BUSY[language] if any(record["busy"] for record in records) else ""
     return "\n".join(["| " + " | ".join(cells[:columns]) + " |" for cells in rows] + ["", note])
+
+
+def _facts(results: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
+    """What the notes tell."""
+    found = [max(r["relative_difference"].values()) for r in results["rows"] if r.get("relative_difference")]
+    long = next(record for record in results["rows"] if record["name"] == "model: late generation")
+    return {
+        **results["machine"],
+        **long["sizes"],
+        "early": _amount(long, "other", words),
+        "late": _amount(long, "ours", words),
+        "trim": KEEP_FREED["MALLOC_TRIM_THRESHOLD_"],
+        "repeats": results["repeats"],
+        "theirs": results["titans_pytorch"] or "–",
+        "difference": f"{max(found):.0e}" if found else "–",
+    }
 
 
 def extremes(records: list[Record]) -> Iterator[Record]:

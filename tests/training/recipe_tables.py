@@ -12,11 +12,11 @@ from titans.checkpoints import SHIPPED
 from titans.recipes import RECIPES
 
 PAGES = {"notebooks/RESULTS.md": "en", "notebooks/RESULTS_ja.md": "ja", "README.md": "en", "README_ja.md": "ja"}
-MARKED = re.compile(  # a recipe, and which models of it if not all
+MARKED = re.compile(  # a recipe; and which models of it, if not all, under which names: "mac = MAC; mag = MAG"
     r"(<!-- recipe: (?P<name>[\w-]+)(?:; rows: (?P<rows>[^>]+))? -->\n).*?(<!-- /recipe -->)", re.DOTALL
 )
 LAYOUTS = {"en": " scattered", "ja": "（分散）"}
-HEADS = {"en": ("model", "seconds"), "ja": ("モデル", "訓練時間（秒）")}
+HEADS = {"en": ("model", "seconds of training"), "ja": ("モデル", "訓練時間（秒）")}
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -64,8 +64,8 @@ def with_tables(text: str, language: str) -> str:
 
     def filled(found: re.Match[str]) -> str:
         card = known[found["name"]]
-        models = found["rows"].split("; ") if found["rows"] else card["runs"]
-        chosen = card | {"runs": {model: card["runs"][model] for model in models}}
+        rows = (row.partition(" = ") for row in (found["rows"] or "").split("; ") if row)
+        chosen = card | {"runs": {name: card["runs"][model] for model, _, name in rows} or card["runs"]}
         return f"{found[1]}{table(chosen, language)}\n{found[4]}"
 
     return MARKED.sub(filled, text)

@@ -1,0 +1,156 @@
+"""A single token without gradients takes a short way: whatever stands beside it, hooks and adapters too, it gets the
+numbers of the long one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from tests.proofs.model_proofs import VARIANTS, make_model, random_tokens, run_in_pieces
+from tests.proofs.proofs import assert_same
+from titans import ModelState, TitansLM, unchanged_parameters
+from titans.attention import Attention
+from titans.unchanged import LONG_WAY, long_way
+
+TOKENS = 6
+MEMORY_TOKENS = {"mac": {"memory_tokens": 2}}
+
+
+def made(variant: str) -> TitansLM:
+    return make_model(variant, **MEMORY_TOKENS.get(variant, {}))
+
+
+def logits_of_steps(model: TitansLM, tokens: Tensor) -> Tensor:
+    """One call for three tokens, and one for each of the others."""
+    return run_in_pieces(model, tokens, range(3, tokens.shape[1]))[0]
+
+
+# ---- Hooks and adapters ----------------------------------------------------------------------------------------------
+
+
+def louder(module: nn.Module, inputs: tuple, output: object) -> object:
+    """A hook that changes what is made; of a pair, which comes with a state, its first part."""
+    if isinstance(output, Tensor):
+        return 1.3 * output
+    return (1.3 * output[0], *output[1:]) if isinstance(output[0], Tensor) and len(output) == 2 else output
+
+
+def laid_out_anew(module: nn.Module, inputs: tuple, output: object) -> object:
+    """A hook that changes no number, but the places of numbers in storage: rows stand in its middle."""
+    return output.transpose(0, 1).contiguous().transpose(0, 1) if isinstance(output, Tensor) else output
+
+
+def softer_queries(module: nn.Module, inputs: tuple) -> tuple:
+    """A hook before the call: attention looks at all more alike."""
+    return 0.5 * inputs[0], *inputs[1:]
+
+
+@pytest.mark.parametrize("hook", [louder, laid_out_anew])
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_hook_of_any_module_changes_single_tokens_as_it_changes_several(variant, hook):
+    model = made(variant)
+    tokens = random_tokens(model, 2, TOKENS)
+    for name, module in model.named_modules():
+        if name == "" or "blocks.1" in name:  # the layers are alike
+            continue
+        handle = module.register_forward_hook(hook)
+        assert_same({name: logits_of_steps(model, tokens)}, {name: model(tokens).logits})
+        handle.remove()
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "lmm"])
+@torch.no_grad()
+def test_where_attention_has_a_hook_the_short_way_is_not_taken_by_joined_rows_either(variant):
+    """Before and after its call; once it is removed, everything is as it was."""
+    model = made(variant)
+    tokens = random_tokens(model, 2, TOKENS)
+    users, more = [tokens[:1, :2], tokens[1:, :5]], random_tokens(model, 2, 1, seed=3)
+    plain = model(tokens).logits
+    for register, hook in (("register_forward_hook", louder), ("register_forward_pre_hook", softer_queries)):
+        attentions = [module for module in model.modules() if isinstance(module, Attention)]
+        handles = [getattr(module, register)(hook) for module in attentions]
+        want = [
+            model(torch.cat((user, new[None]), dim=1)).logits[:, -1:] for user, new in zip(users, more, strict=True)
+        ]
+        assert not torch.allclose(model(tokens).logits, plain)
+        state = ModelState.join([model(user).state for user in users])
+        assert_same({"logits": model(more, state).logits}, {"logits": torch.cat(want)})
+        assert not any(block.mixer.short for block in model.blocks)
+        for handle in handles:
+            handle.remove()
+        assert all(block.mixer.short for block in model.blocks)
+        assert_same({"logits": logits_of_steps(model, tokens)}, {"logits": plain})
+
+
+class LowRank(nn.Module):
+    """What an adapter adds to a weight."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.a, self.b = (0.3 * torch.randn(size, 1).to(weight) for size in weight.shape)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.a @ self.b.T
+
+
+def adapted(mixer: nn.Module) -> None:
+    parametrize.register_parametrization(mixer.attention.W_V, "weight", LowRank(mixer.attention.W_V.weight))
+
+
+def trained(mixer: nn.Module) -> None:
+    """A step of an optimizer."""
+    optimizer = torch.optim.SGD(mixer.parameters(), lr=0.1)
+    for weight in mixer.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+
+
+def bound_otherwise(mixer: nn.Module) -> None:
+    parametrize.register_parametrization(mixer, "persistent", LowRank(mixer.persistent))
+
+
+CHANGES: dict[str, Callable[[nn.Module], None]] = {
+    "an adapter": adapted,
+    "a step of an optimizer": trained,
+    "an adapter of the persistent tokens": bound_otherwise,
+}
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["outside a block", "inside another"])
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@torch.no_grad()
+def test_a_prefix_kept_in_a_block_is_not_used_after_a_change_behind_it(change, inside):
+    model = make_model("mac", memory_tokens=2, segment_len=16)
+    tokens, token = random_tokens(model, 1, 4), random_tokens(model, 1, 1, seed=8)
+    with unchanged_parameters():
+        state = model(tokens[:, -1:], model(tokens[:, :-1]).state).state
+    assert all(layer.kept is not None for layer in state.layers)
+    before = model(token, state).logits
+    for block in model.blocks:
+        change(block.mixer)
+    with unchanged_parameters() if inside else nullcontext():
+        after = model(token, state).logits
+    assert not torch.allclose(after, before)
+    assert_same({"logits": after}, {"logits": model(token.expand(1, 2), state).logits[:, :1]})
+
+
+@torch.no_grad()
+def test_a_block_that_an_error_ends_is_left():
+    """Later changes are seen, and single tokens take the short way again."""
+    model = make_model("mac", segment_len=16)
+    tokens, token = random_tokens(model, 1, 4), random_tokens(model, 1, 1, seed=8)
+    for block in (unchanged_parameters, long_way):
+        with pytest.raises(KeyError), block():
+            raise KeyError
+    assert not LONG_WAY.get()
+    state = model(tokens[:, -1:], model(tokens[:, :-1]).state).state
+    assert all(layer.kept is None for layer in state.layers)
+    model.blocks[0].mixer.persistent.mul_(2)
+    got, want = model(token, state).logits, model(token.expand(1, 2), state).logits[:, :1]
+    assert_same({"logits": got}, {"logits": want})

@@ -4,6 +4,8 @@ as if it were alone."""
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -210,6 +212,57 @@ def test_states_of_memory_layers_are_joined_too():
     refused(ValueError, lambda: layer(torch.zeros(4, 1, 8).double(), state), needed)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_joined_state_is_copied_and_pickled_with_what_it_keeps(variant):
+    """As copy, worker processes and torch.save do; a copy keeps no prefix over a change behind its block."""
+    model = make_model(variant)
+    token, copies = random_tokens(model, 3, 1), {}
+    with unchanged_parameters():
+        state = ModelState.join([state_at(model, random_tokens(model, 1, n, seed=n)[0]) for n in (2, 5, 9)])
+        state = model(token, state).state
+        ways = (copy.copy, copy.deepcopy, lambda some: pickle.loads(pickle.dumps(some)), by_torch_save)
+        for number, way in enumerate(ways):
+            copies[number] = way(state)
+            assert_identical_states(copies[number], state)
+            assert torch.equal(model(token, copies[number]).logits, model(token, state).logits)
+    for block in model.blocks:
+        block.mixer.persistent.mul_(1.5)
+    want = model(token, state.clone()).logits
+    with unchanged_parameters():
+        for copied in copies.values():
+            assert torch.equal(model(token, copied).logits, want)
+
+
+def by_torch_save(state: ModelState) -> ModelState:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_splitting_many_rows_costs_as_much_for_each_as_splitting_few(variant):
+    """In operations; and each has numbers of its own, so that it keeps no other row's alive."""
+    model, counts = make_model(variant, layers=1), []
+    for rows in (4, 32):
+        some = [model(random_tokens(model, rows // 4, place)).state for place in (1, 2, 5, 6)]
+        state = ModelState.join(some)
+        with Count() as count:
+            parts = state.split()
+        counts.append(count.operations / rows)
+        for part, before in zip(parts, [one for state in some for one in state.split()], strict=True):
+            assert_same_states(part, before)
+    assert counts[0] == counts[1]
+    whole, held = sum(tensor.nbytes for tensor in state.tensors().values()), 0
+    for part in parts:
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+                    for tensor in part.tensors().values()}  # fmt: skip
+        held += sum(storages.values())
+    assert held <= 1.5 * whole
+
+
 def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Exception], str]]:
     one, none = state_at(model, random_tokens(model, 1, 3)[0]), model.begin(1)
     return [
@@ -289,6 +342,32 @@ def test_where_nothing_changes_the_prefix_is_kept_to_the_segments_end_and_the_nu
     assert all(layer.kept is None for layer in state.select(row(0)).layers)
     with unchanged_parameters():  # another block: what was kept before may have changed
         assert model(tokens[:, :1], state).state.layers[0].kept is not of_first[-1]
+
+
+@pytest.mark.parametrize("memory_tokens", [0, 2])
+@torch.no_grad()
+def test_users_who_come_and_go_in_a_block_of_unchanged_parameters_get_the_numbers_of_reading_alone(memory_tokens):
+    """Where prefixes are kept: nobody goes on with another's, nor, begun again, with that of an earlier text."""
+    model = make_model("mac", memory_tokens=memory_tokens)
+    texts = [random_tokens(model, 1, count, seed=count)[0] for count in (2, 3, 5, 6, 7)]
+
+    def step(state: ModelState, texts: list[torch.Tensor], seed: int) -> tuple[ModelState, list[torch.Tensor]]:
+        """One token for each, with the numbers that each gets alone."""
+        token = random_tokens(model, len(texts), 1, seed=seed)
+        output = model(token, state)
+        texts = [torch.cat((text, new)) for text, new in zip(texts, token, strict=True)]
+        want = torch.cat([model(text[None]).logits[:, -1:] for text in texts])
+        assert_same({"logits": output.logits}, {"logits": want})
+        return output.state, texts
+
+    with unchanged_parameters():
+        first, states = texts[0], [model(text[None, -1:], state_at(model, text[:-1])).state for text in texts]
+        assert all(state.layers[0].kept is not None for state in states)
+        state, texts = step(ModelState.join(states), texts, 10)
+        state, texts = step(model.reset(state, row(1)), [texts[0], row(0)[:0], *texts[2:]], 11)
+        state, texts = step(state.select(torch.tensor([4, 1, 1, 0])), [texts[4], texts[1], texts[1], texts[0]], 12)
+        state, texts = step(ModelState.join([*state.clone().split(), states[0]]), [*texts, first], 13)
+        step(state, texts, 14)
 
 
 @torch.no_grad()

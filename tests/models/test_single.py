@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -154,3 +155,16 @@ def test_a_block_that_an_error_ends_is_left():
     model.blocks[0].mixer.persistent.mul_(2)
     got, want = model(token, state).logits, model(token.expand(1, 2), state).logits[:, :1]
     assert_same({"logits": got}, {"logits": want})
+
+
+@pytest.mark.parametrize("variant", ["mac", "mag"])
+@torch.no_grad()
+def test_generation_makes_a_prefix_once_a_segment_and_not_for_every_token(variant):
+    """MAC's, of memory tokens; for others persistent tokens are made in every call."""
+    model, counts = made(variant), []
+    for new in (5, 9):
+        with patch.object(Attention, "prefix", autospec=True, side_effect=Attention.prefix) as prefix:
+            model.generate(random_tokens(model, 1, 4), new)
+        counts.append(prefix.call_count)
+    tokens, segments = 4, 1
+    assert counts[1] - counts[0] == model.config.layers * (segments if variant == "mac" else tokens)

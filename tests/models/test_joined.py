@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import titans.state
 from tests.proofs.model_proofs import (
     MODELS,
     SMALL,
     VARIANTS,
+    a_token_for_each,
     assert_identical_states,
     assert_same_states,
     make_model,
     random_tokens,
 )
+from tests.proofs.mutants import library
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
 from titans import DeepMemory, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
@@ -272,6 +275,7 @@ def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Excep
         ([one, other.initial_state(1)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
         ([one, replace(one, signature="another")], ValueError, "states must be alike, state.signature are"),
         ([one, one.to(torch.float32)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
+        ([one, one.to("meta")], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
         (
             [one, replace(one, layers=one.layers[:1])],
             ValueError,
@@ -280,7 +284,7 @@ def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Excep
     ]
 
 
-@pytest.mark.parametrize("case", range(7))
+@pytest.mark.parametrize("case", range(8))
 def test_what_cannot_be_joined_is_named(case):
     states, error, message = wrong_joins(make_model("mac"), make_model("mac", dim=16))[case]
     refused(error, lambda: ModelState.join(states), message)
@@ -340,8 +344,21 @@ def test_where_nothing_changes_the_prefix_is_kept_to_the_segments_end_and_the_nu
     assert of_first[2] is of_first[3] is of_first[4]
     assert of_first[6] is not of_first[4]
     assert all(layer.kept is None for layer in state.select(row(0)).layers)
+    state = model(tokens[:, :1], model.begin(2)).state
+    with unchanged_parameters():
+        one = model(tokens[:, :1], state).state
+        with unchanged_parameters():  # what an inner block asks, an outer one has asked
+            assert model(tokens[:, :1], one).state.layers[0].kept is one.layers[0].kept is not None
     with unchanged_parameters():  # another block: what was kept before may have changed
-        assert model(tokens[:, :1], state).state.layers[0].kept is not of_first[-1]
+        assert model(tokens[:, :1], one).state.layers[0].kept not in (None, one.layers[0].kept)
+    plain = make_model("mac")  # without memory tokens nothing ends with a segment
+    with unchanged_parameters():
+        state, kept = plain(tokens[:, :3]).state, []
+        for t in range(3, 9):
+            state = plain(tokens[:, t, None], state).state
+            kept.append(state.layers[0].kept)
+    assert kept[0] is not None
+    assert all(one is kept[0] for one in kept)
 
 
 @pytest.mark.parametrize("memory_tokens", [0, 2])
@@ -351,15 +368,7 @@ def test_users_who_come_and_go_in_a_block_of_unchanged_parameters_get_the_number
     model = make_model("mac", memory_tokens=memory_tokens)
     texts = [random_tokens(model, 1, count, seed=count)[0] for count in (2, 3, 5, 6, 7)]
 
-    def step(state: ModelState, texts: list[torch.Tensor], seed: int) -> tuple[ModelState, list[torch.Tensor]]:
-        """One token for each, with the numbers that each gets alone."""
-        token = random_tokens(model, len(texts), 1, seed=seed)
-        output = model(token, state)
-        texts = [torch.cat((text, new)) for text, new in zip(texts, token, strict=True)]
-        want = torch.cat([model(text[None]).logits[:, -1:] for text in texts])
-        assert_same({"logits": output.logits}, {"logits": want})
-        return output.state, texts
-
+    step = partial(a_token_for_each, model)
     with unchanged_parameters():
         first, states = texts[0], [model(text[None, -1:], state_at(model, text[:-1])).state for text in texts]
         assert all(state.layers[0].kept is not None for state in states)
@@ -541,14 +550,27 @@ def test_numbers_that_are_none_are_refused_for_a_single_token_too():
         refused(ValueError, lambda: model(torch.zeros(1, 1, dtype=torch.long), state), "gates must be in [0, 1]", "nan")
 
 
-def test_layers_of_another_model_are_looked_at():
-    """Whatever has made them: a note says of whom, and of how many rows."""
-    model, other = make_model("mac"), make_model("mac", segment_len=8)
-    state, theirs = (m(random_tokens(m, 2, 7)).state.detach() for m in (model, other))
-    token = torch.zeros(2, 1, dtype=torch.long)
+@pytest.mark.parametrize("noted", [True, False])
+def test_layers_of_another_model_are_looked_at(noted):
+    """Whatever has made them: a note says of whom, and of how many rows; what changes a state leaves it out."""
+    model, other, token = make_model("mac"), make_model("mac", segment_len=8), torch.zeros(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        made = [m(random_tokens(m, rows, 7)).state for m, rows in ((model, 2), (other, 2), (model, 3))]
+    assert all(layer.made_by for state in made for layer in state.layers)
+    state, theirs, three = made if noted else [state.detach() for state in made]
+    shorter = state.with_tensors([tensor[..., :-1] for tensor in state.tensors().values()])
     refused(ValueError, lambda: model(token, replace(state, layers=theirs.layers)), "place_in_segment must be")
-    three = model(random_tokens(model, 3, 7)).state.detach()
     refused(ValueError, lambda: model(token, replace(state, layers=three.layers)), "state.layers[0]")
+    refused(ValueError, lambda: model(token, shorter), "state.layers[0].recent must have the shapes")
+    refused(ValueError, lambda: model(token, state.to(torch.float32)), "state belongs to another dtype")
+
+
+def test_no_two_modules_make_the_same_note_in_other_processes_neither():
+    """By the number that the first one got; a package that is imported anew stands for another process."""
+    serials = [module.serial for module in make_model("mac").modules() if hasattr(module, "serial")]
+    assert len(set(serials)) == len(serials) == 4
+    anew = library(titans.state, "SERIALS = count", "SERIALS = count")
+    assert abs(next(anew.state.SERIALS) - serials[0]) > 10**6
 
 
 @torch.no_grad()

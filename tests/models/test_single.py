@@ -12,18 +12,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tests.proofs.model_proofs import VARIANTS, make_model, random_tokens, run_in_pieces
+from tests.proofs.model_proofs import VARIANTS, make_model, memories, random_tokens, run_in_pieces
 from tests.proofs.proofs import assert_same
-from titans import ModelState, TitansLM, unchanged_parameters
+from tests.refusals.refused import refused
+from titans import Gates, ModelState, NeuralMemory, TitansLM, unchanged_parameters
 from titans.attention import Attention
+from titans.observe import edited_gates, observed
+from titans.state import SERIALS
 from titans.unchanged import LONG_WAY, long_way
 
 TOKENS = 6
 MEMORY_TOKENS = {"mac": {"memory_tokens": 2}}
 
 
-def made(variant: str) -> TitansLM:
-    return make_model(variant, **MEMORY_TOKENS.get(variant, {}))
+def made(variant: str, **options) -> TitansLM:
+    return make_model(variant, **MEMORY_TOKENS.get(variant, {}), **options)
 
 
 def logits_of_steps(model: TitansLM, tokens: Tensor) -> Tensor:
@@ -55,11 +58,9 @@ def softer_queries(module: nn.Module, inputs: tuple) -> tuple:
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_a_hook_of_any_module_changes_single_tokens_as_it_changes_several(variant, hook):
-    model = made(variant)
-    tokens = random_tokens(model, 2, TOKENS)
-    for name, module in model.named_modules():
-        if name == "" or "blocks.1" in name:  # the layers are alike
-            continue
+    model = made(variant, layers=1)
+    tokens = random_tokens(model, 2, 5)
+    for name, module in list(model.named_modules())[1:]:
         handle = module.register_forward_hook(hook)
         assert_same({name: logits_of_steps(model, tokens)}, {name: model(tokens).logits})
         handle.remove()
@@ -168,3 +169,102 @@ def test_generation_makes_a_prefix_once_a_segment_and_not_for_every_token(varian
         counts.append(prefix.call_count)
     tokens, segments = 4, 1
     assert counts[1] - counts[0] == model.config.layers * (segments if variant == "mac" else tokens)
+
+
+@torch.no_grad()
+def test_what_is_kept_is_another_mixers_no_more_where_one_stands_in_its_place():
+    """In the same memory, perhaps: by its number."""
+    model = make_model("mac", segment_len=16)
+    tokens = random_tokens(model, 1, 4)
+    with unchanged_parameters():
+        state = model(tokens[:, -1:], model(tokens[:, :-1]).state).state
+        mixer = model.blocks[0].mixer
+        mixer.memory.serial = next(SERIALS)
+        mixer.persistent.mul_(2)
+        assert_same(
+            {"logits": model(tokens[:, :1], state).logits}, {"logits": model(tokens[:, :1], state.clone()).logits}
+        )
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@torch.no_grad()
+def test_an_ensemble_in_a_block_gets_prefixes_of_its_own_parameters():
+    """vmap brings others than the model's, which a state has kept something of."""
+    model = make_model("mac", memory_tokens=2, segment_len=16)
+    tokens, token = random_tokens(model, 1, 4), random_tokens(model, 1, 1, seed=8)
+    many = {name: torch.stack((weight, 1.5 * weight)) for name, weight in model.named_parameters()}
+
+    def call(weights: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, weights, (token, state)).logits
+
+    with unchanged_parameters():
+        state = model(tokens[:, -1:], model(tokens[:, :-1]).state).state
+        got = torch.func.vmap(call)(many)
+    for number in range(2):
+        assert_same({"logits": got[number]}, {"logits": call({name: many[name][number] for name in many})})
+
+
+# ---- Gates, surprise, numbers at the end of their range --------------------------------------------------------------
+
+EDITS: dict[str, Callable[[Gates], Gates]] = {
+    "no momentum": lambda gates: gates._replace(eta=0 * gates.eta),
+    "one gate for all layers": lambda gates: Gates(*(gate.mean(-1) for gate in gates)),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+@torch.no_grad()
+def test_edited_gates_are_those_of_single_tokens_too_and_observers_see_them(edit):
+    model = made("mac")
+    tokens = random_tokens(model, 2, TOKENS)
+    plain = model(tokens).logits
+    with edited_gates(model, edit), observed(memories(model)[0]) as calls:
+        whole, stepped = model(tokens).logits, logits_of_steps(model, tokens)
+    assert not torch.allclose(whole, plain)
+    assert_same({"logits": stepped}, {"logits": whole})
+    of_calls = [call.tokens.gates.eta for call in calls]
+    assert [eta.shape[2] for eta in of_calls] == [4, 2, 3, 1, 1, 1]  # a call ends with its segment of 4 tokens
+    assert_same({"eta": torch.cat(of_calls[2:], dim=2)}, {"eta": torch.cat(of_calls[:2], dim=2)})
+
+
+@torch.no_grad()
+def test_gates_that_an_edit_takes_out_of_their_range_are_refused_for_single_tokens_too():
+    layer = NeuralMemory(8)
+    x, state = torch.randn(1, 1, 8), layer(torch.randn(1, 3, 8))[1]
+    with edited_gates(layer, lambda gates: gates._replace(alpha=gates.alpha + 1)):
+        refused(ValueError, lambda: layer(x, state), "gates.alpha must be in [0, 1]")
+    with edited_gates(layer, lambda gates: gates._replace(eta=gates.eta[..., :1])):
+        refused(ValueError, lambda: layer(x, state), "gates.eta must have shape")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize(("inputs", "weights"), [(1e38, 1), (1, 1e15), (1e38, 1e15)])
+@torch.no_grad()
+def test_numbers_at_the_end_of_float32_give_single_tokens_what_they_give_several(depth, inputs, weights):
+    """The first tokens, before rounding is enlarged, unless their products leave float32's range; NaN is none."""
+    torch.manual_seed(0)
+    layer = NeuralMemory(8, heads=2, depth=depth)
+    for weight in layer.memory.weights:
+        weight.normal_().mul_(weights)
+    x, state, found = inputs * torch.randn(2, 20, 8).clamp(-3, 3), layer.initial_state(2), []
+    whole, _ = layer(x, state)
+    for token in x.split(1, dim=1):
+        y, state = layer(token, state)
+        found.append(y)
+    stepped = torch.cat(found, dim=1)
+    assert stepped.isfinite().all()
+    assert whole.isfinite().all()
+    if depth < 3 or weights == 1:
+        assert_same({"y": stepped[:, :3]}, {"y": whole[:, :3]}, 1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_no_single_token_is_nan_where_the_products_of_a_memory_leave_float32(variant):
+    model = make_model(variant, memory_depth=3).float()
+    for layer in memories(model):
+        for weight in layer.memory.weights:
+            weight.mul_(1e15)
+    tokens = random_tokens(model, 2, TOKENS)
+    assert logits_of_steps(model, tokens).isfinite().all()
+    assert model(tokens).logits.isfinite().all()

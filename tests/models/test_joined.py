@@ -132,6 +132,17 @@ def test_a_reset_row_is_before_its_first_token_and_the_others_are_as_they_were(v
     assert_same({"logits": model(next_ones, model.reset(before, row(-1))).logits[:3]}, {"logits": went_on[:3]})
 
 
+def test_what_are_no_rows_or_no_state_to_reset_is_refused():
+    """Before the first token, where there is nothing to reset, too."""
+    model = make_model("mac")
+    for state in (model.begin(2), model.initial_state(2)):
+        assert_identical_states(model.reset(state, row(-1)), state)
+        refused(ValueError, partial(model.reset, state, row(2)), "rows must be in [-2, 1], got values from 2 to 2")
+        refused(ValueError, partial(model.reset, state, row(0)[:0]), "rows must select at least one row")
+        refused(TypeError, partial(model.reset, state, [0]), "rows must be a tensor, got list")
+    refused(TypeError, partial(model.reset, None, row(0)), "state must be a ModelState, got NoneType")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_clone_of_what_inference_made_can_be_trained_on(variant):
     model = make_model(variant)

@@ -119,14 +119,10 @@ def learns(variant: str, **options) -> Proof:
     return lambda make: model_proofs.every_parameter_learns(make(variant, **options), 9)
 
 
+@cache
 def of(proof: Callable[[TitansLM], None], variant: str, **options) -> Proof:
     """A proof about one model."""
-    return once(proof, variant, tuple(options.items()))
-
-
-@cache
-def once(proof: Callable[[TitansLM], None], variant: str, options: tuple) -> Proof:
-    return lambda make: proof(make(variant, **dict(options)))
+    return lambda make: proof(make(variant, **options))
 
 
 joins = partial(of, model_proofs.joined_rows_go_on_as_each_alone)
@@ -170,6 +166,7 @@ FRESH = "fresh = self.initial_state(len(again))"
 AGAIN = 'again = set(check_rows("rows", rows, state.batch).tolist())'
 BEGUN = 'state = self.reader.begin(len(rows)) if key == "begin" else _select(self.state, rows)'
 GATES = "return layer.limited(*shares.view(len(x), 3, layer.heads, 1, -1).unbind(1))"
+SHARES = "t, e, a = shares.view(len(x), 3, layer.heads, 1, -1).unbind(1); return layer.limited(t, e, a)"
 
 
 def still(layer: str, part: str) -> str:
@@ -261,12 +258,12 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "a single token whose memory has no residual": (
         single, "return memory.surround(first, z)", "return z", steps("lmm", memory_residual=True)),
     "a single token that forgets in all layers": (
-        single, GATES, "t, e, a = shares.view(len(x), 3, layer.heads, 1, -1).unbind(1)\n"
-        "    return layer.limited(t, e, a)._replace(alpha=a)", steps("lmm")),
+        single, GATES, f"{SHARES}._replace(alpha=a)", steps("lmm")),
     "a single token that forgets in the last layer alone": (
-        single, GATES, f"layer.forget_layers = 'last'\n    {GATES}", steps("lmm", forget_layers="all")),
+        single, GATES, f"{SHARES}._replace(alpha=torch.cat((0 * a[..., :-1], a[..., -1:]), -1))",
+        steps("lmm", forget_layers="all")),
     "a single token with momentum where there is none": (
-        single, GATES, f"layer.momentum = True\n    {GATES}", steps("lmm", momentum=False)),
+        single, GATES, f"{SHARES}._replace(eta=e)", steps("lmm", momentum=False)),
     "a single token whose gates are those of other heads": (
         single, GATES, GATES.replace("1, -1)", "1, -1).flip(2)"), steps("lmm")),
     "a single token whose values are those of other heads": (

@@ -15,9 +15,11 @@ from torch.nn.utils import parametrize
 from tests.proofs.model_proofs import VARIANTS, make_model, memories, random_tokens, run_in_pieces
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
-from titans import Gates, ModelState, NeuralMemory, TitansLM, unchanged_parameters
+from titans import DeepMemory, Gates, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
 from titans.attention import Attention
+from titans.blocks import MIXERS, Mixer
 from titans.observe import edited_gates, observed
+from titans.recurrence import Momentum
 from titans.state import SERIALS
 from titans.unchanged import LONG_WAY, long_way
 
@@ -88,6 +90,64 @@ def test_where_attention_has_a_hook_the_short_way_is_not_taken_by_joined_rows_ei
             handle.remove()
         assert all(block.mixer.short for block in model.blocks)
         assert_same({"logits": logits_of_steps(model, tokens)}, {"logits": plain})
+
+
+class Softer(Attention):
+    """Attention that looks at all more alike, in a call of its own."""
+
+    def forward(self, q, *others):
+        return super().forward(q / 2, *others)
+
+
+class Own(DeepMemory):
+    """A memory that might do anything."""
+
+
+def with_attention(mixer: Mixer, config: TitansConfig) -> None:
+    mixer.attention = Softer(config.dim, config.heads, config.head_size)
+
+
+def with_memory(mixer: Mixer, config: TitansConfig) -> None:
+    old = mixer.memory.memory
+    mixer.memory.memory = Own(old.dim, old.heads, old.depth, config.memory_expansion)
+
+
+def with_rule(mixer: Mixer, config: TitansConfig) -> None:
+    mixer.memory.rule = Momentum()
+
+
+def as_a_subclass(mixer: Mixer, config: TitansConfig) -> None:
+    mixer.__class__ = type("OfOnesOwn", (type(mixer),), {})
+
+
+def with_a_layer_of_a_subclass(mixer: Mixer, config: TitansConfig) -> None:
+    mixer.memory.__class__ = type("OfOnesOwn", (NeuralMemory,), {})
+
+
+OWN = {
+    with_attention: ("mac", "mag", "mal", "attention"),
+    with_memory: ("mac", "mag", "mal", "lmm"),
+    with_rule: ("mac", "mag", "mal", "lmm"),
+    as_a_subclass: VARIANTS,
+    with_a_layer_of_a_subclass: ("mac", "mag", "mal", "lmm"),
+}
+
+
+@pytest.mark.parametrize(("change", "variant"), [(change, variant) for change, some in OWN.items() for variant in some])
+@torch.no_grad()
+def test_what_is_of_ones_own_takes_no_short_way(change, variant):
+    """Whatever it is; and it reads single tokens as it reads several."""
+
+    def mixer_of_ones_own(config: TitansConfig) -> Mixer:
+        mixer = MIXERS[variant](config)
+        change(mixer, config)
+        return mixer
+
+    model = make_model(variant, lambda config: TitansLM(config, {variant: mixer_of_ones_own}), layers=1)
+    tokens = random_tokens(model, 2, 5)
+    assert not model.blocks[0].mixer.short
+    assert not model.reader().together
+    assert_same({"logits": logits_of_steps(model, tokens)}, {"logits": model(tokens).logits})
 
 
 class LowRank(nn.Module):

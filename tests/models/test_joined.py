@@ -159,6 +159,23 @@ def test_a_clone_of_what_inference_made_can_be_trained_on(variant):
         assert_same_states(state, model(tokens[:, :5]).state.detach())
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_joined_split_or_selected_of_what_inference_made_can_be_trained_on(variant):
+    """With the gradients that it has from states made in another mode."""
+    model, found = make_model(variant), []
+    tokens = random_tokens(model, 3, 5, seed=3)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            one, two = (model(random_tokens(model, rows, count)).state for rows, count in ((1, 5), (2, 6)))
+        joined = ModelState.join([one, *two.split()])
+        for state in (joined, joined.select(torch.tensor([2, 0, 2])), model.reset(joined, row(1))):
+            model.zero_grad()
+            model(tokens, state, labels=tokens).loss.backward()
+            found.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
+    for got, want in zip(found[3:], found[:3], strict=True):
+        assert_same(got, want)
+
+
 @torch.no_grad()
 def test_a_clone_is_of_its_own():
     state = make_model("mac")(torch.ones(2, 5, dtype=torch.long)).state

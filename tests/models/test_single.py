@@ -328,3 +328,36 @@ def test_no_single_token_is_nan_where_the_products_of_a_memory_leave_float32(var
     tokens = random_tokens(model, 2, TOKENS)
     assert logits_of_steps(model, tokens).isfinite().all()
     assert model(tokens).logits.isfinite().all()
+
+
+# ---- Training mode, autocast -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_in_training_mode_dropout_falls_on_a_single_token_as_on_the_long_way(variant):
+    model, found = made(variant, dropout=0.5).train(), []
+    tokens, token = random_tokens(model, 2, TOKENS), random_tokens(model, 2, 1, seed=3)
+    state = model(tokens).state
+    for way in (nullcontext, long_way):
+        torch.manual_seed(1)
+        with way():
+            found.append(model(token, state).logits)
+    assert_same({"logits": found[0]}, {"logits": found[1]})
+    assert not torch.allclose(found[0], model.eval()(token, state).logits)
+
+
+@torch.no_grad()
+def test_a_single_token_leaves_autocast_by_itself():
+    """In a layer, and in its scan alone."""
+    torch.manual_seed(0)
+    layer, x = NeuralMemory(8, heads=2, chunk_size=3), torch.randn(2, 1, 8)
+    with observed(layer) as calls:
+        _, state = layer(torch.randn(2, 5, 8))
+        want, after = layer(x, state)
+        with torch.autocast("cpu", torch.bfloat16):
+            got, in_autocast = layer(x, state)
+            _, scanned = layer.scan(calls[1].tokens, state)
+    assert torch.equal(got, want)
+    for one in (in_autocast, scanned):
+        assert all(map(torch.equal, one.weights, after.weights))

@@ -593,6 +593,21 @@ def test_layers_of_another_model_are_looked_at(noted):
     refused(ValueError, lambda: model(token, state.to(torch.float32)), "state belongs to another dtype")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_model_that_was_cast_or_moved_looks_at_its_own_states_again(variant):
+    """And so does a layer of memory."""
+    model, layer = make_model(variant), NeuralMemory(8).double()
+    token, x = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, 8)
+    state, of_layer = model(random_tokens(model, 2, 5)).state, layer(x.double())[1]
+    model.float(), layer.float()
+    refused(ValueError, lambda: model(token, state), "state belongs to another dtype")
+    refused(ValueError, lambda: layer(x, of_layer), "state belongs to another dtype")
+    model.double().to("meta"), layer.double().to("meta")
+    refused(ValueError, lambda: model(token.to("meta"), state), "state must be on device meta, got cpu")
+    refused(ValueError, lambda: layer(x.double().to("meta"), of_layer), "state belongs to another device")
+
+
 def test_no_two_modules_make_the_same_note_in_other_processes_neither():
     """By the number that the first one got; a package that is imported anew stands for another process."""
     serials = [module.serial for module in make_model("mac").modules() if hasattr(module, "serial")]

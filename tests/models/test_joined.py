@@ -616,13 +616,14 @@ def test_no_two_modules_make_the_same_note_in_other_processes_neither():
     assert abs(next(anew.state.SERIALS) - serials[0]) > 10**6
 
 
+@pytest.mark.parametrize("lengths", [[5, 4, 3, 8, 20], [*[4] * 100, 6]], ids=["few", "many of one segment"])
 @torch.no_grad()
-def test_a_state_of_packed_documents_holds_its_own_numbers_alone():
-    model = make_model("mac")
-    tokens = random_tokens(model, 1, 40)
-    starts = torch.zeros(1, 40, dtype=torch.bool)
-    starts[0, [0, 5, 9, 12, 20]] = True
-    state = model(tokens, starts=starts).state
+def test_a_state_of_packed_documents_holds_its_own_numbers_alone(lengths):
+    """The last one goes on where a hundred others have ended, in the middle of its segment."""
+    model, total = make_model("mac"), sum(lengths)
+    starts = torch.zeros(1, total, dtype=torch.bool)
+    starts[0, torch.tensor([0, *lengths]).cumsum(0)[:-1]] = True
+    state = model(random_tokens(model, 1, total), starts=starts).state
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.tensors().values()}
     assert sum(held.values()) <= 1.5 * sum(t.nbytes for t in state.tensors().values())
 

@@ -18,6 +18,7 @@ from tests.refusals.refused import refused
 from titans import DeepMemory, Gates, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
 from titans.attention import Attention
 from titans.blocks import MIXERS, Mixer
+from titans.model import IN_MEMORY_PRECISION
 from titans.observe import edited_gates, observed
 from titans.recurrence import Momentum
 from titans.state import SERIALS
@@ -297,11 +298,13 @@ def test_gates_that_an_edit_takes_out_of_their_range_are_refused_for_single_toke
         refused(ValueError, lambda: layer(x, state), "gates.eta must have shape")
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize(("inputs", "weights"), [(1e38, 1), (1, 1e15), (1e38, 1e15)])
+HUGE = [(1, 1e38, 1e15), (2, 1e38, 1), (2, 1e38, 1e12), (3, 1e38, 1), (3, 1, 1e15), (3, 1e38, 1e15)]
+
+
+@pytest.mark.parametrize(("depth", "inputs", "weights"), HUGE)
 @torch.no_grad()
 def test_numbers_at_the_end_of_float32_give_single_tokens_what_they_give_several(depth, inputs, weights):
-    """The first tokens, before rounding is enlarged, unless their products leave float32's range; NaN is none."""
+    """The first tokens, before rounding is enlarged, unless their products leave float32's range; nothing is NaN."""
     torch.manual_seed(0)
     layer = NeuralMemory(8, heads=2, depth=depth)
     for weight in layer.memory.weights:
@@ -312,8 +315,7 @@ def test_numbers_at_the_end_of_float32_give_single_tokens_what_they_give_several
         y, state = layer(token, state)
         found.append(y)
     stepped = torch.cat(found, dim=1)
-    assert stepped.isfinite().all()
-    assert whole.isfinite().all()
+    assert all(some.isfinite().all() for some in (stepped, whole, *state.weights, *state.momentum))
     if depth < 3 or weights == 1:
         assert_same({"y": stepped[:, :3]}, {"y": whole[:, :3]}, 1e-4)
 
@@ -361,3 +363,18 @@ def test_a_single_token_leaves_autocast_by_itself():
     assert torch.equal(got, want)
     for one in (in_autocast, scanned):
         assert all(map(torch.equal, one.weights, after.weights))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_in_half_precision_a_single_token_has_the_numbers_of_the_long_way_and_writes_in_float32(variant):
+    model, found = made(variant, layers=1).bfloat16(), []
+    tokens, token = random_tokens(model, 2, TOKENS), random_tokens(model, 2, 1, seed=3)
+    state = model(tokens).state
+    for way in (nullcontext, long_way):
+        with way():
+            found.append(model(token, state))
+    assert_same({"logits": found[0].logits.float()}, {"logits": found[1].logits.float()}, 0.05)
+    for name, tensor in found[0].state.tensors().items():
+        learns = IN_MEMORY_PRECISION.intersection(name.split("."))
+        assert tensor.dtype == (torch.float32 if learns else torch.bfloat16), name

@@ -28,10 +28,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from titans.bounds import full_precision
-from titans.checks import is_traced
+from titans.checks import is_traced, own_derivatives
 
 
 class StepMix(NamedTuple):
@@ -51,9 +50,9 @@ def chunk_step(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tens
         `StepMix`.
     Tools that trace or map, and forward-mode derivatives, meet torch's own operations alone.
     """
-    if is_traced() or forward_ad._current_level >= 0:
-        return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
-    return ChunkStep.apply(W, S, z, a, e, *mix)
+    if own_derivatives():
+        return ChunkStep.apply(W, S, z, a, e, *mix)
+    return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
 
 
 class ChunkStep(torch.autograd.Function):

@@ -100,8 +100,9 @@ def _decay_products(gate: Tensor, cumprod: Callable[..., Tensor], tril: Callable
 
 
 class DecayProducts(torch.autograd.Function):
-    """`decay_products` with a derivative by hand: gate_j is in D[t, s] for s < j <= t, where beside it stands D[t, j]
-    D[j - 1, s], so that its derivative is the sum of dD[t, s] D[t, j] D[j - 1, s]."""
+    """`decay_products` with a derivative by hand: gate_j is a factor of D[t, s] for s < j <= t, so that its derivative
+    is the sum of dD[t, s] D[t, s] / gate_j over these. Where that says nothing, at gates of 0, autograd's own is taken.
+    """
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor) -> Tensor:
@@ -112,11 +113,13 @@ class DecayProducts(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dD: Tensor) -> Tensor:
         gate, D = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph
-            D = decay_products(gate)
-        with full_precision(dD):
-            back = D[..., 1:].mT @ dD  # [..., j, s]
-        return torch.cat((back[..., :1, 0], (back[..., 1:, :] * D[..., :-1, :]).sum(-1)), dim=-1)
+        again = torch.is_grad_enabled()  # create_graph
+        if not (again or bool((gate == 0).any())):
+            return (dD * D).cumsum_(-1)[..., :-1].tril().sum(-2) / gate
+        with torch.enable_grad():
+            gate = gate if again else gate.detach().requires_grad_()
+            D = _decay_products(gate, torch.cumprod, torch.tril)
+            return torch.autograd.grad(D, gate, dD, create_graph=again)[0]
 
 
 def chunked_scan(

@@ -249,10 +249,10 @@ def _attention(config: TitansConfig, T: int, seen: int, prefix: int, streams: in
 
 
 def _read(config: TitansConfig, T: int) -> _Count:
-    """M*(q) for T queries: 2 |M| each. Kept: what goes into each layer and into norms and bounds."""
+    """M*(q) for T queries: 2 |M| each. Kept: what goes into each layer and into norms."""
     H, shapes = config.memory_heads, _shapes(config)
     hidden = sum(o for o, _ in shapes[:-1])
-    return _Count(2 * T * _memory_size(config), precise=T * (6 * config.dim + 2 * H * (1 + hidden)))
+    return _Count(2 * T * _memory_size(config), precise=T * (4 * config.dim + 2 * H * (1 + hidden)))
 
 
 def _learn(config: TitansConfig, T: int, place: int) -> _Count:
@@ -274,9 +274,7 @@ def _piece(config: TitansConfig, c: int) -> _Count:
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
     kept = sum(c * (5 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
-    kept += (2 * c * c + 7 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
-    if len(shapes) > 2:  # numbers are bounded: before and after
-        kept += sum(2 * c * (o + i) for o, i in shapes)
+    kept += (2 * c * c + 3 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
     if config.memory_residual:  # LN, its error, and the sums in both
         kept += 6 * c * shapes[-1][0]
     return _Count(H * (layers + mix), 0 if learned else H * mix, precise=2 * _memory_size(config) + H * kept)
@@ -284,7 +282,7 @@ def _piece(config: TitansConfig, c: int) -> _Count:
 
 def _output(config: TitansConfig, T: int) -> _Count:
     """The output gate: 4 T D^2."""
-    return _Count(4 * T * config.dim**2, plain=T * (9 * config.dim + config.memory_heads))
+    return _Count(4 * T * config.dim**2, plain=T * (7 * config.dim + config.memory_heads))
 
 
 def _state(config: TitansConfig, variant: str, n: int) -> _Count:

@@ -68,15 +68,19 @@ class ChunkStep(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         products = _products(W, S, z, a, e, *mix[2::2])
         ctx.save_for_backward(W, S, z, a, e, *mix, *products)
+        ctx.set_materialize_grads(False)
         return _results(W, S, a, e, mix, products, IN_PLACE)
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
-        with full_precision(dh):
-            return _backward(ctx.saved_tensors, dh, dW_end, dS_end)
+    def backward(ctx: Any, dh: Tensor | None, *ends: Tensor | None) -> tuple[Tensor | None, ...]:
+        e = ctx.saved_tensors[4]
+        with full_precision(e):
+            return _backward(ctx.saved_tensors, torch.zeros_like(e) if dh is None else dh, *ends)
 
 
-def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
+def _backward(
+    saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor | None, dS_end: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """The derivatives of a step's inputs, in their order."""
     W, S, z, a, e, P, f, M, g_c, m, *products = saved
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
@@ -85,16 +89,22 @@ def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tenso
     plus, plus_matmul, plus_last = APART if is_traced() or _in_batches() else IN_PLACE
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
-    dM, edh_M = edh * az, edh * M
+    edh_M = edh * M
+    dW, dS = torch.bmm(dh_kept.mT, z), torch.bmm(dh_carried.mT, z)
     dz = plus_matmul(plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
-    da = plus_matmul(plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
+    da, de = torch.bmm(edh_M.mT, z), torch.bmm((az * M).mT, dh)
+    dP, df, dM = _dots(dh, Wz), _dots(dh, Sz), edh * az
+    if dW_end is None and dS_end is None:  # nobody asks what comes after this chunk
+        return dW, dS, dz, da, de, dP, df, dM, None, None
+    dW_end = torch.zeros_like(W) if dW_end is None else dW_end
+    dS_end = torch.zeros_like(S) if dS_end is None else dS_end
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-    de = plus_matmul(plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
-    dP = plus_last(_dots(dh, Wz), _dot(dW_end, W))
-    df = plus_last(_dots(dh, Sz), _dot(dW_end, S))
+    dW = plus(dW, dW_end, P[:, -1:])
+    dS = plus(plus(dS, dW_end, f[:, -1:]), dS_end, g_c)
+    da = plus_matmul(plus_matmul(da, e_weight, dW_end), e_momentum, dS_end)
+    de = plus(plus(de, dWa, M[:, -1, :, None]), dSa, m)
+    dP, df = plus_last(dP, _dot(dW_end, W)), plus_last(df, _dot(dW_end, S))
     dM = plus_last(dM, _dots(e, dWa).mT)
-    dW = plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
-    dS = plus_matmul(plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
     return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
 
 

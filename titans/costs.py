@@ -21,7 +21,7 @@ layer; then come a . z, its product with e, and G. A single token without gradie
     attention      4 A k for k keys; those of prefix and memory queries are made once a segment
 
 In training the backward pass does twice what the forward pass did,
-but for what nothing is learned from.
+but for what nothing is learned from, as W' and S' of the last piece, which no loss reads.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _mixer(config: TitansConfig, variant: str, T: int, n: int) -> _Count:
         dropped = _output(config, prefix)
         dropped.not_learned = dropped.operations
         count += _learn(config, prefix, 0) + dropped
-    count += _learn(config, T, (prefix + n) % config.chunk_size) + _output(config, T)
+    count += _learn(config, T, (prefix + n) % config.chunk_size) + _last(config, T, prefix + n + T) + _output(config, T)
     if variant == "lmm":
         return count
     count.plain += T * 6 * D if variant == "mag" else T * (2 * D + 1)  # the gate's norms and factors, or a norm
@@ -234,6 +234,7 @@ def _segments(config: TitansConfig, memory: bool, T: int, n: int) -> _Count:
             piece += _learn(config, size, place)
         count += piece * times
     if memory:  # queries for h, their convolution and SiLU; what is written, normalised; the gate
+        count += _last(config, size, n + T)
         count += _Count(2 * T * D * D, plain=T * (4 * D + 1 + 6 * D * config.memory_gate)) + _output(config, T)
     return count
 
@@ -265,6 +266,12 @@ def _learn(config: TitansConfig, T: int, place: int) -> _Count:
     for c, times in ((first, 1), (config.chunk_size, whole), (rest, rest > 0)):
         count += _piece(config, c) * int(times)
     return count
+
+
+def _last(config: TitansConfig, T: int, n: int) -> _Count:
+    """W' and S' of the last piece of T tokens, n being all that the memory has read then: no loss reads them."""
+    c = min(T, n % config.chunk_size or config.chunk_size)
+    return _Count(not_learned=4 * c * _memory_size(config))
 
 
 def _piece(config: TitansConfig, c: int) -> _Count:

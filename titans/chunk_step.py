@@ -52,7 +52,7 @@ def chunk_step(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tens
     """
     if own_derivatives():
         return ChunkStep.apply(W, S, z, a, e, *mix)
-    return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
+    return _results(W, S, a, e, mix, _products(W, S, z, a), APART)
 
 
 class ChunkStep(torch.autograd.Function):
@@ -66,7 +66,7 @@ class ChunkStep(torch.autograd.Function):
     def forward(
         ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        products = _products(W, S, z, a, e, *mix[2::2])
+        products = _products(W, S, z, a)
         ctx.save_for_backward(W, S, z, a, e, *mix, *products)
         ctx.set_materialize_grads(False)
         return _results(W, S, a, e, mix, products, IN_PLACE)
@@ -84,8 +84,8 @@ def _backward(
     """The derivatives of a step's inputs, in their order."""
     W, S, z, a, e, P, f, M, g_c, m, *products = saved
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
-        products = _products(W, S, z, a, e, M, m)
-    Wz, Sz, az, e_weight, e_momentum = products
+        products = _products(W, S, z, a)
+    Wz, Sz, az = products
     plus, plus_matmul, plus_last = APART if is_traced() or _in_batches() else IN_PLACE
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
@@ -98,6 +98,7 @@ def _backward(
         return dW, dS, dz, da, de, dP, df, dM, None, None
     dW_end = torch.zeros_like(W) if dW_end is None else dW_end
     dS_end = torch.zeros_like(S) if dS_end is None else dS_end
+    e_weight, e_momentum = _written(e, M, m)
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
     dW = plus(dW, dW_end, P[:, -1:])
     dS = plus(plus(dS, dW_end, f[:, -1:]), dS_end, g_c)
@@ -139,17 +140,23 @@ def _results(
     W: Tensor, S: Tensor, a: Tensor, e: Tensor, mix: Sequence[Tensor], products: Sequence[Tensor], sums: Sums
 ) -> tuple[Tensor, Tensor, Tensor]:
     """h, W' and S'."""
-    P, f, M, g_c, _ = mix
+    P, f, M, g_c, m = mix
     plus, plus_matmul, _ = sums
-    Wz, Sz, az, e_weight, e_momentum = products
+    Wz, Sz, az = products
+    e_weight, e_momentum = _written(e, M, m)
     h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
     W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
     return h, W_end, plus_matmul(S * g_c, e_momentum.mT, a)
 
 
-def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:
-    """What both passes need: W z, S z, a . z, and the errors as they enter W' and S'."""
-    return [z.bmm(W.mT), z.bmm(S.mT), z.bmm(a.mT), e * M[:, -1, :, None], e * m]
+def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor) -> list[Tensor]:
+    """What both passes need: W z, S z and a . z."""
+    return [z.bmm(W.mT), z.bmm(S.mT), z.bmm(a.mT)]
+
+
+def _written(e: Tensor, M: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """The errors as they enter W' and S'."""
+    return e * M[:, -1, :, None], e * m
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:

@@ -280,7 +280,7 @@ def _piece(config: TitansConfig, c: int) -> _Count:
     mix = 2 * c * c * (c + 1) * len(shapes)
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
-    kept = sum(c * (5 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
+    kept = sum(c * (3 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
     kept += (2 * c * c + 3 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
     if config.memory_residual:  # LN, its error, and the sums in both
         kept += 6 * c * shapes[-1][0]

@@ -52,7 +52,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
 from titans.bounds import bounded_errors, finite, full_precision
-from titans.checks import is_traced, own_derivatives
+from titans.checks import has_numbers, is_traced, own_derivatives
 from titans.chunk_step import StepMix, chunk_step
 from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
@@ -114,7 +114,7 @@ class DecayProducts(torch.autograd.Function):
     def backward(ctx: Any, dD: Tensor) -> Tensor:
         gate, D = ctx.saved_tensors
         again = torch.is_grad_enabled()  # create_graph
-        if not (again or bool((gate == 0).any())):
+        if has_numbers(gate) and not (again or bool((gate == 0).any())):
             return (dD * D).cumsum_(-1)[..., :-1].tril().sum(-2) / gate
         with torch.enable_grad():
             gate = gate if again else gate.detach().requires_grad_()

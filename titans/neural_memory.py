@@ -78,9 +78,9 @@ def convolved(padded: Tensor, weight: Tensor) -> Tensor:
     plus = Tensor.addcmul_ if own_derivatives() else torch.addcmul
     first, *others = weight[:, 0].mT.contiguous()
     tokens = padded.shape[1] - len(others)
-    mixed = padded[:, :tokens] * first
+    mixed = padded.narrow(1, 0, tokens) * first  # a slice of everything is what vmap over gradients cannot take
     for shift, one in enumerate(others, 1):
-        mixed = plus(mixed, padded[:, shift : shift + tokens], one)
+        mixed = plus(mixed, padded.narrow(1, shift, tokens), one)
     return mixed
 
 
@@ -98,7 +98,7 @@ class Convolution(torch.autograd.Function):
         padded, weight = ctx.saved_tensors
         width, tokens = weight.shape[-1], g.shape[1]
         back = convolved(F.pad(g, (0, 0, width - 1, width - 1)), weight.flip(-1))
-        each = [(g * padded[:, shift : shift + tokens]).sum((0, 1)) for shift in range(width)]
+        each = [(g * padded.narrow(1, shift, tokens)).sum((0, 1)) for shift in range(width)]
         return back, torch.stack(each, dim=-1)[:, None]
 
 

@@ -38,6 +38,8 @@ def finite(x: Tensor) -> Tensor:
     more whose gates are at their ends, where the bounded steps of many tokens add up until a product
     of weights leaves float32's range.
     """
+    if x.device.type == "cpu" and has_numbers(x) and _all_within(x.detach(), NUMBER_LIMIT):
+        return x  # as nearly always, see `bounded_errors`
     return x.nan_to_num(nan=0.0).clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
 
 
@@ -58,6 +60,12 @@ def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
     if e.device.type == "cpu" and has_numbers(e) and _all_below(a.detach(), e.detach(), largest):
         return e  # as nearly always; on other devices a look would cost more than it saves
     return e * _shrink(_norm(e) * _norm(a), largest)
+
+
+def _all_within(x: Tensor, limit: float) -> bool:
+    """Whether all of x are numbers from -limit to limit."""
+    low, high = map(float, torch.aminmax(x))
+    return -limit <= low and high <= limit
 
 
 def _all_below(a: Tensor, e: Tensor, largest: float) -> bool:

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 
 def is_traced() -> bool:
@@ -24,6 +25,12 @@ def is_traced() -> bool:
 
 
 _TRACING = (torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FUNCTIONAL)
+
+
+def own_derivatives() -> bool:
+    """Whether an operation may bring a derivative by hand: tools that trace or map, and forward-mode derivatives, must
+    meet torch's own operations alone."""
+    return not (is_traced() or forward_ad._current_level >= 0)
 
 
 def has_numbers(value: Tensor) -> bool:

@@ -28,10 +28,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from titans.bounds import full_precision
-from titans.checks import is_traced
+from titans.checks import is_traced, own_derivatives
 
 
 class StepMix(NamedTuple):
@@ -51,9 +50,9 @@ def chunk_step(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tens
         `StepMix`.
     Tools that trace or map, and forward-mode derivatives, meet torch's own operations alone.
     """
-    if is_traced() or forward_ad._current_level >= 0:
-        return _results(W, S, a, e, mix, _products(W, S, z, a, e, *mix[2::2]), APART)
-    return ChunkStep.apply(W, S, z, a, e, *mix)
+    if own_derivatives():
+        return ChunkStep.apply(W, S, z, a, e, *mix)
+    return _results(W, S, a, e, mix, _products(W, S, z, a), APART)
 
 
 class ChunkStep(torch.autograd.Function):
@@ -67,35 +66,46 @@ class ChunkStep(torch.autograd.Function):
     def forward(
         ctx: Any, W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, *mix: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        products = _products(W, S, z, a, e, *mix[2::2])
+        products = _products(W, S, z, a)
         ctx.save_for_backward(W, S, z, a, e, *mix, *products)
+        ctx.set_materialize_grads(False)
         return _results(W, S, a, e, mix, products, IN_PLACE)
 
     @staticmethod
-    def backward(ctx: Any, dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
-        with full_precision(dh):
-            return _backward(ctx.saved_tensors, dh, dW_end, dS_end)
+    def backward(ctx: Any, dh: Tensor | None, *ends: Tensor | None) -> tuple[Tensor | None, ...]:
+        e = ctx.saved_tensors[4]
+        with full_precision(e):
+            return _backward(ctx.saved_tensors, torch.zeros_like(e) if dh is None else dh, *ends)
 
 
-def _backward(saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor, dS_end: Tensor) -> tuple[Tensor, ...]:
+def _backward(
+    saved: Sequence[Tensor], dh: Tensor, dW_end: Tensor | None, dS_end: Tensor | None
+) -> tuple[Tensor | None, ...]:
     """The derivatives of a step's inputs, in their order."""
     W, S, z, a, e, P, f, M, g_c, m, *products = saved
     if torch.is_grad_enabled():  # create_graph: what the forward pass made was made without a graph
-        products = _products(W, S, z, a, e, M, m)
-    Wz, Sz, az, e_weight, e_momentum = products
+        products = _products(W, S, z, a)
+    Wz, Sz, az = products
     plus, plus_matmul, plus_last = APART if is_traced() or _in_batches() else IN_PLACE
     dh_kept, dh_carried = dh * P, dh * f
     edh = torch.bmm(dh, e.mT)  # [n, t, i]
-    dM, edh_M = edh * az, edh * M
+    edh_M = edh * M
+    dW, dS = torch.bmm(dh_kept.mT, z), torch.bmm(dh_carried.mT, z)
     dz = plus_matmul(plus_matmul(torch.bmm(dh_kept, W), dh_carried, S), edh_M, a)
-    da = plus_matmul(plus_matmul(torch.bmm(edh_M.mT, z), e_weight, dW_end), e_momentum, dS_end)
+    da, de = torch.bmm(edh_M.mT, z), torch.bmm((az * M).mT, dh)
+    dP, df, dM = _dots(dh, Wz), _dots(dh, Sz), edh * az
+    if dW_end is None and dS_end is None:  # nobody asks what comes after this chunk
+        return dW, dS, dz, da, de, dP, df, dM, None, None
+    dW_end = torch.zeros_like(W) if dW_end is None else dW_end
+    dS_end = torch.zeros_like(S) if dS_end is None else dS_end
+    e_weight, e_momentum = _written(e, M, m)
     dWa, dSa = torch.bmm(a, dW_end.mT), torch.bmm(a, dS_end.mT)
-    de = plus_matmul(plus(dWa * M[:, -1, :, None], dSa, m), (az * M).mT, dh)
-    dP = plus_last(_dots(dh, Wz), _dot(dW_end, W))
-    df = plus_last(_dots(dh, Sz), _dot(dW_end, S))
+    dW = plus(dW, dW_end, P[:, -1:])
+    dS = plus(plus(dS, dW_end, f[:, -1:]), dS_end, g_c)
+    da = plus_matmul(plus_matmul(da, e_weight, dW_end), e_momentum, dS_end)
+    de = plus(plus(de, dWa, M[:, -1, :, None]), dSa, m)
+    dP, df = plus_last(dP, _dot(dW_end, W)), plus_last(df, _dot(dW_end, S))
     dM = plus_last(dM, _dots(e, dWa).mT)
-    dW = plus_matmul(dW_end * P[:, -1:], dh_kept.mT, z)
-    dS = plus_matmul(plus(dW_end * f[:, -1:], dS_end, g_c), dh_carried.mT, z)
     return dW, dS, dz, da, de, dP, df, dM, _dot(dS_end, S), _dots(e, dSa)
 
 
@@ -130,17 +140,23 @@ def _results(
     W: Tensor, S: Tensor, a: Tensor, e: Tensor, mix: Sequence[Tensor], products: Sequence[Tensor], sums: Sums
 ) -> tuple[Tensor, Tensor, Tensor]:
     """h, W' and S'."""
-    P, f, M, g_c, _ = mix
+    P, f, M, g_c, m = mix
     plus, plus_matmul, _ = sums
-    Wz, Sz, az, e_weight, e_momentum = products
+    Wz, Sz, az = products
+    e_weight, e_momentum = _written(e, M, m)
     h = plus_matmul(plus(Wz * P, Sz, f), az * M, e)
     W_end = plus_matmul(plus(W * P[:, -1:], S, f[:, -1:]), e_weight.mT, a)
     return h, W_end, plus_matmul(S * g_c, e_momentum.mT, a)
 
 
-def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor, e: Tensor, M: Tensor, m: Tensor) -> list[Tensor]:
-    """What both passes need: W z, S z, a . z, and the errors as they enter W' and S'."""
-    return [z.bmm(W.mT), z.bmm(S.mT), z.bmm(a.mT), e * M[:, -1, :, None], e * m]
+def _products(W: Tensor, S: Tensor, z: Tensor, a: Tensor) -> list[Tensor]:
+    """What both passes need: W z, S z and a . z."""
+    return [z.bmm(W.mT), z.bmm(S.mT), z.bmm(a.mT)]
+
+
+def _written(e: Tensor, M: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """The errors as they enter W' and S'."""
+    return e * M[:, -1, :, None], e * m
 
 
 def _dots(x: Tensor, y: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ The symbols, for b rows, h heads, T tokens, d features of a head and chunks of c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from einops import rearrange
@@ -52,7 +52,7 @@ from torch import Tensor
 from torch._higher_order_ops.scan import scan
 
 from titans.bounds import bounded_errors, finite, full_precision
-from titans.checks import is_traced
+from titans.checks import has_numbers, is_traced, own_derivatives
 from titans.chunk_step import StepMix, chunk_step
 from titans.memory import LayeredMemory, is_layered
 from titans.recurrence import Momentum, inner_rule
@@ -73,10 +73,14 @@ class ChunkMix(NamedTuple):
 def chunk_mix(theta: Tensor, eta: Tensor, alpha: Tensor) -> ChunkMix:
     """The coefficients of a chunk in closed form, from its gates [..., c]. Gates of exactly 0 and 1
     are exact."""
+    c = theta.shape[-1]
     keep, past = decay_products(torch.stack((1 - alpha, eta))).unbind()
-    mixed = keep[..., 1:] @ past  # [..., c, 1 + c]: f, then G without theta
-    written, end = mixed[..., 1:] * theta[..., None, :], past[..., -1, :]
-    return ChunkMix(keep[..., 0], mixed[..., 0], written, end[..., 0], end[..., 1:] * theta)
+    kept, keep = keep.split((1, c), dim=-1)  # not slices: their derivatives are filled with zeros and added
+    carried, written = (keep @ past).split((1, c), dim=-1)
+    momentum_kept, momentum_written = past[..., -1, :].split((1, c), dim=-1)
+    return ChunkMix(
+        kept[..., 0], carried[..., 0], written * theta[..., None, :], momentum_kept[..., 0], momentum_written * theta
+    )
 
 
 def decay_products(gate: Tensor) -> Tensor:
@@ -86,12 +90,36 @@ def decay_products(gate: Tensor) -> Tensor:
     Running products rather than differences of logarithms, so that gates of 0 give exact values and
     finite gradients.
     """
+    return DecayProducts.apply(gate) if own_derivatives() else _decay_products(gate, torch.cumprod, torch.tril)
+
+
+def _decay_products(gate: Tensor, cumprod: Callable[..., Tensor], tril: Callable[..., Tensor]) -> Tensor:
     c = gate.shape[-1]
     after = torch.ones(c, c + 1, dtype=torch.bool, device=gate.device).tril()
-    factors = torch.where(after, gate[..., None], 1.0)
-    if makes_graph((gate,)):
-        return factors.cumprod(-2).tril(1)
-    return factors.cumprod_(-2).tril_(1)  # the largest tensors of a long chunk: once, not three times
+    return tril(cumprod(torch.where(after, gate[..., None], 1.0), -2), 1)
+
+
+class DecayProducts(torch.autograd.Function):
+    """`decay_products` with a derivative by hand: gate_j is a factor of D[t, s] for s < j <= t, so that its derivative
+    is the sum of dD[t, s] D[t, s] / gate_j over these. Where that says nothing, at gates of 0, autograd's own is taken.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor) -> Tensor:
+        D = _decay_products(gate, Tensor.cumprod_, Tensor.tril_)  # the largest tensors of a long chunk: made once
+        ctx.save_for_backward(gate, D)
+        return D
+
+    @staticmethod
+    def backward(ctx: Any, dD: Tensor) -> Tensor:
+        gate, D = ctx.saved_tensors
+        again = torch.is_grad_enabled()  # create_graph
+        if has_numbers(gate) and not (again or bool((gate == 0).any())):
+            return (dD * D).cumsum_(-1)[..., :-1].tril().sum(-2) / gate
+        with torch.enable_grad():
+            gate = gate if again else gate.detach().requires_grad_()
+            D = _decay_products(gate, torch.cumprod, torch.tril)
+            return torch.autograd.grad(D, gate, dD, create_graph=again)[0]
 
 
 def chunked_scan(

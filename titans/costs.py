@@ -21,7 +21,7 @@ layer; then come a . z, its product with e, and G. A single token without gradie
     attention      4 A k for k keys; those of prefix and memory queries are made once a segment
 
 In training the backward pass does twice what the forward pass did,
-but for what nothing is learned from.
+but for what nothing is learned from, as W' and S' of the last piece, which no loss reads.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _mixer(config: TitansConfig, variant: str, T: int, n: int) -> _Count:
         dropped = _output(config, prefix)
         dropped.not_learned = dropped.operations
         count += _learn(config, prefix, 0) + dropped
-    count += _learn(config, T, (prefix + n) % config.chunk_size) + _output(config, T)
+    count += _learn(config, T, (prefix + n) % config.chunk_size) + _last(config, T, prefix + n + T) + _output(config, T)
     if variant == "lmm":
         return count
     count.plain += T * 6 * D if variant == "mag" else T * (2 * D + 1)  # the gate's norms and factors, or a norm
@@ -234,6 +234,7 @@ def _segments(config: TitansConfig, memory: bool, T: int, n: int) -> _Count:
             piece += _learn(config, size, place)
         count += piece * times
     if memory:  # queries for h, their convolution and SiLU; what is written, normalised; the gate
+        count += _last(config, size, n + T)
         count += _Count(2 * T * D * D, plain=T * (4 * D + 1 + 6 * D * config.memory_gate)) + _output(config, T)
     return count
 
@@ -249,10 +250,10 @@ def _attention(config: TitansConfig, T: int, seen: int, prefix: int, streams: in
 
 
 def _read(config: TitansConfig, T: int) -> _Count:
-    """M*(q) for T queries: 2 |M| each. Kept: what goes into each layer and into norms and bounds."""
+    """M*(q) for T queries: 2 |M| each. Kept: what goes into each layer and into norms."""
     H, shapes = config.memory_heads, _shapes(config)
     hidden = sum(o for o, _ in shapes[:-1])
-    return _Count(2 * T * _memory_size(config), precise=T * (6 * config.dim + 2 * H * (1 + hidden)))
+    return _Count(2 * T * _memory_size(config), precise=T * (4 * config.dim + 2 * H * (1 + hidden)))
 
 
 def _learn(config: TitansConfig, T: int, place: int) -> _Count:
@@ -267,16 +268,20 @@ def _learn(config: TitansConfig, T: int, place: int) -> _Count:
     return count
 
 
+def _last(config: TitansConfig, T: int, n: int) -> _Count:
+    """W' and S' of the last piece of T tokens, n being all that the memory has read then: no loss reads them."""
+    c = min(T, n % config.chunk_size or config.chunk_size)
+    return _Count(not_learned=4 * c * _memory_size(config))
+
+
 def _piece(config: TitansConfig, c: int) -> _Count:
     """The closed form over c tokens of one chunk, in all heads. No gradient goes through G where both gates are 0."""
     shapes, H = _shapes(config), config.memory_heads
     mix = 2 * c * c * (c + 1) * len(shapes)
     layers = sum(10 * c * o * i + 2 * c * c * (o + i) for o, i in shapes) + sum(2 * c * o * i for o, i in shapes[1:])
     learned = config.momentum or config.forgetting
-    kept = sum(c * (5 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
-    kept += (2 * c * c + 7 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
-    if len(shapes) > 2:  # numbers are bounded: before and after
-        kept += sum(2 * c * (o + i) for o, i in shapes)
+    kept = sum(c * (3 * o + 2 * i) for o, i in shapes) + sum(3 * c * o for o, _ in shapes[:-1])
+    kept += (2 * c * c + 3 * c * (c + 1)) * len(shapes)  # a . z and M; the running products that they are made of
     if config.memory_residual:  # LN, its error, and the sums in both
         kept += 6 * c * shapes[-1][0]
     return _Count(H * (layers + mix), 0 if learned else H * mix, precise=2 * _memory_size(config) + H * kept)
@@ -284,7 +289,7 @@ def _piece(config: TitansConfig, c: int) -> _Count:
 
 def _output(config: TitansConfig, T: int) -> _Count:
     """The output gate: 4 T D^2."""
-    return _Count(4 * T * config.dim**2, plain=T * (9 * config.dim + config.memory_heads))
+    return _Count(4 * T * config.dim**2, plain=T * (7 * config.dim + config.memory_heads))
 
 
 def _state(config: TitansConfig, variant: str, n: int) -> _Count:

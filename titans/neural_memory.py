@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from titans.checks import (
     check_shape,
     is_traced,
     known,
+    own_derivatives,
     present,
 )
 from titans.chunked import Parts, chunked_scan, makes_graph, tokens_at_once
@@ -66,11 +68,38 @@ class CausalConv(nn.Module):
         padded = torch.cat((recent, x), dim=1)
         if single.one_token(x):
             return single.convolve(padded, self.weight)
-        tokens, (first, *others) = x.shape[1], self.weight[:, 0].unbind(-1)
-        mixed = padded[:, :tokens] * first  # products that are added up: F.conv1d's derivative is several times slower
-        for shift, weight in enumerate(others, 1):
-            mixed = torch.addcmul(mixed, padded[:, shift : shift + tokens], weight)
+        mixed = Convolution.apply(padded, self.weight) if own_derivatives() else convolved(padded, self.weight)
         return mixed, padded[:, x.shape[1] :].clone()  # a view would keep all of x alive
+
+
+def convolved(padded: Tensor, weight: Tensor) -> Tensor:
+    """A depthwise convolution, padded [batch, width - 1 + tokens, channels] and weight [channels, 1, width]: products
+    that are added up, since F.conv1d's derivative is several times slower."""
+    plus = Tensor.addcmul_ if own_derivatives() else torch.addcmul
+    first, *others = weight[:, 0].mT.contiguous()
+    tokens = padded.shape[1] - len(others)
+    mixed = padded.narrow(1, 0, tokens) * first  # a slice of everything is what vmap over gradients cannot take
+    for shift, one in enumerate(others, 1):
+        mixed = plus(mixed, padded.narrow(1, shift, tokens), one)
+    return mixed
+
+
+class Convolution(torch.autograd.Function):
+    """`convolved` with a derivative by hand: autograd's own fills a tensor of the size of x with zeros for every token
+    of the width, and adds it."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, weight)
+        return convolved(padded, weight)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        padded, weight = ctx.saved_tensors
+        width, tokens = weight.shape[-1], g.shape[1]
+        back = convolved(F.pad(g, (0, 0, width - 1, width - 1)), weight.flip(-1))
+        each = [(g * padded.narrow(1, shift, tokens)).sum((0, 1)) for shift in range(width)]
+        return back, torch.stack(each, dim=-1)[:, None]
 
 
 class NeuralMemory(nn.Module):

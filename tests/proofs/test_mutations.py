@@ -278,13 +278,13 @@ SCAN_FAULTS = {
         gradcheck,
     ),
     "a derivative without what the next chunk reads": (
-        chunk_step_with("plus_matmul(dW_end * P[:, -1:]", "plus_matmul(0 * dW_end"), agrees),
+        chunk_step_with("plus(dW, dW_end, P[:, -1:])", "dW"), agrees),
     "a derivative without what momentum carries": (
-        chunk_step_with("dS_end, g_c), dh", "dS_end, 0 * g_c), dh"), agrees),
+        chunk_step_with("dS_end, g_c)", "dS_end, 0 * g_c)"), agrees),
     "a derivative with keys for queries": (
         chunk_step_with("torch.bmm(edh_M.mT, z)", "torch.bmm(edh_M.mT, a)"), gradcheck),
     "a derivative without the last forgetting": (
-        chunk_step_with("dP = plus_last(_dots(dh, Wz), _dot(dW_end, W))", "dP = _dots(dh, Wz)"), gradcheck),
+        chunk_step_with("plus_last(dP, _dot(dW_end, W))", "dP"), gradcheck),
     "a second derivative without the graph of its products": (
         chunk_step_with("if torch.is_grad_enabled():", "if False:"), agrees_twice_differentiated),
     "row 0's weights for every row": (around(change_input=row_0_for_all), independent),
@@ -338,7 +338,7 @@ def test_the_harness_of_the_faults_changes_nothing_by_itself():
         around(),
         chunk_after_chunk(lambda state: state),
         with_limit(titans.chunked.bounded_errors),
-        chunk_step_with("dW = plus_matmul(dW_end", "dW = plus_matmul(dW_end"),
+        chunk_step_with("plus(dW, dW_end, P[:, -1:])", "plus(dW, dW_end, P[:, -1:])"),
     ):
         for proof in (agrees, agrees_with_a_limit, splits):
             proof(scan)

@@ -95,12 +95,12 @@ def docstring(node: ast.AST) -> str:
     lines: list[str] = []
     for line in (ast.get_docstring(node) or "").splitlines():
         if line.startswith("    "):
-            listed = lines and lines[-1].startswith(("- **", "  "))
+            listed = lines and re.match(r"- \*\*|  \S", lines[-1])
             if not listed and lines and lines[-1] and not lines[-1].startswith("    "):
                 lines.append("")  # before code, which would else belong to the paragraph
             lines.append(f"  {escaped(line.strip())}" if listed else line)
         elif found := re.match(r"([a-zA-Z_][\w.]*(?:(?:, | and )[\w.*]+)*): (.*)$", line):
-            if lines and lines[-1] and not lines[-1].startswith(("- **", "  ")):
+            if lines and lines[-1] and not re.match(r"- \*\*|  \S", lines[-1]):
                 lines.append("")
             lines.append(f"- **{escaped(found[1])}**: {escaped(found[2])}")
         else:

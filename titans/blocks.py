@@ -40,13 +40,18 @@ class Mixer(nn.Module, ABC):
     @property
     def short(self) -> bool:
         """Whether a single token without gradients takes the short way (`titans.single`), from rows at any places: in
-        mixers of the library, no method of which is another."""
+        mixers of the library, no method of which is another, and whose attention has no hook."""
         return False
 
     @abstractmethod
     def forward(self, x: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
         """x and y [batch, tokens, dim]; without a state a sequence begins. Parameters are read here alone, so
         that tools which bring them only when a module is called can bring them."""
+
+
+def is_plain(attention: nn.Module) -> bool:
+    """Whether calling it does what `Attention.forward` does, and nothing else: no class of one's own, no hook."""
+    return type(attention) is Attention and not (attention._forward_hooks or attention._forward_pre_hooks)
 
 
 # ---- MAC -------------------------------------------------------------------------------------------------------------
@@ -178,7 +183,7 @@ class MAC(MemoryAsContext):
 
     @property
     def short(self) -> bool:
-        return type(self) is MAC and type(self.attention) is Attention and self.memory.short
+        return type(self) is MAC and is_plain(self.attention) and self.memory.short
 
     def attend(self, q: Tensor, h: KeysValues, x: KeysValues, seen: Seen, prefix: KeysValues) -> tuple[Tensor, Seen]:
         return self.attention(q, (h, x), seen, prefix, self.window)
@@ -214,7 +219,7 @@ class SegmentAttention(Mixer):
 
     @property
     def short(self) -> bool:
-        return type(self) is SegmentAttention and type(self.attention) is Attention
+        return type(self) is SegmentAttention and is_plain(self.attention)
 
     def begin(self, x: Tensor) -> SegmentState:
         return SegmentState(NOTHING_SEEN)
@@ -308,7 +313,7 @@ class MemoryAndWindow(PrefixedMemory):
 
     @property
     def short(self) -> bool:
-        return type(self) in (MAG, MAL) and type(self.attention) is Attention and self.memory.short
+        return type(self) in (MAG, MAL) and is_plain(self.attention) and self.memory.short
 
     def begin(self, x: Tensor) -> WindowState:
         return WindowState(self.begin_memory(x), NOTHING_SEEN)

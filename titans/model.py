@@ -151,9 +151,9 @@ class TitansLM(nn.Module):
         rows: whole numbers [n], negative ones counted from the end; or booleans [batch].
         """
         check_instance("state", state, ModelState)
+        again = set(check_rows("rows", rows, state.batch).tolist())
         if all(layer is None for layer in state.layers):
             return state
-        again = set(check_rows("rows", rows, state.batch).tolist())
         kept = [row for row in range(state.batch) if row not in again]
         fresh = self.initial_state(len(again))
         if not kept:

@@ -55,7 +55,7 @@ def gates(layer: Any, x: Tensor) -> Gates:
 
 def output(layer: Any, x: Tensor, y: Tensor) -> Tensor:
     """`NeuralMemory.output` for one token."""
-    y = layer.norm(finite(y).to(x.dtype)).view(x.shape)
+    y = layer.norm(finite(y).to(x.dtype)).reshape(x.shape)
     return layer.W_O(y * torch.sigmoid(layer.W_G(bounded_input(x))))
 
 
@@ -118,7 +118,7 @@ def context_step(mixer: Any, x: Tensor, state: Any) -> tuple[Tensor, Any]:
 
     mixed, recent = mixer.conv(mixer.W_Q(x), state.recent)
     asked = unit(F.silu(mixed).to(precise(x)).view(len(x), layer.heads, 1, -1))
-    h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).view(x.shape)
+    h = mixer.norm(finite(read(layer.memory, start, asked)).to(x.dtype)).reshape(x.shape)
     streams = tuple((to_heads(attention.W_K(part)), to_heads(attention.W_V(part))) for part in (h, x))
     kept = segment_prefix(mixer, state)
     y, seen = attend(to_heads(attention.W_Q(x)), streams, state.seen, kept.prefix, mixer.window)

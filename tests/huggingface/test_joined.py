@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +14,7 @@ from tests.huggingface.models import make_model, no_warnings_of_transformers, ra
 from tests.proofs.model_proofs import assert_identical_states
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
+from titans.attention import Attention
 from titans.huggingface import TitansCache, TitansMACForCausalLM
 
 LENGTHS = (5, 1, 9, 3, 12)  # segments of 5 tokens, chunks of 3
@@ -76,6 +81,13 @@ def test_a_reset_row_begins_again_and_the_others_go_on():
     got, after = read(model, new, cache)
     assert_same({"logits": got}, {"logits": torch.stack([went_on[0], fresh[1], went_on[2]])})
     assert after.state.counts == (9, 2, 9)
+    for rows, counts in ((row(-1), (9, 2, 0)), (torch.tensor([2, 0, -3]), (0, 2, 0)), (torch.arange(3), (0, 0, 0))):
+        some = after.clone()
+        some.reset_rows(model, rows)
+        assert some.state.counts == counts
+        alone = [cache if count else None for cache, count in zip(after.split(), counts, strict=True)]
+        want = torch.cat([read(model, new[:1, :1], cache)[0] for cache in alone])
+        assert_same({"logits": read(model, new[:1, :1].expand(3, 1), some)[0]}, {"logits": want})
 
 
 def test_a_clone_is_of_its_own_and_can_be_trained_on():
@@ -87,6 +99,27 @@ def test_a_clone_is_of_its_own_and_can_be_trained_on():
     ids = random_ids(2, 6, seed=3)
     model(ids, past_key_values=clone, labels=ids).loss.backward()
     assert model.model.blocks[0].mixer.memory.W_K.weight.grad.abs().sum() > 0
+
+
+def test_a_joined_cache_is_copied_and_pickled():
+    """A copy is a branch: what goes on from it leaves the other where it was."""
+    model, new = make_model().double(), random_ids(2, 1)
+    cache = TitansCache.join([read(model, random_ids(1, tokens))[1] for tokens in (2, 5)])
+    for again in (copy.copy(cache), copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        assert_identical_states(again.state, cache.state)
+        logits, after = read(model, new, again)
+        assert after is again
+        assert (again.state.counts, cache.state.counts) == ((3, 6), (2, 5))
+        assert torch.equal(logits, read(model, new, cache.clone())[0])
+
+
+def test_generate_makes_the_prefix_once_a_segment_and_not_for_every_token():
+    model, counts = make_model().double(), []
+    for new in (6, 11):
+        with patch.object(Attention, "prefix", autospec=True, side_effect=Attention.prefix) as prefix:
+            model.generate(random_ids(1, 5), do_sample=False, max_new_tokens=new, min_new_tokens=new)
+        counts.append(prefix.call_count)
+    assert counts[1] - counts[0] == 2  # of a segment of 5 tokens more, in two layers
 
 
 def test_joining_changes_no_cache():

@@ -4,6 +4,8 @@ as if it were alone."""
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 from dataclasses import replace
 from functools import partial
 
@@ -14,15 +16,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import titans.state
 from tests.proofs.model_proofs import (
     MODELS,
     SMALL,
     VARIANTS,
+    a_token_for_each,
     assert_identical_states,
     assert_same_states,
     make_model,
     random_tokens,
 )
+from tests.proofs.mutants import library
 from tests.proofs.proofs import assert_same
 from tests.refusals.refused import refused
 from titans import DeepMemory, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
@@ -127,6 +132,17 @@ def test_a_reset_row_is_before_its_first_token_and_the_others_are_as_they_were(v
     assert_same({"logits": model(next_ones, model.reset(before, row(-1))).logits[:3]}, {"logits": went_on[:3]})
 
 
+def test_what_are_no_rows_or_no_state_to_reset_is_refused():
+    """Before the first token, where there is nothing to reset, too."""
+    model = make_model("mac")
+    for state in (model.begin(2), model.initial_state(2)):
+        assert_identical_states(model.reset(state, row(-1)), state)
+        refused(ValueError, partial(model.reset, state, row(2)), "rows must be in [-2, 1], got values from 2 to 2")
+        refused(ValueError, partial(model.reset, state, row(0)[:0]), "rows must select at least one row")
+        refused(TypeError, partial(model.reset, state, [0]), "rows must be a tensor, got list")
+    refused(TypeError, partial(model.reset, None, row(0)), "state must be a ModelState, got NoneType")
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_clone_of_what_inference_made_can_be_trained_on(variant):
     model = make_model(variant)
@@ -141,6 +157,23 @@ def test_a_clone_of_what_inference_made_can_be_trained_on(variant):
         loss.backward()
         assert all(weight.grad is not None for name, weight in model.named_parameters() if "memory.W_" in name)
         assert_same_states(state, model(tokens[:, :5]).state.detach())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_joined_split_or_selected_of_what_inference_made_can_be_trained_on(variant):
+    """With the gradients that it has from states made in another mode."""
+    model, found = make_model(variant), []
+    tokens = random_tokens(model, 3, 5, seed=3)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            one, two = (model(random_tokens(model, rows, count)).state for rows, count in ((1, 5), (2, 6)))
+        joined = ModelState.join([one, *two.split()])
+        for state in (joined, joined.select(torch.tensor([2, 0, 2])), model.reset(joined, row(1))):
+            model.zero_grad()
+            model(tokens, state, labels=tokens).loss.backward()
+            found.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
+    for got, want in zip(found[3:], found[:3], strict=True):
+        assert_same(got, want)
 
 
 @torch.no_grad()
@@ -210,6 +243,57 @@ def test_states_of_memory_layers_are_joined_too():
     refused(ValueError, lambda: layer(torch.zeros(4, 1, 8).double(), state), needed)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_a_joined_state_is_copied_and_pickled_with_what_it_keeps(variant):
+    """As copy, worker processes and torch.save do; a copy keeps no prefix over a change behind its block."""
+    model = make_model(variant)
+    token, copies = random_tokens(model, 3, 1), {}
+    with unchanged_parameters():
+        state = ModelState.join([state_at(model, random_tokens(model, 1, n, seed=n)[0]) for n in (2, 5, 9)])
+        state = model(token, state).state
+        ways = (copy.copy, copy.deepcopy, lambda some: pickle.loads(pickle.dumps(some)), by_torch_save)
+        for number, way in enumerate(ways):
+            copies[number] = way(state)
+            assert_identical_states(copies[number], state)
+            assert torch.equal(model(token, copies[number]).logits, model(token, state).logits)
+    for block in model.blocks:
+        block.mixer.persistent.mul_(1.5)
+    want = model(token, state.clone()).logits
+    with unchanged_parameters():
+        for copied in copies.values():
+            assert torch.equal(model(token, copied).logits, want)
+
+
+def by_torch_save(state: ModelState) -> ModelState:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.no_grad()
+def test_splitting_many_rows_costs_as_much_for_each_as_splitting_few(variant):
+    """In operations; and each has numbers of its own, so that it keeps no other row's alive."""
+    model, counts = make_model(variant, layers=1), []
+    for rows in (4, 32):
+        some = [model(random_tokens(model, rows // 4, place)).state for place in (1, 2, 5, 6)]
+        state = ModelState.join(some)
+        with Count() as count:
+            parts = state.split()
+        counts.append(count.operations / rows)
+        for part, before in zip(parts, [one for state in some for one in state.split()], strict=True):
+            assert_same_states(part, before)
+    assert counts[0] == counts[1]
+    whole, held = sum(tensor.nbytes for tensor in state.tensors().values()), 0
+    for part in parts:
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+                    for tensor in part.tensors().values()}  # fmt: skip
+        held += sum(storages.values())
+    assert held <= 1.5 * whole
+
+
 def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Exception], str]]:
     one, none = state_at(model, random_tokens(model, 1, 3)[0]), model.begin(1)
     return [
@@ -219,6 +303,7 @@ def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Excep
         ([one, other.initial_state(1)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
         ([one, replace(one, signature="another")], ValueError, "states must be alike, state.signature are"),
         ([one, one.to(torch.float32)], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
+        ([one, one.to("meta")], ValueError, "states must be alike, state.layers.0.memory.weights.0 are"),
         (
             [one, replace(one, layers=one.layers[:1])],
             ValueError,
@@ -227,7 +312,7 @@ def wrong_joins(model: TitansLM, other: TitansLM) -> list[tuple[list, type[Excep
     ]
 
 
-@pytest.mark.parametrize("case", range(7))
+@pytest.mark.parametrize("case", range(8))
 def test_what_cannot_be_joined_is_named(case):
     states, error, message = wrong_joins(make_model("mac"), make_model("mac", dim=16))[case]
     refused(error, lambda: ModelState.join(states), message)
@@ -287,8 +372,39 @@ def test_where_nothing_changes_the_prefix_is_kept_to_the_segments_end_and_the_nu
     assert of_first[2] is of_first[3] is of_first[4]
     assert of_first[6] is not of_first[4]
     assert all(layer.kept is None for layer in state.select(row(0)).layers)
+    state = model(tokens[:, :1], model.begin(2)).state
+    with unchanged_parameters():
+        one = model(tokens[:, :1], state).state
+        with unchanged_parameters():  # what an inner block asks, an outer one has asked
+            assert model(tokens[:, :1], one).state.layers[0].kept is one.layers[0].kept is not None
     with unchanged_parameters():  # another block: what was kept before may have changed
-        assert model(tokens[:, :1], state).state.layers[0].kept is not of_first[-1]
+        assert model(tokens[:, :1], one).state.layers[0].kept not in (None, one.layers[0].kept)
+    plain = make_model("mac")  # without memory tokens nothing ends with a segment
+    with unchanged_parameters():
+        state, kept = plain(tokens[:, :3]).state, []
+        for t in range(3, 9):
+            state = plain(tokens[:, t, None], state).state
+            kept.append(state.layers[0].kept)
+    assert kept[0] is not None
+    assert all(one is kept[0] for one in kept)
+
+
+@pytest.mark.parametrize("memory_tokens", [0, 2])
+@torch.no_grad()
+def test_users_who_come_and_go_in_a_block_of_unchanged_parameters_get_the_numbers_of_reading_alone(memory_tokens):
+    """Where prefixes are kept: nobody goes on with another's, nor, begun again, with that of an earlier text."""
+    model = make_model("mac", memory_tokens=memory_tokens)
+    texts = [random_tokens(model, 1, count, seed=count)[0] for count in (2, 3, 5, 6, 7)]
+
+    step = partial(a_token_for_each, model)
+    with unchanged_parameters():
+        first, states = texts[0], [model(text[None, -1:], state_at(model, text[:-1])).state for text in texts]
+        assert all(state.layers[0].kept is not None for state in states)
+        state, texts = step(ModelState.join(states), texts, 10)
+        state, texts = step(model.reset(state, row(1)), [texts[0], row(0)[:0], *texts[2:]], 11)
+        state, texts = step(state.select(torch.tensor([4, 1, 1, 0])), [texts[4], texts[1], texts[1], texts[0]], 12)
+        state, texts = step(ModelState.join([*state.clone().split(), states[0]]), [*texts, first], 13)
+        step(state, texts, 14)
 
 
 @torch.no_grad()
@@ -462,23 +578,52 @@ def test_numbers_that_are_none_are_refused_for_a_single_token_too():
         refused(ValueError, lambda: model(torch.zeros(1, 1, dtype=torch.long), state), "gates must be in [0, 1]", "nan")
 
 
-def test_layers_of_another_model_are_looked_at():
-    """Whatever has made them: a note says of whom, and of how many rows."""
-    model, other = make_model("mac"), make_model("mac", segment_len=8)
-    state, theirs = (m(random_tokens(m, 2, 7)).state.detach() for m in (model, other))
-    token = torch.zeros(2, 1, dtype=torch.long)
+@pytest.mark.parametrize("noted", [True, False])
+def test_layers_of_another_model_are_looked_at(noted):
+    """Whatever has made them: a note says of whom, and of how many rows; what changes a state leaves it out."""
+    model, other, token = make_model("mac"), make_model("mac", segment_len=8), torch.zeros(2, 1, dtype=torch.long)
+    with torch.no_grad():
+        made = [m(random_tokens(m, rows, 7)).state for m, rows in ((model, 2), (other, 2), (model, 3))]
+    assert all(layer.made_by for state in made for layer in state.layers)
+    state, theirs, three = made if noted else [state.detach() for state in made]
+    shorter = state.with_tensors([tensor[..., :-1] for tensor in state.tensors().values()])
     refused(ValueError, lambda: model(token, replace(state, layers=theirs.layers)), "place_in_segment must be")
-    three = model(random_tokens(model, 3, 7)).state.detach()
     refused(ValueError, lambda: model(token, replace(state, layers=three.layers)), "state.layers[0]")
+    refused(ValueError, lambda: model(token, shorter), "state.layers[0].recent must have the shapes")
+    refused(ValueError, lambda: model(token, state.to(torch.float32)), "state belongs to another dtype")
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
-def test_a_state_of_packed_documents_holds_its_own_numbers_alone():
-    model = make_model("mac")
-    tokens = random_tokens(model, 1, 40)
-    starts = torch.zeros(1, 40, dtype=torch.bool)
-    starts[0, [0, 5, 9, 12, 20]] = True
-    state = model(tokens, starts=starts).state
+def test_a_model_that_was_cast_or_moved_looks_at_its_own_states_again(variant):
+    """And so does a layer of memory."""
+    model, layer = make_model(variant), NeuralMemory(8).double()
+    token, x = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 1, 8)
+    state, of_layer = model(random_tokens(model, 2, 5)).state, layer(x.double())[1]
+    model.float(), layer.float()
+    refused(ValueError, lambda: model(token, state), "state belongs to another dtype")
+    refused(ValueError, lambda: layer(x, of_layer), "state belongs to another dtype")
+    model.double().to("meta"), layer.double().to("meta")
+    refused(ValueError, lambda: model(token.to("meta"), state), "state must be on device meta, got cpu")
+    refused(ValueError, lambda: layer(x.double().to("meta"), of_layer), "state belongs to another device")
+
+
+def test_no_two_modules_make_the_same_note_in_other_processes_neither():
+    """By the number that the first one got; a package that is imported anew stands for another process."""
+    serials = [module.serial for module in make_model("mac").modules() if hasattr(module, "serial")]
+    assert len(set(serials)) == len(serials) == 4
+    anew = library(titans.state, "SERIALS = count", "SERIALS = count")
+    assert abs(next(anew.state.SERIALS) - serials[0]) > 10**6
+
+
+@pytest.mark.parametrize("lengths", [[5, 4, 3, 8, 20], [*[4] * 100, 6]], ids=["few", "many of one segment"])
+@torch.no_grad()
+def test_a_state_of_packed_documents_holds_its_own_numbers_alone(lengths):
+    """The last one goes on where a hundred others have ended, in the middle of its segment."""
+    model, total = make_model("mac"), sum(lengths)
+    starts = torch.zeros(1, total, dtype=torch.bool)
+    starts[0, torch.tensor([0, *lengths]).cumsum(0)[:-1]] = True
+    state = model(random_tokens(model, 1, total), starts=starts).state
     held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in state.tensors().values()}
     assert sum(held.values()) <= 1.5 * sum(t.nbytes for t in state.tensors().values())
 

@@ -5,6 +5,7 @@ The tests of this folder call them with the library's; `test_model_mutations` ca
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 import titans.neural_memory
 from tests.proofs.proofs import assert_same, plain_forward
-from titans import NeuralMemory, TitansConfig, TitansLM, recurrent_scan
+from titans import NeuralMemory, TitansConfig, TitansLM, recurrent_scan, unchanged_parameters
 from titans.blocks import MemoryAndWindow, MemoryAsContext, Mixer, PrefixedMemory, SegmentAttention
 from titans.config import VARIANTS
 from titans.observe import closed
@@ -321,6 +322,132 @@ def a_row_that_stopped_goes_on_with_the_stop_token(model: TitansLM) -> None:
     for row, length in enumerate(until):
         assert torch.equal(cut[row, : 4 + length], free[row, : 4 + length])
         assert (cut[row, 4 + length :] == stop).all()
+
+
+# ---- Users who come and go, documents in rows ------------------------------------------------------------------------
+
+COUNTS = ((1, 3), (2, 0), (2, 5), (1, 4))  # rows, and tokens that they have read
+
+
+def alone(model: TitansLM, texts: Sequence[Tensor]) -> Tensor:
+    """The last logits of each text in a call of its own, [texts, 1, vocab]."""
+    return torch.cat([model(text[None]).logits[:, -1:] for text in texts])
+
+
+def read_and_joined(model: TitansLM) -> tuple[Any, list[Tensor]]:
+    """A state of rows that have read `COUNTS`, and their texts."""
+    texts, states = [], []
+    for rows, count in COUNTS:
+        some = random_tokens(model, rows, count, seed=count)
+        states.append(model(some).state if count else model.initial_state(rows))
+        texts += some.unbind()
+    return type(states[0]).join(states), texts
+
+
+def a_token_for_each(model: TitansLM, state: Any, texts: Sequence[Tensor], seed: int) -> tuple[Any, list[Tensor]]:
+    """One token for every row, which gets the logits of reading its text alone; the state and the texts after it."""
+    token = random_tokens(model, len(texts), 1, seed)
+    output = model(token, state)
+    texts = [torch.cat((text, new)) for text, new in zip(texts, token, strict=True)]
+    assert_same({"logits": output.logits}, {"logits": alone(model, texts)})
+    return output.state, texts
+
+
+@torch.no_grad()
+def joined_rows_go_on_as_each_alone(model: TitansLM) -> None:
+    """Logits token by token, and at the end every row's state."""
+    state, texts = read_and_joined(model)
+    for seed in range(5):
+        state, texts = a_token_for_each(model, state, texts, seed)
+    for row, text in enumerate(texts):
+        assert_same_states(state.select(torch.tensor([row])), model(text[None]).state)
+
+
+@torch.no_grad()
+def reset_rows_begin_again_and_no_other(model: TitansLM) -> None:
+    state, texts = read_and_joined(model)
+    for seed, rows in enumerate(([4], [5, 0], [1, 2, 3])):
+        state, texts = (
+            model.reset(state, torch.tensor(rows)),
+            [t[: t.numel() * (i not in rows)] for i, t in enumerate(texts)],
+        )
+        for more in range(2):
+            state, texts = a_token_for_each(model, state, texts, 10 * seed + more)
+
+
+@torch.no_grad()
+def selected_rows_are_those_that_are_meant(model: TitansLM) -> None:
+    """In another order, more than once, counted from the end, one by one; and the state that they came from stays."""
+    state, texts = read_and_joined(model)
+    for seed, rows in enumerate(([5, 3, 0, 3], [-1, 1, -6, -2], [2])):
+        some = state.select(torch.tensor(rows)), [texts[row] for row in rows]
+        a_token_for_each(model, *a_token_for_each(model, *some, seed), seed + 5)
+    state = type(state).join(state.split()[::-1])
+    a_token_for_each(model, state, texts[::-1], 9)
+
+
+@torch.no_grad()
+def packed_documents_are_those_of_calls_of_their_own(model: TitansLM) -> None:
+    """Logits, loss and the last states, going on from rows that have read something."""
+    tokens, starts = random_tokens(model, 3, 9), torch.zeros(3, 9, dtype=torch.bool)
+    starts[0, [2, 7]] = starts[1, 4] = starts[2, [0, 5]] = True
+    before = model(random_tokens(model, 3, 5, seed=3)).state
+    output = model(tokens, before, labels=tokens, starts=starts)
+    loss, count = 0.0, 0
+    for row in range(3):
+        state, borders = before.select(torch.tensor([row])), starts[row].nonzero()[:, 0].tolist()
+        for begin, end in pairwise(sorted({0, *borders, 9})):
+            text = tokens[row : row + 1, begin:end]
+            own = model(text, None if begin in borders else state, labels=text)
+            state, loss, count = own.state, loss + own.loss * (end - begin - 1), count + end - begin - 1
+            assert_same({"logits": output.logits[row, begin:end]}, {"logits": own.logits[0]})
+        assert_same_states(output.state.select(torch.tensor([row])), state)
+    assert_same({"loss": output.loss}, {"loss": loss / count})
+
+
+@torch.no_grad()
+def a_clone_has_tensors_of_its_own(model: TitansLM) -> None:
+    state, _ = read_and_joined(model)
+    one, other = ({tensor.data_ptr() for tensor in some.tensors().values()} for some in (state, state.clone()))
+    assert not one & other
+
+
+@torch.no_grad()
+def a_prefix_is_kept_in_its_block_alone(model: TitansLM) -> None:
+    """Behind a block of `unchanged_parameters` a parameter may change, and so do the next logits, in another block too;
+    nor has another model what one has kept."""
+    tokens, token, other = random_tokens(model, 1, 2), random_tokens(model, 1, 1, seed=8), copy.deepcopy(model)
+    mixer_of(other).persistent.mul_(2)
+    with unchanged_parameters():
+        state = model(tokens[:, 1:], model(tokens[:, :1]).state).state
+        assert_same({"logits": other(token, state).logits}, {"logits": other(token, state.clone()).logits})
+    mixer_of(model).persistent.mul_(1.5)
+    want = model(token, state.clone()).logits
+    assert_same({"logits": model(token, state).logits}, {"logits": want})
+    with unchanged_parameters():
+        assert_same({"logits": model(token, state).logits}, {"logits": want})
+
+
+@torch.no_grad()
+def a_hook_of_attention_changes_single_tokens_too(model: TitansLM) -> None:
+    tokens = random_tokens(model, 2, 5)
+    for register, hook in (
+        ("register_forward_hook", lambda module, inputs, output: (2 * output[0], output[1])),
+        ("register_forward_pre_hook", lambda module, inputs: (inputs[0] / 2, *inputs[1:])),
+    ):
+        handle = getattr(mixer_of(model).attention, register)(hook)
+        assert_same({"logits": run_in_pieces(model, tokens, [3, 4])[0]}, {"logits": model(tokens).logits})
+        handle.remove()
+
+
+@torch.no_grad()
+def a_bound_on_surprise_holds_for_single_tokens_too(model: TitansLM) -> None:
+    """Small enough to bite."""
+    free = model(random_tokens(model, 2, 9)).logits
+    for layer in memories(model):
+        layer.max_surprise = 0.1
+    assert not torch.allclose(model(random_tokens(model, 2, 9)).logits, free)
+    splitting_changes_nothing(model, 9, range(1, 9))
 
 
 # ---- The equations, token by token -----------------------------------------------------------------------------------

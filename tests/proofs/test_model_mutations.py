@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from functools import cache
+from dataclasses import asdict
+from functools import cache, partial
 from types import ModuleType
 from unittest.mock import patch
 
@@ -18,10 +19,13 @@ import titans.attention
 import titans.blocks
 import titans.model
 import titans.neural_memory
+import titans.rows
 import titans.single
+import titans.state
+import titans.unchanged
 from tests.proofs import model_proofs
 from tests.proofs.model_proofs import Make, make_model
-from tests.proofs.mutants import mutant
+from tests.proofs.mutants import library, mutant
 from titans import TitansConfig, TitansLM
 
 Proof = Callable[[Make], None]
@@ -59,6 +63,22 @@ def single(old: str, new: str) -> Make:
 def model(old: str, new: str) -> Make:
     broken = mutant(titans.model, old, new).TitansLM
     return lambda variant="mac", **options: make_model(variant, broken, **options)
+
+
+def everywhere(module: ModuleType, old: str, new: str) -> Make:
+    """What makes models of a library all of which is built upon a broken module."""
+    broken = library(module, old, new)
+
+    def made(config: TitansConfig) -> TitansLM:
+        return broken.TitansLM(broken.TitansConfig(**asdict(config)))
+
+    return lambda variant="mac", **options: make_model(variant, made, **options)
+
+
+states, seen, rows_read, models, kept = (
+    partial(everywhere, module)
+    for module in (titans.state, titans.attention, titans.rows, titans.model, titans.unchanged)
+)
 
 
 # ---- The proofs, bound to models -------------------------------------------------------------------------------------
@@ -99,6 +119,22 @@ def learns(variant: str, **options) -> Proof:
     return lambda make: model_proofs.every_parameter_learns(make(variant, **options), 9)
 
 
+@cache
+def of(proof: Callable[[TitansLM], None], variant: str, **options) -> Proof:
+    """A proof about one model."""
+    return lambda make: proof(make(variant, **options))
+
+
+joins = partial(of, model_proofs.joined_rows_go_on_as_each_alone)
+resets = partial(of, model_proofs.reset_rows_begin_again_and_no_other)
+selects = partial(of, model_proofs.selected_rows_are_those_that_are_meant)
+packs = partial(of, model_proofs.packed_documents_are_those_of_calls_of_their_own)
+clones = partial(of, model_proofs.a_clone_has_tensors_of_its_own)
+keeps = partial(of, model_proofs.a_prefix_is_kept_in_its_block_alone)
+hooked = partial(of, model_proofs.a_hook_of_attention_changes_single_tokens_too)
+bounded = partial(of, model_proofs.a_bound_on_surprise_holds_for_single_tokens_too)
+
+
 def rows(make: Make) -> None:
     model_proofs.rows_are_independent(make("mag"))
 
@@ -124,6 +160,24 @@ READ = "return self.memory.learn(written, state)"
 BEGINS = "start, seen = memory.weights, seen if self.sliding else NOTHING_SEEN\n"
 TURNED = "turned_k = turned[0] if len(turned) == 1 else torch.cat(turned, dim=2)"
 EMBEDDED = "seen, layers = [x], []"
+PLACES = "[place for places in each for place in places]"
+JOINED = "done[key] = torch.cat(list(values))"
+FRESH = "fresh = self.initial_state(len(again))"
+AGAIN = 'again = set(check_rows("rows", rows, state.batch).tolist())'
+BEGUN = 'state = self.reader.begin(len(rows)) if key == "begin" else _select(self.state, rows)'
+GATES = "return layer.limited(*shares.view(len(x), 3, layer.heads, 1, -1).unbind(1))"
+SHARES = "t, e, a = shares.view(len(x), 3, layer.heads, 1, -1).unbind(1); return layer.limited(t, e, a)"
+
+
+def still(layer: str, part: str) -> str:
+    """What makes a reset forget to begin this part of every layer's state again."""
+    new = f"replace(new{layer}, {part}=old{layer}.{part})"
+    new = new if not layer else f"replace(new, memory={new})"
+    return f"""{FRESH}
+        olds = state.select(torch.tensor(sorted(again))).layers
+        fresh = replace(fresh, layers=tuple({new} for new, old in zip(fresh.layers, olds)))"""
+
+
 NEXT = "self(made[-1], output.state)"
 
 # Where, what stands there, what is put there, and the proof that sees it.
@@ -199,6 +253,86 @@ FAULTS: dict[str, tuple[Callable[[str, str], Make], str, str, Proof]] = {
     "single tokens that read h with the first weights for ever": (
         single, "start = tuple(at_start(place, new, old)", "start = tuple(at_start(place, old, old)", steps("mac")),
     "a single token's convolution one token late": (single, "padded[:, 1:]", "padded[:, :-1]", steps("lmm")),
+    "a single token whose surprise has no bound": (
+        single, "bounded_errors(a, e, max_surprise)", "e", bounded("lmm")),
+    "a single token whose memory has no residual": (
+        single, "return memory.surround(first, z)", "return z", steps("lmm", memory_residual=True)),
+    "a single token that forgets in all layers": (
+        single, GATES, f"{SHARES}._replace(alpha=a)", steps("lmm")),
+    "a single token that forgets in the last layer alone": (
+        single, GATES, f"{SHARES}._replace(alpha=torch.cat((0 * a[..., :-1], a[..., -1:]), -1))",
+        steps("lmm", forget_layers="all")),
+    "a single token with momentum where there is none": (
+        single, GATES, f"{SHARES}._replace(eta=e)", steps("lmm", momentum=False)),
+    "a single token whose gates are those of other heads": (
+        single, GATES, GATES.replace("1, -1)", "1, -1).flip(2)"), steps("lmm")),
+    "a single token whose values are those of other heads": (
+        single, "return q, k, mixed[:, 2], recent", "return q, k, mixed[:, 2].flip(1), recent", steps("lmm")),
+    "a single token without the gate of its answer": (
+        single, "y * torch.sigmoid(layer.W_G(bounded_input(x)))", "y", steps("lmm")),
+    "a single token that is not added to what attention finds": (
+        single, "y = mixer.surround(x, attention.W_O(y.view(len(x), 1, -1)))",
+        "y = attention.W_O(y.view(len(x), 1, -1))", steps("mac")),
+    "a single token that sees keys which are none": (
+        single, "if isinstance(seen.missing, tuple):", "if False:", joins("mag")),
+    "a single token to which hooks of attention do not matter": (
+        blocks, " and not (attention._forward_hooks or attention._forward_pre_hooks)", "", hooked("mag")),
+    "a single token to which hooks before attention do not matter": (
+        blocks, "(attention._forward_hooks or attention._forward_pre_hooks)", "attention._forward_hooks",
+        hooked("attention")),
+    # What is kept from token to token
+    "a prefix that outlives its block": (kept, " and kept.block is block", "", keeps("mac")),
+    "a prefix that is kept unasked": (
+        kept, "block = None if is_traced() else _UNCHANGED.get()", "block = 'always'", keeps("mac")),
+    "a prefix of another model": (kept, "(id(mixer), mixer.memory.serial)", "mixer.memory.serial", keeps("mac")),
+    # Users who come and go, documents
+    "a row that is joined without its momentum": (
+        states, JOINED, f"{JOINED}\n            if 'rule_state' in name: done[key][-1] = 0", joins("lmm")),
+    "a row that is joined without what its convolution needs": (
+        states, JOINED, f"{JOINED}\n            if 'recent' in name: done[key][0] = 0", joins("mac")),
+    "joined rows at one another's places": (
+        states, PLACES, f"{PLACES}[::-1]", joins("lmm")),
+    "joined rows, all of which begin a chunk where one does": (
+        states, "if all(places) or new is old:", "if not all(places):\n        return new\n    else:", joins("lmm")),
+    "a row that has read nothing joins with the first momentum of another": (
+        states, "like.new_zeros(batch, *carried.shape[1:])", "carried[:1].expand(batch, *carried.shape[1:])",
+        joins("mac")),
+    "keys that a row lacks stand behind its own": (
+        seen, "F.pad(x, (0, 0, lacking, 0))", "F.pad(x, (0, 0, 0, lacking))", joins("mac")),
+    "a row that forgets when another's segment ends": (
+        seen, "lacking if place else count for", "count for", joins("attention")),
+    "selected rows at the place of the first": (
+        states, "[part[row] for row in rows]", "[part[rows[0]] for row in rows]", selects("lmm")),
+    "selected rows in the order of the state": (
+        states, "chosen[tensor.device] = rows.to(tensor.device)", "chosen[tensor.device] = rows.sort().values",
+        selects("attention")),
+    "a state that is split from its end": (
+        states, "for row in range(batch)]", "for row in reversed(range(batch))]", selects("mac")),
+    "a clone that copies nothing": (
+        states, "_map(self, Tensor.clone, {})", "_map(self, Tensor.detach, {})", clones("mac")),
+    "a row that is reset with its neighbour": (
+        models, AGAIN, f"{AGAIN}; again |= {{(min(again) + 1) % state.batch}}", resets("attention")),
+    "a row that is reset but for its chunk's start": (models, FRESH, still(".memory", "chunk_weights"), resets("lmm")),
+    "a row that is reset but for its momentum": (models, FRESH, still(".memory", "rule_state"), resets("lmm")),
+    "a row that is reset but for its convolution": (models, FRESH, still(".memory", "recent"), resets("lmm")),
+    "a row that is reset but for its segment's start": (models, FRESH, still("", "segment_weights"), resets("mac")),
+    "reset rows that change places with others": (
+        models, "*sorted(again)]).argsort()", "*sorted(again)])", resets("mag")),
+    "a document that goes on from the one before": (
+        rows_read, '"begin" if piece.fresh or nothing_read', '"begin" if nothing_read', packs("attention")),
+    "a document that begins with the last one's convolution": (
+        rows_read, BEGUN, f"""{BEGUN}
+            if key == "begin":
+                fresh, olds = self.reader.initial_state(len(rows)), self.state.select(_whole(rows)).layers
+                both = zip(fresh.layers, olds)
+                state = replace(fresh, layers=tuple(replace(new, recent=old.recent) for new, old in both))""",
+        packs("mac")),
+    "a document whose first token is to be foretold": (
+        model, "labels if starts is None else labels.masked_fill(starts, IGNORED_LABEL)", "labels", packs("mal")),
+    "packed rows that are given back in another order": (
+        rows_read, "rows.argsort().tolist())", "rows.argsort().flip(0).tolist())", packs("lmm")),
+    "documents that are given back at one another's places": (
+        rows_read, "back[read] = _range(0, len(read))", "back[read] = _range(0, len(read)).roll(1)", packs("mag")),
     # The gate, the window, persistent tokens
     "the gate ignores the memory": (
         blocks, "* self.norm_memory(memory)", "* self.norm_memory(torch.ones_like(memory))", carries("mag")),
@@ -255,9 +389,12 @@ def test_every_one_of_these_proofs_passes_for_the_library():
         proof(make_model)
 
 
+HARNESSES = ((blocks, READ), (attention, SEEN), (model, EMBEDDED), (single, "value=-1"), (states, JOINED))
+
+
 def test_the_harness_of_the_faults_changes_nothing_by_itself():
     tokens = torch.arange(9)[None] % 7
     for variant in model_proofs.VARIANTS:
         want = make_model(variant)(tokens).logits
-        for put, same in ((blocks, READ), (attention, SEEN), (model, EMBEDDED), (single, "value=-1")):
+        for put, same in HARNESSES:
             assert torch.equal(put(same, same)(variant)(tokens).logits, want)

@@ -197,8 +197,8 @@
       this.host.replaceChildren(still, this.root);
       this.host.classList.add("tx-ready");
       if (!this.small) this.root.append(this.buildScenes());
-      this.body = make("div", { class: "tx-body" });
-      this.root.append(this.body);
+      this.body = make("div", { class: "tx-body", "data-part": "gates" });
+      this.root.append(this.body, this.buildTransport());
       this.buildBody();
     }
 
@@ -214,11 +214,27 @@
           momentum ? (this.S = this.buildMatrix("S", this.words.momentum, this.words.momentumNote)).figure : "",
         ),
         make("div", { class: "tx-do" }, this.buildAsk(), this.buildGates()),
+        this.buildParts(momentum),
         this.buildTime(),
         this.small ? "" : this.buildEvents(),
       );
       if (!momentum) this.S = null;
       this.body.classList.toggle("tx-alone", !momentum);
+    }
+
+    /** On a phone one part at a time stands below the answers, so that what is moved and what it moves are both in
+     * sight: this chooses which. */
+    buildParts(momentum) {
+      const { gates, events, stream } = this.words;
+      const names = { gates, ...(this.small ? {} : { events }), stream, ...(momentum ? { S: this.words.momentum } : {}) };
+      if (!(this.body.dataset.part in names)) this.body.dataset.part = "gates";
+      const parts = Object.entries(names).map(([part, name]) => {
+        const onchange = () => (this.body.dataset.part = part);
+        const input = make("input", { type: "radio", name: `${this.id}-part`, value: part, onchange });
+        input.checked = part === this.body.dataset.part;
+        return make("label", { class: "tx-part" }, input, make("span", {}, name));
+      });
+      return make("div", { class: "tx-parts", role: "radiogroup", "aria-label": this.words.parts }, ...parts);
     }
 
     buildScenes() {
@@ -240,6 +256,14 @@
     }
 
     buildStage() {
+      this.chips = make("div", { class: "tx-chips" });
+      this.ticker = make("div", { class: "tx-ticker", "aria-hidden": "true" }, this.chips);
+      this.told = make("p", { class: "tx-told" });
+      return make("div", { class: "tx-stage" }, this.ticker, this.told);
+    }
+
+    /** The keys of a player, which stay at the window's lower edge while any of it is in sight. */
+    buildTransport() {
       const { restart, back, play, step } = this.words;
       const button = (name, label, onclick) =>
         make(
@@ -247,26 +271,17 @@
           { type: "button", class: "tx-icon", "aria-label": label, title: label, "data-do": name, onclick },
           svg("", 24, ICONS[name]),
         );
-      this.chips = make("div", { class: "tx-chips" });
-      this.ticker = make("div", { class: "tx-ticker", "aria-hidden": "true" }, this.chips);
-      this.told = make("p", { class: "tx-told" });
       this.playButton = button("play", play, () => this.togglePlay());
       this.playButton.classList.add("tx-play");
       this.place = make("span", { class: "tx-place" }, make("span", {}), make("span", {}));
       return make(
         "div",
-        { class: "tx-stage" },
-        this.ticker,
-        this.told,
-        make(
-          "div",
-          { class: "tx-transport" },
-          button("restart", restart, () => this.seek(0)),
-          button("back", back, () => this.seek(this.reading.position - 1)),
-          this.playButton,
-          button("step", step, () => this.seek(this.reading.position + 1)),
-          this.place,
-        ),
+        { class: "tx-transport" },
+        button("restart", restart, () => this.seek(0)),
+        button("back", back, () => this.seek(this.reading.position - 1)),
+        this.playButton,
+        button("step", step, () => this.seek(this.reading.position + 1)),
+        this.place,
       );
     }
 

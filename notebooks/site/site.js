@@ -20,8 +20,35 @@
   /** Code, formulas and tables that are wider than their place can be focused, and then scrolled by the arrow keys. */
   function reach() {
     for (const box of document.querySelectorAll("article pre, article .math-block, article .table-wrapper")) {
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
+    }
+  }
+
+  /** On a phone the cells of a row of sentences stand below one another, and say what they are. */
+  function nameCells() {
+    for (const table of document.querySelectorAll("article table.sentences")) {
+      const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent);
+      for (const row of table.tBodies[0].rows)
+        [...row.cells].forEach((cell, column) => (cell.dataset.head = heads[column]));
+    }
+  }
+
+  /** A button that copies the code beside it, where the browser lets a page do so. */
+  function offerCopies() {
+    if (!navigator.clipboard) return;
+    const [copy, copied] = document.documentElement.lang === "ja" ? ["コピー", "コピー済み"] : ["Copy", "Copied"];
+    for (const code of document.querySelectorAll("article .highlight:not(.cell_output *) > pre")) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "copy";
+      button.textContent = copy;
+      button.addEventListener("click", async () => {
+        await navigator.clipboard.writeText(code.textContent);
+        button.textContent = copied;
+        setTimeout(() => (button.textContent = copy), 2000);
+      });
+      code.after(button);
     }
   }
 
@@ -54,5 +81,7 @@
   addEventListener("resize", reach);
   document.addEventListener("toggle", reach, true);
   keepPlace();
+  nameCells();
+  offerCopies();
   openByKeys();
 })();

@@ -115,7 +115,7 @@ def pages(source: Path, target: Path, language: str) -> list[str]:
     with patch_docutils(), docutils_namespace():
         app = Sphinx(source, None, target, source / ".doctrees", "html", settings, status=None, warning=warnings)
         app.build()
-    for unused in (".buildinfo", "objects.inv", "../jupyter_execute"):
+    for unused in (".buildinfo", "objects.inv", "_sources", "../jupyter_execute"):
         path = target / unused
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return [line for line in warnings.getvalue().replace(str(source), language).splitlines() if line.strip()]

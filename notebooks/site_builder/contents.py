@@ -98,7 +98,9 @@ def documents(places: Places, lessons: dict[str, NotebookNode]) -> Iterator[tupl
     """Every page that is no lesson: its name and its text."""
     for name, origin in DOCUMENTS.items():
         if name != "index":
-            yield name, imported(places, places.text(origin), f"{origin}.md", f"{name}.md")
+            text = places.text(origin)
+            text = listed(text, places) if name == "lessons" else text
+            yield name, imported(places, text, f"{origin}.md", f"{name}.md")
     yield "glossary", glossary(places)
     yield "equations", equations(places, lessons)
     for module in places.modules:
@@ -114,6 +116,17 @@ def imported(places: Places, text: str, origin: str, page: str) -> str:
     return places.rewritten(text, origin, page)
 
 
+def listed(text: str, places: Places) -> str:
+    """The table of lessons with a link from each title, in place of a column of links to both languages."""
+
+    def row(found: re.Match[str]) -> str:
+        number, lesson, *others, _ = (cell.strip() for cell in found[0][1:-1].split("|"))
+        link = next((f"{places.language}/{name}.ipynb" for name in places.lessons if name[:2] == number), None)
+        return "| " + " | ".join([number, f"[{lesson}]({link})" if link else lesson, *others]) + " |"
+
+    return re.sub(r"^\|.*\|$", row, text, flags=re.MULTILINE)
+
+
 def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
     """The front page: notebooks/site/index.md with the list of lessons, and the contents of the whole site."""
     say, items, trees = SAY[places.language], [], []
@@ -126,7 +139,7 @@ def front(places: Places, lessons: dict[str, NotebookNode]) -> str:
     text = (ASSETS / f"index{places.suffix}.md").read_text(encoding="utf-8")
     text = text.replace("{{ lessons }}", "\n".join(["```{container} lesson-list", "", *items, "```"]))
     player = PLAYER.format(language=places.language, kind="front", number="")
-    return "\n".join([text.replace("{{ player }}", player), *trees])
+    return "\n".join(["---", "hide-toc: true", "---", text.replace("{{ player }}", player), *trees])
 
 
 def contents(places: Places) -> dict[str, list[str]]:
@@ -176,6 +189,7 @@ def equations(places: Places, lessons: dict[str, NotebookNode]) -> str:
         path, _, test = equation.test.partition("::")
         proof = f"[`{test}`]({places.repository}/blob/main/{path})" if places.repository else f"`{test}`"
         lesson = f"[{equation.lesson[:2]} · {title(lessons[equation.lesson])}](lessons/{equation.lesson}.ipynb)"
+        tex = r"\begin{gathered}" + tex.replace(r", \qquad ", r", \\ ") + r"\end{gathered}"  # one below the other
         lines += [f"## {say['equation'].format(number.replace('-', '–'))}", "", "$$", tex, "$$", ""]
         code = reference.defined(equation.code, places.root)
         lines += [what + say["end"], "", f"- {say['code']}{{py:obj}}`{equation.code} <{code}>`"]

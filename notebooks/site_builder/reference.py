@@ -11,6 +11,7 @@ from pathlib import Path
 from site_builder.links import module_name
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+LISTED = re.compile(r"- \*\*|  \S")  # a line of a list, which code, indented by four, is not
 CALLED = ("__init__", "forward", "__call__")  # methods that are listed although nothing is said of them
 
 
@@ -95,12 +96,12 @@ def docstring(node: ast.AST) -> str:
     lines: list[str] = []
     for line in (ast.get_docstring(node) or "").splitlines():
         if line.startswith("    "):
-            listed = lines and lines[-1].startswith(("- **", "  "))
+            listed = lines and LISTED.match(lines[-1])
             if not listed and lines and lines[-1] and not lines[-1].startswith("    "):
                 lines.append("")  # before code, which would else belong to the paragraph
             lines.append(f"  {escaped(line.strip())}" if listed else line)
         elif found := re.match(r"([a-zA-Z_][\w.]*(?:(?:, | and )[\w.*]+)*): (.*)$", line):
-            if lines and lines[-1] and not lines[-1].startswith(("- **", "  ")):
+            if lines and lines[-1] and not LISTED.match(lines[-1]):
                 lines.append("")
             lines.append(f"- **{escaped(found[1])}**: {escaped(found[2])}")
         else:

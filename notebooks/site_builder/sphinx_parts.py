@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from statistics import mean
 
 import sphinx.search
 from docutils import nodes
@@ -15,7 +16,10 @@ from sphinx.writers.html5 import HTML5Translator
 
 KATEX = Path(__file__).resolve().parents[1] / "site" / "vendor" / "katex" / "katex.min.js"
 BLOCK = "[\\u3005-\\u30ff\\u3400-\\u9fff\\uff66-\\uff9f]"  # letters of words that no blank parts
-LONG = 60  # letters of a table's cell
+LONG, READ = 60, 36  # letters of a cell that needs room; those of a column, in the mean, that is read as sentences
+FIGURES = re.compile(r"[≥≤]?[ \d].{0,24}|–")  # a cell that is not to be broken
+SYMBOL, SHORT = re.compile(r"\\\w+|[^\s{}_^\\]"), 16  # of a formula; how many a short one has
+OPENING, CLOSING = "（(「『“‘[", "、。，．,.;:!?？！）)」』”’]"
 
 
 # --- Mathematics ------------------------------------------------------------------------------------------------------
@@ -80,11 +84,41 @@ def number_sections(app: Sphinx, document: nodes.document) -> None:
         section["ids"].append(f"section-{number}")
 
 
-def mark_long_cells(app: Sphinx, document: nodes.document) -> None:
-    """A cell of a table that holds sentences is told apart, so that it gets room for them."""
-    for entry in document.findall(nodes.entry):
-        if len(entry.astext()) > LONG:
-            entry["classes"].append("long")
+def mark_tables(app: Sphinx, document: nodes.document) -> None:
+    """Cells that hold sentences, or figures, are told apart; and so is a table to be read, not compared."""
+    for table in document.findall(nodes.table):
+        columns = list(zip(*(row for body in table.findall(nodes.tbody) for row in body), strict=True))
+        figures = [mean(bool(FIGURES.fullmatch(entry.astext())) for entry in column) > 0.5 for column in columns]
+        for column, counted in zip(columns, figures, strict=True):
+            read = 2 * sum(figures) <= len(columns) and mean(width(entry) for entry in column) > READ
+            table["classes"] += ["sentences"] * read
+            for entry in column:
+                entry["classes"] += ["long"] * (read or width(entry) > LONG) + ["figures"] * counted
+
+
+def width(entry: nodes.entry) -> int:
+    """Of a cell's text, in letters; a Japanese one is as wide as two."""
+    return sum(2 if letter > "\u2e80" else 1 for letter in entry.astext())
+
+
+def hold_together(app: Sphinx, document: nodes.document) -> None:
+    """A short formula and the comma behind it, or the bracket before it, stand on one line."""
+    for math in list(document.findall(nodes.math)):
+        if len(SYMBOL.findall(math.astext())) > SHORT:
+            continue
+        parent, place = math.parent, math.parent.index(math)
+        before, after = (parent[at] if 0 <= at < len(parent) else None for at in (place - 1, place + 1))
+        opening = str(before)[-1:] if isinstance(before, nodes.Text) and str(before)[-1:] in OPENING else ""
+        closing = str(after)[:1] if isinstance(after, nodes.Text) and str(after)[:1] in CLOSING else ""
+        if not opening + closing:
+            continue
+        if opening:
+            parent.replace(before, nodes.Text(str(before)[:-1]))
+        if closing:
+            parent.replace(after, nodes.Text(str(after)[1:]))
+        group = nodes.inline(classes=["together"])
+        parent.replace(math, group)
+        group += [nodes.Text(opening), math, nodes.Text(closing)]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -92,5 +126,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.config.html_math_renderer = "katex"  # type: ignore[attr-defined]
     sphinx.search.languages["ja"] = Pairs
     app.connect("doctree-read", number_sections)
-    app.connect("doctree-read", mark_long_cells)
+    app.connect("doctree-read", mark_tables)
+    app.connect("doctree-read", hold_together)
     return {"parallel_read_safe": True}

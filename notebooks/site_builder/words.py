@@ -140,5 +140,12 @@ THEME_JA = {
     "Link to this heading": "この見出しへのリンク",
     "Link to this definition": "この定義へのリンク",
     "Toggle hidden content": "隠れている内容を開閉する",
+    "On this page": "このページの内容",
+    "Auto light/dark, in light mode": "自動の配色（いまは明るい）",
+    "Auto light/dark, in dark mode": "自動の配色（いまは暗い）",
+    ">Light mode<": ">明るい配色<",
+    ">Dark mode<": ">暗い配色<",
+    ">Menu<": ">目次<",
+    ">Expand<": ">開く<",
     "Toggle navigation of": "目次を開閉する：",
 }

@@ -37,7 +37,8 @@ CLOCK = """() => {
 ONLY = """.tx-scenes, .tx-transport, .tx-gates, .tx-events, .tx-scrub { display: none !important }
 .tx { border: 0 !important; border-radius: 0 !important; box-shadow: none !important } body { padding: 0 !important }
 .titans-explainer { margin: 0 !important } .tx-told { min-height: 0 !important } .tx-ask { flex: 1 }
-.tx-body { grid-template-rows: auto !important } .tx-do { grid-row: auto !important }
+.tx-body { grid-template-rows: auto !important } .tx-matrix .tx-table { flex: 1 !important }
+.tx-do { grid-row: auto !important }
 .tx-time { grid-column: 1 / -1 !important; order: 3 !important } .tx-curves { height: 180px; flex: none !important }"""
 
 

@@ -21,6 +21,8 @@ FORGETTING = 0.3  # while the memory is made to forget
 EXACT = 1e-12
 exact = partial(torch.tensor, dtype=torch.float64)
 PLAYER = "document.querySelector('.titans-explainer').player"
+SEEN = ".tx :is(button, input, select, canvas, fieldset, table):visible"
+PHONE = {"window": 390, "is_mobile": True, "has_touch": True}
 
 
 @pytest.fixture
@@ -243,7 +245,7 @@ def agrees(page):
         if letter == "S" and not figure.count():
             continue
         assert far(values(figure), wanted.flatten()) < EXACT
-        texts = figure.locator(".tx-cell").all_inner_texts()
+        texts = figure.locator(".tx-cell").all_text_contents()
         assert all(near(text, x) for text, x in zip(texts, wanted.flatten().tolist(), strict=True))
 
     rows = page.eval_on_selector_all(
@@ -268,7 +270,7 @@ def agrees(page):
         narrated(page, facts, M, u)
         surprise = float(page.locator(".tx").get_attribute("data-surprise"))
         assert abs(surprise - u[at - 1]) < EXACT * max(1, surprise)
-        shown = page.locator(".tx-surprise").inner_text().split()[-1]
+        shown = page.locator(".tx-surprise").text_content().split()[-1]
         assert near(shown, u[at - 1] / (2 if facts["beta"] else 1))
     drawn = page.evaluate(f"() => [[...{PLAYER}.shown.curves], [...{PLAYER}.shown.surprise]]")
     curves = torch.einsum("pij,j->pi", M, key(facts["asked"], cast, facts["columns"]))
@@ -378,7 +380,7 @@ def test_every_control_of_the_front_page_shows_what_the_library_computes(opened)
         do(page, "step")
         agrees(page)
         driven.add(f"scene {scene}")
-    assert page.locator(".tx button, .tx input, .tx select").count() == len(driven)
+    assert page.locator(".tx :is(button, input, select):visible").count() == len(driven)
 
 
 @pytest.mark.parametrize("lesson", SMALL)
@@ -567,29 +569,74 @@ def test_scenes_are_of_one_height_on_a_phone(opened):
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_every_control_has_a_name_in_the_language_of_the_page(opened, language, lesson):
     page = opened(lesson, language, window=390)
-    names = page.evaluate(
-        """() => [...document.querySelectorAll(
-            '.tx button, .tx input, .tx select, .tx canvas, .tx fieldset, .tx table')].map(e =>
-            e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.querySelector('legend, caption')?.innerText
-            || e.innerText)"""
-    )
+    names, sliders, small = [], 0, []
+    for _ in parts_in_turn(page):
+        names += page.locator(SEEN).evaluate_all(
+            """seen => seen.map(e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText
+                || e.querySelector('legend, caption')?.innerText || e.innerText)"""
+        )
+        sliders += page.get_by_role("slider").count()
+        small += page.locator(".tx :is(button, select, .tx-person, .tx-part):visible").evaluate_all(
+            """seen => seen.filter(e => {
+            const box = e.getBoundingClientRect(); return box.height < 40 || box.width < 40 }).map(e => e.outerHTML)"""
+        )
     assert all(names)
     if language == "ja":
         latin = {"Ana", "Anna", "Ben", "Cleo", "Dan"}  # the lessons' names
         assert [name for name in names if not re.search(r"[ぁ-んァ-ヶ一-龠]", name) and name not in latin] == []
     assert page.locator("[aria-live=polite]").count() == 1
-    assert page.get_by_role("slider").count() == len(page.locator("input[type=range]").all())
-    small = page.evaluate(
-        """() => [...document.querySelectorAll('.tx button, .tx select, .tx .tx-person')].filter(e => {
-            const box = e.getBoundingClientRect(); return box.height < 40 || box.width < 40 }).map(e => e.outerHTML)"""
-    )
+    assert sliders == len(page.locator("input[type=range]").all())
     assert small == []
+
+
+def parts_in_turn(page):
+    """On a phone: the name of each part of a player that can be shown below the answers, while it is."""
+    for part in page.locator(".tx-part input").all():
+        part.check(force=True)
+        yield part.get_attribute("value")
+
+
+def test_on_a_phone_each_part_is_there_when_it_is_chosen_and_only_then(opened):
+    shown = {"gates": ".tx-gates", "events": ".tx-events", "stream": ".tx-time", "S": ".tx-S"}
+    for lesson, parts in (("", [*shown]), ("01", ["gates", "stream"]), ("09", ["gates", "stream", "S"])):
+        page, heights = opened(lesson, **PHONE), set()
+        assert page.locator(".tx-gates").is_visible()
+        for part in parts_in_turn(page):
+            there = [name for name, place in shown.items() if page.locator(place).is_visible()]
+            assert there == [part]
+            assert parts.pop(0) == part
+            heights.add(page.evaluate(f"{PLAYER}.root.offsetHeight"))
+        assert (parts, len(heights)) == ([], 1)
+    page = opened(window=800, width=758)
+    assert page.locator(".tx-part:visible").count() == 0
+    assert all(page.locator(place).is_visible() for place in shown.values())
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_on_a_phone_matrix_answers_and_gates_are_in_sight_together_and_move_together(opened, language):
+    page = opened(language=language, **PHONE)
+    page.evaluate("document.querySelector('.tx-M').scrollIntoView({block: 'start'})")
+    keys = page.locator(".tx-transport").bounding_box()
+    assert abs(keys["y"] + keys["height"] - HEIGHTS[390]) < 1  # at the window's edge, wherever one scrolls
+    before = page.locator(".tx-M").get_attribute("data-values")
+    for gate in ("theta", "eta"):
+        slider = page.locator(f"[data-gate={gate}]")
+        box = slider.bounding_box()
+        assert 0 < box["y"] < box["y"] + box["height"] < keys["y"]
+        page.touchscreen.tap(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
+        assert page.locator(".tx-M").get_attribute("data-values") != before
+        agrees(page)
+        before = page.locator(".tx-M").get_attribute("data-values")
+    for name, place in (("step", 9), ("back", 8)):
+        page.locator(f"[data-do={name}]").tap()
+        assert agrees(page)[0]["position"] == place
+    assert page.evaluate("scrollY") > 0
 
 
 def test_keys_reach_every_control_and_show_where_they_are(opened):
     page = opened(window=390)
     reached, outlined = [], []
-    for _ in range(page.locator(".tx button, .tx input, .tx select").count()):
+    for _ in range(page.locator(".tx :is(button, input, select):visible").count()):
         page.keyboard.press("Tab")
         name, outline = page.evaluate(
             """() => {
@@ -599,11 +646,14 @@ def test_keys_reach_every_control_and_show_where_they_are(opened):
         )
         reached.append(name)
         outlined.append(outline)
-    stops = 4 + 1 + 1 + 3 + 6 + 2 + 6  # transport, one radio group, scrub, gates, events, lists, scenes
-    assert (
-        len(set(reached[:stops])) == stops - 2
-    )  # the two lists have one name, and so have the lie that is a scene and the one that is told
+    stops = 6 + 1 + 3 + 1 + 4  # scenes, who is asked, gates, which part is shown, the keys
+    assert len(set(reached[:stops])) == stops - 1  # both groups are radios
     assert set(outlined[:stops]) == {"solid"}
+    page.locator(".tx-part input:checked").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.value") == "events"
+    told = [page.keyboard.press("Tab") or page.evaluate("document.activeElement.dataset.do") for _ in range(8)]
+    assert told[2:] == ["tell", "lie", "repeat", "noise", "forget", "reset"]  # behind the two lists
     page.locator(".tx-person input:checked").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator(".tx").get_attribute("data-asked") == "Anna"
@@ -621,13 +671,15 @@ def test_the_moving_picture_moves_and_is_small(name):
         assert picture.width >= 800
 
 
-def test_words_are_there_in_both_languages():
+def test_words_are_there_in_both_languages_and_each_is_used(bare):
+    keys = """words => Object.entries(words).map(([name, word]) =>
+        word.constructor === Object ? [name, ...Object.keys(word)] : [name, typeof word])"""
+    bare.add_script_tag(path=SITE / "words.js")
+    english, japanese = (bare.evaluate(f"({keys})(TitansWords.{language})") for language in ("en", "ja"))
+    assert english == japanese
     source = (SITE / "explainer.js").read_text(encoding="utf-8")
-    table = source[source.index("const WORDS") : source.index("const SCENES")]
-    english, japanese = table.split("\n    ja: {")
-    keys = [re.findall(r"(?<![\w`$.{])(\w+): (?=[\[\"`({])", part.split("en: {")[-1]) for part in (english, japanese)]
-    assert keys[0] == keys[1]
-    assert len(keys[0]) > 60
+    assert [name for name, *_ in english if not re.search(rf"\b{name}\b", source)] == []
+    assert len(english) > 50
 
 
 def test_with_reduced_motion_nothing_glides(opened):

@@ -3,6 +3,7 @@ have the same pages, and in a browser without a network nothing is missing and n
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +20,8 @@ from tests.site.pages import dead, inside, raw_mathematics, read
 LESSONS = sorted(path.stem for path in (NOTEBOOKS / "src").glob("[0-9][0-9]_*.py"))
 LOOKED_AT = ["index", "lessons/03_surprise_momentum_forgetting", "library", "api/titans.neural_memory"]
 PAGES = [f"{language}/{name}.html" for language in build.LANGUAGES for name in LOOKED_AT]
+TABLES = ["speed", "results", "lessons", "decisions", "guide", "library", "start", "glossary"]
+PHONE = {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +109,43 @@ def test_the_indices_lead_from_every_equation_and_term(pages, language):
         assert term.split("\t")[0].split("/")[0] in pages[f"{language}/glossary.html"].prose
 
 
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_the_table_of_lessons_leads_to_each_lesson_in_the_language_of_the_page(pages, language):
+    links = [link for link in pages[f"{language}/lessons.html"].links if re.search(r"/\d\d_\w+\.html$", link)]
+    there = links[len(LESSONS) : -1]  # after those of the navigation, before the one to the next page
+    assert there == [f"lessons/{name}.html" for name in LESSONS]
+
+
+def test_the_glossary_shows_words_and_not_what_a_test_looks_for(pages):
+    shown = pages["ja/glossary.html"].prose
+    for word in ("たずねる", "伝える", "切り離す", "取り置き"):
+        assert re.search(rf"^{word}$", shown, re.MULTILINE), word
+    notes = [line for line in shown.splitlines() if re.search("[ぁ-ん]", line)]
+    assert [note for note in notes if re.search(r"\b(as|of|in|by|before|without)\b", note)] == []
+
+
+def test_no_word_of_the_theme_is_left_in_english(pages, site):
+    theirs = r">\s*(On this page|Light mode|Dark mode|Menu|Expand|Next|Previous|Home)\s*<"
+    for name in (name for name in pages if name.startswith("ja/")):
+        assert re.findall(theirs, (site / name).read_text(encoding="utf-8")) == [], name
+
+
+def test_an_indented_block_of_a_docstring_is_code_to_its_end(monkeypatch):
+    monkeypatch.syspath_prepend(NOTEBOOKS)
+    from site_builder import reference
+
+    written = '"""Two lines.\n\n    q = W_Q x\n    y = M(q)\n\ndim: features,\n    of x.\n"""'
+    assert reference.docstring(ast.parse(written)).splitlines() == [
+        "Two lines.",
+        "",
+        "    q = W_Q x",
+        "    y = M(q)",
+        "",
+        "- **dim**: features,",
+        "  of x.",
+    ]
+
+
 def test_the_reference_describes_what_titans_exports(pages):
     import titans
 
@@ -127,6 +167,9 @@ def test_buttons_that_lead_to_the_repository_are_there_only_when_it_has_an_addre
 
 def test_the_folder_has_both_languages_and_the_entrance_and_nothing_else(site):
     assert sorted(path.name for path in site.iterdir()) == [".nojekyll", "en", "index.html", "ja"]
+    for language in build.LANGUAGES:
+        folders = {path.name for path in (site / language).iterdir() if path.is_dir()}
+        assert folders == {"_images", "_static", "api", "files", "lessons"}
 
 
 @pytest.mark.parametrize("language", build.LANGUAGES)
@@ -150,6 +193,101 @@ def test_only_a_site_is_replaced(tmp_path, capsys):
 def test_a_page_without_a_network_misses_nothing_fits_a_phone_and_shuts_nobody_out(site, page, name):
     """Of every page: `python -m tests.site.every_page`."""
     assert (problems(page, site / name), page.wrong) == ([], [])
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+def test_no_page_is_wider_than_a_phone(site, page, language):
+    page.set_viewport_size(PHONE)
+    wider = {}
+    for file in sorted((site / language).rglob("*.html")):
+        page.goto(file.as_uri(), wait_until="load")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        wider[file.name] = page.evaluate("document.documentElement.scrollWidth") - PHONE["width"]
+    assert {name: pixels for name, pixels in wider.items() if pixels > 0} == {}
+
+
+@pytest.mark.parametrize("language", build.LANGUAGES)
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_on_a_phone_is_whole(site, page, name, language):
+    """It is as wide as the page, or scrolls in itself to its last column, and what its rows are about stays in sight;
+    the page does not move sideways."""
+    page.set_viewport_size(PHONE)
+    page.goto((site / language / f"{name}.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+    wrong = page.evaluate(
+        """() => [...document.querySelectorAll('.table-wrapper')].filter(box => {
+            const edge = box.getBoundingClientRect()
+            box.scrollLeft = 9999
+            return [...box.querySelectorAll('tbody tr')].some(row => {
+                const cells = [...row.cells].map(e => e.getBoundingClientRect())
+                return cells[0].left < edge.left - 1 || cells.pop().right > edge.right + 1
+            })
+        }).map(box => box.innerText.slice(0, 60))"""
+    )
+    assert wrong == []
+    sentences = page.locator("table.sentences")
+    assert sentences.count() > 0 or name in ("speed", "results", "glossary")
+    for table in sentences.all():
+        assert table.evaluate("e => e.scrollWidth") < PHONE["width"]
+        named = table.locator("tbody tr").first.locator("td").evaluate_all("all => all.map(e => e.dataset.head)")
+        assert named == table.locator("thead th").all_text_contents()
+
+
+def test_on_paper_a_table_is_whole(site, page):
+    page.set_viewport_size({"width": 672, "height": 900})  # A4 between its margins
+    page.emulate_media(media="print")
+    for name in TABLES:
+        page.goto((site / "en" / f"{name}.html").as_uri())
+        wide = "all => all.filter(e => e.offsetWidth > 673 || getComputedStyle(e.parentElement).overflowX != 'visible')"
+        assert page.locator("table.docutils").evaluate_all(f"{wide}.length") == 0, name
+
+
+@pytest.mark.parametrize("name", ["equations", *(f"lessons/{name}" for name in LESSONS)])
+def test_no_equation_is_wider_than_a_phone(site, page, name):
+    page.set_viewport_size(PHONE)
+    page.goto((site / "en" / f"{name}.html").as_uri())
+    wide = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).map(e => e.innerText)"
+    assert page.locator(".math-block").evaluate_all(wide) == []
+
+
+@pytest.mark.parametrize("name", ["lessons/09_at_test_time", "lessons/11_after_titans"])
+def test_no_line_begins_with_a_comma_behind_a_formula(site, page, name):
+    page.set_viewport_size(PHONE)
+    page.goto((site / "ja" / f"{name}.html").as_uri())
+    lonely = page.locator("article .katex").evaluate_all(
+        """all => all.filter(e => e.offsetWidth < 100 && !e.closest('.together, .math-block') && /^[、。，）」：]/.test(
+            e.nextSibling?.nodeType === Node.TEXT_NODE ? e.nextSibling.data : '')).length"""
+    )
+    broken = page.locator(".together").evaluate_all(
+        """all => all.filter(e => {
+            const formula = e.querySelector('.katex-html'), end = e.lastChild
+            if (end.nodeType !== Node.TEXT_NODE || !end.data) return false
+            const range = document.createRange()
+            range.selectNode(end)
+            return range.getBoundingClientRect().top > formula.getBoundingClientRect().bottom
+        }).length"""
+    )
+    assert page.locator(".together").count() > 5
+    assert (lonely, broken) == (0, 0)
+
+
+def test_the_keys_of_the_memory_stay_at_the_edge_of_a_phone(site, page):
+    page.set_viewport_size(PHONE)
+    page.goto((site / "en/index.html").as_uri())
+    for part in (".tx-M", ".tx-ask"):
+        page.evaluate("part => document.querySelector(part).scrollIntoView()", part)
+        box = page.locator(".tx-transport").bounding_box()
+        assert abs(box["y"] + box["height"] - PHONE["height"]) < 1
+
+
+def test_code_can_be_copied(site, browser):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto((site / "en/start.html").as_uri())
+    page.locator("button.copy").first.click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("python3 -m venv .venv && ")
+    assert page.locator("button.copy").first.inner_text() == "Copied"
+    context.close()
 
 
 @pytest.mark.parametrize(

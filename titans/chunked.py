@@ -101,8 +101,8 @@ def _decay_products(gate: Tensor, cumprod: Callable[..., Tensor], tril: Callable
 
 class DecayProducts(torch.autograd.Function):
     """`decay_products` with a derivative by hand: gate_j is a factor of D[t, s] for s < j <= t, so that its derivative
-    is the sum of dD[t, s] D[t, s] / gate_j over these. Where that says nothing, at gates of 0 or so small that products of
-    them are no longer exact, autograd's own is taken. To look at the gates would let a GPU wait.
+    is the sum of dD[t, s] D[t, s] / gate_j over these. Where that says nothing, at gates of 0 or so small that products
+    of them are no longer exact, autograd's own is taken; and on a GPU, which would wait for the look at the gates.
     """
 
     @staticmethod

@@ -114,35 +114,38 @@ def difference(theirs: nn.Module, ours: nn.Module, x: Tensor) -> float:
     return max(((a - b).norm() / a.norm()).item() for a, b in zip(*answers, strict=True))
 
 
-def matrix_products(dim: int, chunk: int) -> list[tuple[int, int, int]]:
-    """The products (rows, inner, columns) that one chunk of the closed form needs in its forward pass.
-
-    A product of these sizes has two more of the same FLOPs in the backward pass.
+def matrix_products(dim: int, chunk: int, last: bool) -> list[tuple[int, int, int, bool]]:
+    """The products (rows, inner, columns) that one chunk of the closed form needs in its forward pass, and whether the
+    backward pass has two more of the same FLOPs: not of what the last chunk writes, which no loss reads.
     """
-    products = []
+    products: list[tuple[int, int, int, bool]] = []
     widths = [dim, *[EXPANSION * dim] * (DEPTH - 1), dim]
     for layer, (inside, outside) in enumerate(pairwise(widths)):
-        products += [(chunk, inside, outside)] * 3  # keys through W; queries through W and S
-        products += [(chunk, outside, inside)] * (layer > 0)  # errors back through W
-        products += [(outside, chunk, inside)] * 2  # what is written, to W and S
-        products += [(chunk, inside, chunk), (chunk, chunk, outside)]  # scores of queries with keys, times errors
+        products += [(chunk, inside, outside, True)] * 3  # keys through W; queries through W and S
+        products += [(chunk, outside, inside, True)] * (layer > 0)  # errors back through W
+        products += [(outside, chunk, inside, not last)] * 2  # what is written, to W and S
+        products += [(chunk, inside, chunk, True), (chunk, chunk, outside, True)]  # queries with keys, times errors
     return products
 
 
 def floor(batch: int, tokens: int, dim: int, chunk: int) -> Run:
     """The same matrix products, forward and backward, into tensors that exist already, and nothing else."""
-    products = []
-    for rows, inner, columns in matrix_products(dim, chunk):
-        a, b = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns)
-        out = torch.empty(batch, rows, columns)
-        products.append((a, b, out, torch.empty_like(a), torch.empty_like(b)))
+    chunks = []
+    for last in (False, True):
+        products = []
+        for rows, inner, columns, learned in matrix_products(dim, chunk, last):
+            a, b = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns)
+            out = torch.empty(batch, rows, columns)
+            products.append((a, b, out, torch.empty_like(a), torch.empty_like(b), learned))
+        chunks.append(products)
 
     def run() -> None:
-        for _ in range(tokens // chunk):
-            for a, b, out, grad_a, grad_b in products:
+        for place in range(tokens // chunk):
+            for a, b, out, grad_a, grad_b, learned in chunks[place == tokens // chunk - 1]:
                 torch.bmm(a, b, out=out)
-                torch.bmm(out, b.mT, out=grad_a)
-                torch.bmm(a.mT, out, out=grad_b)
+                if learned:
+                    torch.bmm(out, b.mT, out=grad_a)
+                    torch.bmm(a.mT, out, out=grad_b)
 
     return run
 

@@ -73,9 +73,10 @@ class ChunkStep(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dh: Tensor | None, *ends: Tensor | None) -> tuple[Tensor | None, ...]:
-        e = ctx.saved_tensors[4]
+        saved = ctx.saved_tensors  # once: checkpointing makes them anew for each look
+        e = saved[4]
         with full_precision(e):
-            return _backward(ctx.saved_tensors, torch.zeros_like(e) if dh is None else dh, *ends)
+            return _backward(saved, torch.zeros_like(e) if dh is None else dh, *ends)
 
 
 def _backward(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
+from torch.utils.checkpoint import checkpoint
 
 import titans.chunked
 import titans.memory
@@ -15,7 +16,7 @@ import titans.neural_memory
 from tests.proofs.mutants import mutant
 from titans.chunked import DecayProducts
 from titans.memory import TimesTransposed
-from titans.neural_memory import Convolution
+from titans.neural_memory import Convolution, NeuralMemory
 
 
 def random(*shape: int) -> Tensor:
@@ -76,3 +77,12 @@ def test_products_of_gates_that_fall_below_all_numbers_have_their_derivative():
         for products in (DecayProducts.apply(gate), titans.chunked._decay_products(gate, torch.cumprod, torch.tril))
     )
     torch.testing.assert_close(by_hand, by_autograd, rtol=1e-12, atol=0.0)
+
+
+def test_a_layer_that_is_checkpointed_has_the_same_gradients():
+    """What was saved may be looked at once: checkpointing makes it anew."""
+    layer, x = NeuralMemory(8, chunk_size=4).double(), random(2, 11, 8)
+    inputs = (x, *layer.parameters())
+    plain = torch.autograd.grad(layer(x)[0].square().sum(), inputs)
+    y, _ = checkpoint(layer, x, use_reentrant=False)
+    assert all(map(torch.equal, plain, torch.autograd.grad(y.square().sum(), inputs)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.amp.autocast_mode import is_autocast_available
 
-from titans.checks import has_numbers
+from titans.checks import worth_a_look
 
 NUMBER_LIMIT = 1e15  # of what a norm squares
 SMALLEST_SQUARE = 1e-30  # of a norm; what is smaller counts as that
@@ -38,7 +38,7 @@ def finite(x: Tensor) -> Tensor:
     more whose gates are at their ends, where the bounded steps of many tokens add up until a product
     of weights leaves float32's range.
     """
-    if x.device.type == "cpu" and has_numbers(x) and _all_within(x.detach(), NUMBER_LIMIT):
+    if worth_a_look(x) and _all_within(x.detach(), NUMBER_LIMIT):
         return x  # as nearly always, see `bounded_errors`
     return x.nan_to_num(nan=0.0).clamp(-NUMBER_LIMIT, NUMBER_LIMIT)
 
@@ -57,8 +57,8 @@ def bounded_gradient(gradient: Tensor, largest: float) -> Tensor:
 
 def bounded_errors(a: Tensor, e: Tensor, largest: float) -> Tensor:
     """The errors e, scaled so that no token's gradient e a^T has a norm over `largest`."""
-    if e.device.type == "cpu" and has_numbers(e) and _all_below(a.detach(), e.detach(), largest):
-        return e  # as nearly always; on other devices a look would cost more than it saves
+    if worth_a_look(e) and _all_below(a.detach(), e.detach(), largest):
+        return e  # as nearly always
     return e * _shrink(_norm(e) * _norm(a), largest)
 
 

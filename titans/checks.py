@@ -38,6 +38,11 @@ def has_numbers(value: Tensor) -> bool:
     return not (is_traced() or value.is_meta or isinstance(value, FakeTensor))
 
 
+def worth_a_look(value: Tensor) -> bool:
+    """Whether to look at a tensor's numbers may save work: other devices than the CPU would wait for the answer."""
+    return value.device.type == "cpu" and has_numbers(value)
+
+
 def check_integer(name: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
     """A whole number, numpy's too, as Python's own: texts and files that hold it are the same for both."""
     if isinstance(value, bool) or not isinstance(value, Integral):

@@ -25,7 +25,7 @@ from site_builder.links import Places
 
 ASSETS = Path(__file__).resolve().parents[1] / "site"
 KATEX = ASSETS / "vendor" / "katex"
-OWN = ("site.css", "site.js", *finish.PLAYER)
+OWN = ("site.css", "site.js", *finish.PLAYER_FILES)
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Hiragino Sans', 'Noto Sans CJK JP', \
 'Noto Sans JP', 'Yu Gothic', Meiryo, IPAexGothic, sans-serif"
 LIGHT = {

@@ -16,7 +16,7 @@ CREDIT = re.compile(r'<div class="left-details">.*?(?=<div class="right-details"
 MARK = ".nojekyll"  # tells a site, and GitHub Pages that folders which begin with "_" are part of it
 GREEK = {"alpha": "α", "eta": "η", "theta": "θ"}  # of formulas in headings, which search results show as text
 EXPLAINER = "titans-explainer"
-PLAYER = ("explainer.css", "memory.js", "words.js", "explainer.js")  # what a page loads that has one
+PLAYER_FILES = ("explainer.css", "memory.js", "words.js", "explainer.js")  # what a page loads that has one
 # The parameters of a signature over several lines, a list of terms without terms to those who listen.
 PARAMETERS = re.compile(r"<dl>\n((?:<dd><em class=\"sig-param\">.*</dd>\n|<dd><span.*</dd>\n)+)</dl>")
 
@@ -77,7 +77,7 @@ def with_explainer(text: str, page: Path) -> str:
         return text
     static = "../" * (len(page.parts) - 1) + "_static"
     style, script = '<link rel="stylesheet" href="{}">', '<script defer src="{}"></script>'
-    tags = [(style if name.endswith(".css") else script).format(f"{static}/{name}") for name in PLAYER]
+    tags = [(style if name.endswith(".css") else script).format(f"{static}/{name}") for name in PLAYER_FILES]
     return text.replace("</head>", "\n".join([*tags, "</head>"]), 1)
 
 

@@ -37,12 +37,6 @@ def slug(title: str) -> str:
     return title.strip().replace(" ", "-")
 
 
-def headings(text: str) -> list[tuple[int, str]]:
-    """Level and title of every heading of a document, none that stands in code."""
-    bare = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
-    return [(len(found[1]), found[2].strip()) for found in re.finditer(r"^(#+) (.*)$", bare, re.MULTILINE)]
-
-
 class Places:
     """The pages of one language: which file is where."""
 
@@ -59,7 +53,7 @@ class Places:
 
     def misprints(self) -> str:
         """The anchor of the paper's misprints, the only section of its page."""
-        _, (_, title) = headings(self.text(DOCUMENTS["decisions"]))
+        (title,) = re.findall(r"^## (.*)$", self.text(DOCUMENTS["decisions"]), re.MULTILINE)
         return slug(title)
 
     def page(self, path: str, anchor: str) -> str | None:

@@ -114,36 +114,36 @@ def difference(theirs: nn.Module, ours: nn.Module, x: Tensor) -> float:
     return max(((a - b).norm() / a.norm()).item() for a, b in zip(*answers, strict=True))
 
 
-def matrix_products(dim: int, chunk: int, last: bool) -> list[tuple[int, int, int, bool]]:
-    """The products (rows, inner, columns) that one chunk of the closed form needs in its forward pass, and whether the
-    backward pass has two more of the same FLOPs: not of what the last chunk writes, which no loss reads.
+def matrix_products(dim: int, chunk: int) -> list[tuple[int, int, int, bool]]:
+    """The products (rows, inner, columns) that one chunk of the closed form needs in its forward pass, and whether they
+    are what it writes.
+
+    A product of these sizes has two more of the same FLOPs in the backward pass; what the last chunk writes has none,
+    since no loss reads it.
     """
     products: list[tuple[int, int, int, bool]] = []
     widths = [dim, *[EXPANSION * dim] * (DEPTH - 1), dim]
     for layer, (inside, outside) in enumerate(pairwise(widths)):
-        products += [(chunk, inside, outside, True)] * 3  # keys through W; queries through W and S
-        products += [(chunk, outside, inside, True)] * (layer > 0)  # errors back through W
-        products += [(outside, chunk, inside, not last)] * 2  # what is written, to W and S
-        products += [(chunk, inside, chunk, True), (chunk, chunk, outside, True)]  # queries with keys, times errors
+        products += [(chunk, inside, outside, False)] * 3  # keys through W; queries through W and S
+        products += [(chunk, outside, inside, False)] * (layer > 0)  # errors back through W
+        products += [(outside, chunk, inside, True)] * 2  # what is written, to W and S
+        products += [(chunk, inside, chunk, False), (chunk, chunk, outside, False)]  # queries with keys, times errors
     return products
 
 
 def floor(batch: int, tokens: int, dim: int, chunk: int) -> Run:
     """The same matrix products, forward and backward, into tensors that exist already, and nothing else."""
-    chunks = []
-    for last in (False, True):
-        products = []
-        for rows, inner, columns, learned in matrix_products(dim, chunk, last):
-            a, b = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns)
-            out = torch.empty(batch, rows, columns)
-            products.append((a, b, out, torch.empty_like(a), torch.empty_like(b), learned))
-        chunks.append(products)
+    products = []
+    for rows, inner, columns, written in matrix_products(dim, chunk):
+        a, b = torch.randn(batch, rows, inner), torch.randn(batch, inner, columns)
+        out = torch.empty(batch, rows, columns)
+        products.append((a, b, out, torch.empty_like(a), torch.empty_like(b), written))
 
     def run() -> None:
-        for place in range(tokens // chunk):
-            for a, b, out, grad_a, grad_b, learned in chunks[place == tokens // chunk - 1]:
+        for after in reversed(range(tokens // chunk)):
+            for a, b, out, grad_a, grad_b, written in products:
                 torch.bmm(a, b, out=out)
-                if learned:
+                if after or not written:
                     torch.bmm(out, b.mT, out=grad_a)
                     torch.bmm(a.mT, out, out=grad_b)
 

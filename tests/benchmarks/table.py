@@ -38,7 +38,6 @@ FRONT_WHAT = {
         "ja": "同上（このライブラリは `torch.compile` でコンパイル）",
     },
 }
-ON_FRONT = tuple(FRONT_WHAT)
 
 # Row name -> what the two sides are, [other side, ours]. Where a ratio should be small it is ours / other.
 WHAT = {
@@ -268,7 +267,7 @@ def _facts(results: dict[str, Any], words: dict[str, str]) -> dict[str, Any]:
 
 def extremes(records: list[Record]) -> Iterator[Record]:
     """The worst and the best row of each comparison of the front page."""
-    for name in ON_FRONT:
+    for name in FRONT_WHAT:
         found = [record for record in records if record["name"] == name and record["ratio"] is not None]
         found.sort(key=lambda record: record["ratio"], reverse=not found[0]["at_least"])
         yield from (found[0], found[-1]) if len(found) > 1 else found

@@ -18,7 +18,7 @@ from tests.refusals.refused import refused
 from titans import DeepMemory, Gates, ModelState, NeuralMemory, TitansConfig, TitansLM, unchanged_parameters
 from titans.attention import Attention
 from titans.blocks import MIXERS, Mixer
-from titans.model import IN_MEMORY_PRECISION
+from titans.model import IN_MEMORY_PRECISION, Output
 from titans.observe import edited_gates, observed
 from titans.recurrence import Momentum
 from titans.state import SERIALS
@@ -30,6 +30,16 @@ MEMORY_TOKENS = {"mac": {"memory_tokens": 2}}
 
 def made(variant: str, **options) -> TitansLM:
     return make_model(variant, **MEMORY_TOKENS.get(variant, {}), **options)
+
+
+def both_ways(model: TitansLM, token: Tensor, state: ModelState) -> list[Output]:
+    """What a call gives on the short way and on the long one, with the same random numbers."""
+    found = []
+    for way in (nullcontext, long_way):
+        torch.manual_seed(1)
+        with way():
+            found.append(model(token, state))
+    return found
 
 
 def logits_of_steps(model: TitansLM, tokens: Tensor) -> Tensor:
@@ -338,15 +348,12 @@ def test_no_single_token_is_nan_where_the_products_of_a_memory_leave_float32(var
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_in_training_mode_dropout_falls_on_a_single_token_as_on_the_long_way(variant):
-    model, found = made(variant, dropout=0.5).train(), []
+    model = made(variant, dropout=0.5).train()
     tokens, token = random_tokens(model, 2, TOKENS), random_tokens(model, 2, 1, seed=3)
     state = model(tokens).state
-    for way in (nullcontext, long_way):
-        torch.manual_seed(1)
-        with way():
-            found.append(model(token, state).logits)
-    assert_same({"logits": found[0]}, {"logits": found[1]})
-    assert not torch.allclose(found[0], model.eval()(token, state).logits)
+    short, long = both_ways(model, token, state)
+    assert_same({"logits": short.logits}, {"logits": long.logits})
+    assert not torch.allclose(short.logits, model.eval()(token, state).logits)
 
 
 @torch.no_grad()
@@ -368,13 +375,11 @@ def test_a_single_token_leaves_autocast_by_itself():
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_in_half_precision_a_single_token_has_the_numbers_of_the_long_way_and_writes_in_float32(variant):
-    model, found = made(variant, layers=1).bfloat16(), []
+    model = made(variant, layers=1).bfloat16()
     tokens, token = random_tokens(model, 2, TOKENS), random_tokens(model, 2, 1, seed=3)
     state = model(tokens).state
-    for way in (nullcontext, long_way):
-        with way():
-            found.append(model(token, state))
-    assert_same({"logits": found[0].logits.float()}, {"logits": found[1].logits.float()}, 0.05)
-    for name, tensor in found[0].state.tensors().items():
+    short, long = both_ways(model, token, state)
+    assert_same({"logits": short.logits.float()}, {"logits": long.logits.float()}, 0.05)
+    for name, tensor in short.state.tensors().items():
         learns = IN_MEMORY_PRECISION.intersection(name.split("."))
         assert tensor.dtype == (torch.float32 if learns else torch.bfloat16), name
